@@ -1,0 +1,1 @@
+"""saccade: makes computer-vision systems meet their goals, by measurement."""

@@ -1,0 +1,1 @@
+"""Data formats, one file each: image folder, COCO, YOLO, video, camera and RTSP."""

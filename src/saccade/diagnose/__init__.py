@@ -1,0 +1,1 @@
+"""Rules that name bottlenecks: pure functions from a profile to findings."""

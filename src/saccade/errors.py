@@ -1,0 +1,79 @@
+"""The exception tree and the exit code each branch ends the command with.
+
+    SaccadeError                  1  anything else
+    ├── InputError                2  bad usage or input: what was wrong, what was expected, what to do
+    │   ├── SpecError                the spec or a flag
+    │   ├── GoalError                a goal that is impossible or cannot be judged
+    │   ├── DataError                images, labels, video
+    │   ├── ModelError               the model file, or what it turned out to be
+    │   ├── BundleError              a bundle that is incomplete or was tampered with
+    │   └── MissingExtraError        an optional package is not installed
+    ├── RuntimeFailure            1  an inference runtime refused, crashed or returned garbage
+    │   └── WorkerFailure            the process that ran it died, hung or ran out of memory
+    └── StorageError              1  the run folder cannot be written (disk full, permissions)
+
+The first sentence of every message says what was wrong; the rest says what was
+expected and what to do about it.
+"""
+
+from __future__ import annotations
+
+EXIT_MET = 0
+EXIT_ERROR = 1
+EXIT_INPUT = 2
+EXIT_NOT_MET = 3
+EXIT_INCONCLUSIVE = 4
+
+
+class SaccadeError(Exception):
+    """Anything saccade raises on purpose."""
+
+    exit_code: int = EXIT_ERROR
+
+
+class InputError(SaccadeError):
+    """The user's input cannot be used as it is."""
+
+    exit_code = EXIT_INPUT
+
+
+class SpecError(InputError):
+    """The spec or a flag is wrong."""
+
+
+class GoalError(InputError):
+    """A goal cannot be parsed, cannot be met by anything, or cannot be judged."""
+
+
+class DataError(InputError):
+    """Images, labels or video cannot be used."""
+
+
+class ModelError(InputError):
+    """The model file is unreadable or is not what the task needs."""
+
+
+class BundleError(InputError):
+    """A bundle is incomplete, was changed after it was written, or is too new."""
+
+
+class MissingExtraError(InputError):
+    """An optional package is needed and not installed."""
+
+    def __init__(self, package: str, extra: str, purpose: str) -> None:
+        super().__init__(
+            f"{purpose} needs the package '{package}', which is not installed. "
+            f"Install it with: pip install 'saccade[{extra}]'"
+        )
+
+
+class RuntimeFailure(SaccadeError):  # noqa: N818 - a failure of a runtime, in the field's words
+    """An inference runtime refused a model, crashed, or returned garbage."""
+
+
+class WorkerFailure(RuntimeFailure):
+    """The worker process died, hung, or ran out of memory."""
+
+
+class StorageError(SaccadeError):
+    """The run folder cannot be written."""

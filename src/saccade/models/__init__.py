@@ -1,0 +1,1 @@
+"""Load and describe a model: input, layout, preprocessing, decode."""

@@ -1,0 +1,90 @@
+"""What saccade knows about a model: its input, its preprocessing, its decode. Pure values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+ChannelOrder = Literal["rgb", "bgr"]
+Anchor = Literal["center", "top_left"]
+Dim = int | None
+
+
+@dataclass(frozen=True)
+class InputSpec:
+    """The image input of a model.
+
+    Attributes:
+        name: tensor name.
+        layout: ``"NCHW"`` or ``"NHWC"``.
+        shape: in the layout's order; ``None`` where the dimension is dynamic.
+        dtype: NumPy dtype name, ``"float32"``, ``"float16"`` or ``"uint8"``.
+    """
+
+    name: str
+    layout: str
+    shape: tuple[Dim, Dim, Dim, Dim]
+    dtype: str
+
+    @property
+    def height(self) -> Dim:
+        """Fixed height in pixels, or None where dynamic."""
+        return self.shape[self.layout.index("H")]
+
+    @property
+    def width(self) -> Dim:
+        """Fixed width in pixels, or None where dynamic."""
+        return self.shape[self.layout.index("W")]
+
+    @property
+    def dynamic(self) -> bool:
+        """Whether height and width may change from call to call."""
+        return self.height is None or self.width is None
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """How pixels become the input tensor: ``x = (pixel * scale - mean) / std`` per channel.
+
+    Attributes:
+        channel_order: order of the channels the model was trained on.
+        scale: factor on the 0-255 pixel value, ``1/255`` or ``1``.
+        mean: per channel in the model's channel order, in units after ``scale``.
+        std: per channel, likewise.
+        anchor: where the image lies in the letterbox, ``"center"`` or ``"top_left"``.
+        pad_value: grey level 0-255 of the border.
+    """
+
+    channel_order: ChannelOrder = "rgb"
+    scale: float = 1 / 255
+    mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    std: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    anchor: Anchor = "center"
+    pad_value: int = 114
+
+
+@dataclass(frozen=True)
+class ModelDescription:
+    """A detector, described well enough to run it.
+
+    Attributes:
+        input: the image input.
+        preprocessing: how to feed it.
+        decode: name of the output decode: ``yolov5``, ``yolov8`` (also YOLO11), ``yolox``.
+        input_size: the side of the square letterbox that the model is meant for, pixels.
+        stride: the input's sides must be multiples of this.
+        class_names: one per class.
+        iou_threshold: the NMS threshold that the model's authors use.
+        evidence: for each conclusion, what it rests on (shape, metadata, override, accuracy).
+        license: licence note found in the model's metadata, or empty.
+    """
+
+    input: InputSpec
+    preprocessing: Preprocessing
+    decode: str
+    input_size: int
+    stride: int
+    class_names: tuple[str, ...]
+    iou_threshold: float = 0.7
+    evidence: tuple[str, ...] = ()
+    license: str = ""

@@ -1,0 +1,1 @@
+"""Plan, try, keep what pays."""

@@ -1,0 +1,1 @@
+"""From frames to results: the configuration, the stages and the engines that run them."""

@@ -1,0 +1,100 @@
+"""The one table of plug-ins: kind → name → ``module:attribute``, imported when first used.
+
+Adding a runtime, task, data format, rule or optimization is one new file and one
+line here. Packages outside saccade add theirs through the entry-point group
+``saccade.<kind>``. Nothing registers itself by being imported.
+"""
+
+from __future__ import annotations
+
+import importlib
+from functools import cache
+from importlib.metadata import entry_points
+from typing import Any
+
+from saccade.errors import SpecError
+
+TABLE: dict[str, dict[str, str]] = {
+    "tasks": {
+        "detection": "saccade.tasks.detection:DetectionTask",
+    },
+    "runtimes": {
+        "onnxruntime": "saccade.runtimes.onnxruntime:OnnxRuntime",
+        "openvino": "saccade.runtimes.openvino:OpenVino",
+    },
+    # Where frames come from: each turns a source into decoded frames.
+    "readers": {
+        "opencv": "saccade.pipeline.readers:OpenCvReader",
+        "pyav": "saccade.pipeline.readers:PyAvReader",
+    },
+    "preprocessors": {
+        "numpy": "saccade.pipeline.preprocess:NumpyPreprocessor",
+        "fused": "saccade.pipeline.preprocess:FusedPreprocessor",
+        "graph": "saccade.pipeline.preprocess:GraphPreprocessor",
+    },
+    # Labelled data formats, tried in this order by `saccade.data.open_labelled`.
+    "datasets": {
+        "yolo": "saccade.data.yolo:YoloFormat",
+        "coco": "saccade.data.coco:CocoFormat",
+        "image_folder": "saccade.data.image_folder:ImageFolderFormat",
+    },
+    "rules": {
+        "decode_bound": "saccade.diagnose.decode_bound:decode_bound",
+        "preprocess_bound": "saccade.diagnose.preprocess_bound:preprocess_bound",
+        "compute_bound": "saccade.diagnose.compute_bound:compute_bound",
+        "memory_bandwidth_bound": "saccade.diagnose.memory_bandwidth_bound:memory_bandwidth_bound",
+        "postprocess_bound": "saccade.diagnose.postprocess_bound:postprocess_bound",
+        "io_bound": "saccade.diagnose.io_bound:io_bound",
+        "serialized_stages": "saccade.diagnose.serialized_stages:serialized_stages",
+        "thread_oversubscription": (
+            "saccade.diagnose.thread_oversubscription:thread_oversubscription"
+        ),
+        "resolution_overkill": "saccade.diagnose.resolution_overkill:resolution_overkill",
+        "framework_overhead": "saccade.diagnose.framework_overhead:framework_overhead",
+    },
+    "optimizations": {
+        "runtime": "saccade.optimize.changes.runtime:SwitchRuntime",
+        "graph_optimization": "saccade.optimize.changes.graph_optimization:OptimizeGraph",
+        "rect_letterbox": "saccade.optimize.changes.rect_letterbox:RectLetterbox",
+        "bf16": "saccade.optimize.changes.bf16:UseBf16",
+        "int8": "saccade.optimize.changes.int8:QuantizeInt8",
+        "resolution": "saccade.optimize.changes.resolution:LowerResolution",
+        "graph_preprocess": "saccade.optimize.changes.graph_preprocess:PreprocessInGraph",
+        "fused_preprocess": "saccade.optimize.changes.fused_preprocess:FusedPreprocess",
+        "fast_decode": "saccade.optimize.changes.fast_decode:FastDecode",
+        "skip_loop_filter": "saccade.optimize.changes.skip_loop_filter:SkipLoopFilter",
+        "vectorized_nms": "saccade.optimize.changes.vectorized_nms:VectorizedNms",
+        "overlap_stages": "saccade.optimize.changes.overlap_stages:OverlapStages",
+    },
+}
+
+
+@cache
+def _entry_points(kind: str) -> dict[str, Any]:
+    return {ep.name: ep for ep in entry_points(group=f"saccade.{kind}")}
+
+
+def names(kind: str) -> list[str]:
+    """Names of the plug-ins of ``kind``, built-in ones first, in table order."""
+    builtin = list(TABLE[kind])
+    return builtin + [name for name in _entry_points(kind) if name not in builtin]
+
+
+def load(kind: str, name: str) -> Any:
+    """Import and return the plug-in ``name`` of ``kind``.
+
+    A name of the form ``package.module:attribute`` is imported as it stands, so a
+    project can use its own plug-in without packaging it.
+
+    Raises:
+        SpecError: there is no such plug-in; the message lists those there are.
+    """
+    target = TABLE[kind].get(name)
+    if target is None and name in _entry_points(kind):
+        return _entry_points(kind)[name].load()
+    if target is None and ":" in name:
+        target = name
+    if target is None:
+        raise SpecError(f"There is no {kind[:-1]} named '{name}'. Known: {', '.join(names(kind))}.")
+    module, _, attribute = target.partition(":")
+    return getattr(importlib.import_module(module), attribute)

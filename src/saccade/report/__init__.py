@@ -1,0 +1,1 @@
+"""Console summary, `result.json` and `report.html`."""

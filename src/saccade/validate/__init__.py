@@ -1,0 +1,1 @@
+"""Accuracy guard: drops with bounds, on data that nothing else has seen."""
