@@ -77,6 +77,8 @@ class ModelDescription:
         iou_threshold: the NMS threshold that the model's authors use.
         evidence: for each conclusion, what it rests on (shape, metadata, override, accuracy).
         license: licence note found in the model's metadata, or empty.
+        transposed: the last two axes of the output are swapped against the family's usual order
+            (``(1, 4+classes, anchors)`` for yolov8, ``(1, anchors, 5+classes)`` for the others).
     """
 
     input: InputSpec
@@ -88,3 +90,4 @@ class ModelDescription:
     iou_threshold: float = 0.7
     evidence: tuple[str, ...] = ()
     license: str = ""
+    transposed: bool = False

@@ -1,1 +1,37 @@
-"""Plan, try, keep what pays."""
+"""Plan, try, keep what pays. Also callable: `saccade.optimize(...)` carries out the playbook."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from saccade.spec import Spec
+    from saccade.study import Study
+
+
+class _Callable(ModuleType):
+    """A package that is a function too: the design gives both the same name."""
+
+    def __call__(
+        self, spec: Spec | None = None, *, out: str | Path = "runs/latest", **settings: Any
+    ) -> Study:
+        """Carry out the playbook for a `Spec` or for its settings as keywords.
+
+        Args:
+            spec: what to do; leave it out to give its fields as keywords.
+            out: the run folder; a run of the same spec in it is resumed.
+            settings: fields of `Spec`.
+
+        Raises:
+            SaccadeError: see `saccade.errors`.
+        """
+        from saccade.playbook.optimize import optimize
+        from saccade.spec import make_spec
+
+        return optimize(spec if spec is not None else make_spec(settings), Path(out))
+
+
+sys.modules[__name__].__class__ = _Callable

@@ -63,7 +63,8 @@ class PipelineConfig:
 
     Attributes:
         shape: ``"square"`` pads every frame to ``input_size`` × ``input_size``; ``"rect"`` pads
-            only to the next multiple of the stride, keeping the longer side at ``input_size``.
+            only as far as the stride asks, keeping the longer side at ``input_size``.
+        margin: border in pixels that ``"rect"`` leaves at least, where the square had one.
         reader: plug-in name; who decodes the video.
         decode_threads: threads of the video decoder; ``None`` leaves its default.
         skip_loop_filter: leave out H.264's in-loop deblocking (changes pixels).
@@ -86,6 +87,7 @@ class PipelineConfig:
     runtime: str = "onnxruntime"
     options: RuntimeOptions = field(default_factory=RuntimeOptions)
     shape: Shape = "square"
+    margin: int = 0
     reader: str = "opencv"
     decode_threads: int | None = None
     skip_loop_filter: bool = False

@@ -35,7 +35,8 @@ class Letterbox:
         shifted = boxes - np.array([self.left, self.top] * 2, np.float32)
         height, width = self.frame_hw
         limit = np.array([width, height] * 2, np.float32)
-        return np.clip(shifted / np.float32(self.scale), 0, limit).astype(np.float32)
+        mapped: NDArray[np.float32] = np.clip(shifted / np.float32(self.scale), 0, limit)
+        return mapped.astype(np.float32)
 
 
 def letterbox(
@@ -44,27 +45,44 @@ def letterbox(
     stride: int,
     shape: str,
     anchor: Anchor,
+    margin: int = 0,
 ) -> Letterbox:
     """Scale a frame so that its longer side is ``input_size`` and pad it.
 
-    ``shape="square"`` pads to ``input_size`` on both sides, ``"rect"`` to the next multiple of
-    ``stride``, which is the least that a model with that stride accepts.
+    ``shape="square"`` pads to ``input_size`` on both sides. ``"rect"`` cuts whole strides off that
+    square, as far as at least ``margin`` pixels of border remain where there was one. The frame
+    so keeps its phase on the grid of the model's strides: only the grey far away is missing. A
+    letterbox that is merely padded to the next stride shifts the frame by part of a stride,
+    which costs accuracy for nothing.
     """
     height, width = frame_hw
     scale = min(input_size / height, input_size / width)
     scaled = (max(1, round(height * scale)), max(1, round(width * scale)))
-    if shape == "square":
-        target = (input_size, input_size)
-    else:
-        target = (_ceil(scaled[0], stride), _ceil(scaled[1], stride))
-    if anchor == "center":
-        # Half a pixel goes to the bottom right, as in the letterbox of the YOLO family.
-        top = round((target[0] - scaled[0]) / 2 - 0.1)
-        left = round((target[1] - scaled[1]) / 2 - 0.1)
-    else:
-        top = left = 0
-    return Letterbox(target, frame_hw, scaled, top, left, scale)
+    before, after = _borders(scaled, input_size, anchor)
+    if shape == "rect":
+        before = tuple(_cut(border, stride, margin) for border in before)
+        after = tuple(_cut(border, stride, margin) for border in after)
+        # The sides of a square that is no multiple of the stride still have to fit the model.
+        after = tuple(
+            end + -(start + side + end) % stride
+            for start, side, end in zip(before, scaled, after, strict=True)
+        )
+    target = (before[0] + scaled[0] + after[0], before[1] + scaled[1] + after[1])
+    return Letterbox(target, frame_hw, scaled, before[0], before[1], scale)
 
 
-def _ceil(value: int, multiple: int) -> int:
-    return -(-value // multiple) * multiple
+def _borders(
+    scaled: tuple[int, int], input_size: int, anchor: Anchor
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Border before (top, left) and after (bottom, right) the frame in the square letterbox."""
+    spare = tuple(input_size - side for side in scaled)
+    if anchor == "top_left":
+        return (0, 0), spare
+    # Half a pixel goes to the bottom right, as in the letterbox of the YOLO family.
+    before = tuple(round(total / 2 - 0.1) for total in spare)
+    return before, tuple(total - start for total, start in zip(spare, before, strict=True))
+
+
+def _cut(border: int, stride: int, margin: int) -> int:
+    """What is left of a border after cutting as many whole strides as ``margin`` allows."""
+    return border - max(0, (border - margin) // stride) * stride

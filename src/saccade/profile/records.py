@@ -51,6 +51,7 @@ class ResourceSample:
         io_wait_s: seconds the process's threads were blocked on storage, where the kernel tells.
         threads: number of threads.
         involuntary_switches: context switches forced on the process.
+        runqueue_wait_s: seconds the process's threads were ready but had to wait for a core.
     """
 
     t_s: float
@@ -63,6 +64,7 @@ class ResourceSample:
     io_wait_s: float
     threads: int
     involuntary_switches: int
+    runqueue_wait_s: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,94 @@
+"""The Typer application: the table of verbs, and how errors become exit codes."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+import traceback
+from datetime import UTC, datetime
+from pathlib import Path
+
+import typer
+
+from saccade.errors import EXIT_ERROR, EXIT_INCONCLUSIVE, EXIT_INPUT, SaccadeError
+
+VERBS = (
+    "optimize",
+    "baseline",
+    "profile",
+    "diagnose",
+    "plan",
+    "validate",
+    "compare",
+    "run",
+    "report",
+    "doctor",
+    "init",
+    "demo",
+)
+
+app = typer.Typer(
+    help="Make a computer-vision system meet its goals on its target hardware, by measurement.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+for _verb in VERBS:
+    importlib.import_module(f"saccade.cli.{_verb}").register(app)
+
+
+def run() -> None:
+    """Run the command; every way it can end has its exit code."""
+    try:
+        code = app(standalone_mode=False)
+        sys.exit(code if isinstance(code, int) else 0)
+    except typer.Exit as done:
+        sys.exit(done.exit_code)
+    except typer.Abort:
+        sys.exit(EXIT_INPUT)
+    except SaccadeError as error:
+        say(str(error))
+        record_traceback()
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        say("Interrupted. What was measured is kept; run the same command again to resume.")
+        sys.exit(EXIT_INCONCLUSIVE)
+    except Exception as error:
+        sys.exit(_unexpected(error))
+
+
+def _unexpected(error: Exception) -> int:
+    """Usage errors of the command line are input errors; the rest is a bug or the system's doing."""
+    show = getattr(error, "show", None)
+    if show is not None and hasattr(error, "exit_code"):
+        show()
+        return EXIT_INPUT
+    say(f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no message'}")
+    record_traceback()
+    return EXIT_ERROR
+
+
+def say(message: str) -> None:
+    """One line on stderr."""
+    print(f"saccade: {message}", file=sys.stderr)
+
+
+def record_traceback() -> None:
+    """Append the current traceback to ``error.log`` in the run folder, where there is one."""
+    folder = _run_folder()
+    if folder is None or not folder.is_dir():
+        return
+    try:
+        with (folder / "error.log").open("a", encoding="utf-8") as file:
+            file.write(f"--- {datetime.now(UTC).isoformat(timespec='seconds')} {sys.argv[1:]}\n")
+            file.write(traceback.format_exc() + "\n")
+    except OSError:
+        return  # a full disk must not hide the message that is already on the screen
+
+
+def _run_folder() -> Path | None:
+    """The run folder of this command, which the verbs leave in the environment."""
+    name = os.environ.get("SACCADE_RUN_FOLDER")
+    return Path(name) if name else None

@@ -1,0 +1,98 @@
+"""Options that several verbs share, and the two ways of printing."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from saccade.errors import EXIT_INCONCLUSIVE, EXIT_MET, EXIT_NOT_MET, SpecError
+from saccade.progress import Progress, SilentProgress
+from saccade.spec import Spec, make_spec, read_spec
+from saccade.study import finite
+
+SpecFile = Annotated[Path | None, typer.Argument(help="A YAML spec; flags override it.")]
+Task = Annotated[str | None, typer.Option(help="What the model does (detection).")]
+Model = Annotated[Path | None, typer.Option(help="The model file (ONNX).")]
+Data = Annotated[
+    Path | None, typer.Option(help="Labelled images: data.yaml, COCO JSON, or a folder.")
+]
+Video = Annotated[
+    str | None, typer.Option(help="What it runs on: video, folder, stream URL or camera.")
+]
+Target = Annotated[str | None, typer.Option(help="Where it will run (cpu).")]
+Goals = Annotated[
+    list[str] | None, typer.Option("--goal", help="Such as 'throughput_fps>=60'; repeat it.")
+]
+Budget = Annotated[str | None, typer.Option(help="Time for the search, such as 5m.")]
+Out = Annotated[Path, typer.Option(help="The run folder.")]
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
+
+EXIT_OF = {"met": EXIT_MET, "not_met": EXIT_NOT_MET, "inconclusive": EXIT_INCONCLUSIVE}
+DEFAULT_OUT = Path("runs/latest")
+
+
+def spec_from(
+    file: Path | None,
+    *,
+    task: str | None = None,
+    model: Path | None = None,
+    data: Path | None = None,
+    video: str | None = None,
+    target: str | None = None,
+    goals: list[str] | None = None,
+    budget: str | None = None,
+    preprocessor: str | None = None,
+) -> Spec:
+    """A spec from a file, from flags, or from a file that flags override.
+
+    Raises:
+        SpecError: neither was given, or something in them is wrong.
+    """
+    document: dict[str, Any] = read_spec(file) if file is not None else {}
+    if file is not None:
+        document = make_spec(document, file.parent).document()
+    flags = {
+        "task": task,
+        "model": model,
+        "data": data,
+        "video": video,
+        "target": target,
+        "goals": tuple(goals) if goals else None,
+        "budget": budget,
+        "preprocessor": preprocessor,
+    }
+    document.update({key: value for key, value in flags.items() if value is not None})
+    if not document:
+        raise SpecError(
+            "There is nothing to do. Give a spec file or --model with --data or --video; "
+            "`saccade init` writes a spec."
+        )
+    return make_spec(document)
+
+
+def remember_folder(out: Path) -> None:
+    """Let the error handler know where tracebacks go."""
+    os.environ["SACCADE_RUN_FOLDER"] = str(out)
+
+
+def progress_for(as_json: bool) -> Progress:
+    """Progress on stderr; with ``--json`` too, since stdout is kept clean either way."""
+    if os.environ.get("SACCADE_QUIET"):
+        return SilentProgress()
+    from saccade.report.console import ConsoleProgress
+
+    progress: Progress = ConsoleProgress()
+    return progress
+
+
+def print_json(document: Mapping[str, Any]) -> None:
+    """One JSON document on stdout."""
+    content = {"schema_version": 1, **document}
+    json.dump(finite(content), sys.stdout, indent=1, ensure_ascii=False)
+    sys.stdout.write("\n")

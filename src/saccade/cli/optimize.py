@@ -1,0 +1,78 @@
+"""`saccade optimize`: the whole playbook."""
+
+from __future__ import annotations
+
+import typer
+
+from saccade.cli.common import (
+    DEFAULT_OUT,
+    EXIT_OF,
+    AsJson,
+    Budget,
+    Data,
+    Goals,
+    Model,
+    Out,
+    SpecFile,
+    Target,
+    Task,
+    Video,
+    print_json,
+    progress_for,
+    remember_folder,
+    spec_from,
+)
+from saccade.study import Study
+
+
+def optimize(
+    spec_file: SpecFile = None,
+    task: Task = None,
+    model: Model = None,
+    data: Data = None,
+    video: Video = None,
+    target: Target = None,
+    goal: Goals = None,
+    budget: Budget = None,
+    out: Out = DEFAULT_OUT,
+    as_json: AsJson = False,
+) -> None:
+    """Carry out the whole playbook and write a bundle that runs.
+
+    Example:
+    saccade optimize --model yolo11n.onnx --data data.yaml --video street.mp4
+    --goal 'throughput_fps>=60' --goal 'map50_95_drop<=0.01' --budget 5m --out runs/street
+    """
+    from saccade.playbook.optimize import optimize as carry_out
+
+    spec = spec_from(
+        spec_file,
+        task=task,
+        model=model,
+        data=data,
+        video=video,
+        target=target,
+        goals=goal,
+        budget=budget,
+    )
+    remember_folder(out)
+    study = carry_out(spec, out, progress_for(as_json))
+    finish(study, as_json)
+
+
+def finish(study: Study, as_json: bool) -> None:
+    """Print the outcome and leave with its exit code."""
+    if as_json:
+        print_json(study.result)
+    else:
+        from rich.console import Console
+
+        from saccade.report.console import summary
+
+        summary(study.result, Console(), report=str(study.folder / "report.html"))
+    raise typer.Exit(EXIT_OF[study.status])
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verb."""
+    app.command()(optimize)

@@ -1,0 +1,58 @@
+"""From a data path to its splits and roles: the first format that recognizes it reads it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from saccade import plugins
+from saccade.data.contract import DataSplits
+from saccade.data.images import display_path
+from saccade.data.roles import Roles, check_disjoint, split_roles
+from saccade.errors import DataError
+
+__all__ = ["Roles", "check_disjoint", "open_labelled", "split_roles"]
+
+_VIDEO_SUFFIXES = frozenset({".mp4", ".avi", ".mkv", ".mov", ".webm", ".ts", ".m4v", ".mpg"})
+
+
+def open_labelled(
+    path: str | os.PathLike[str], class_names: Sequence[str] | None = None
+) -> DataSplits:
+    """Read the data at ``path``, in whichever format it is.
+
+    Formats are tried in the order of the plug-in table ``datasets``.
+
+    Args:
+        path: a file or folder; ``~`` is the home folder.
+        class_names: classes of the model; ids of the labels become ids of these, by name.
+
+    Raises:
+        DataError: nothing is there, no format recognizes it, or the one that does refuses it.
+    """
+    where = Path(path).expanduser()
+    if not where.exists():
+        raise DataError(f"The data path {display_path(where)} does not exist. Check the spelling.")
+    formats = [plugins.load("datasets", name) for name in plugins.names("datasets")]
+    for candidate in formats:
+        if candidate.recognizes(where):
+            splits = candidate.read(where, class_names)
+            assert isinstance(splits, DataSplits)
+            return splits
+    looked_for = "; ".join(_looks_for(candidate) for candidate in formats)
+    hint = (
+        " A video is not labelled data: pass it as the video."
+        if where.suffix.lower() in _VIDEO_SUFFIXES
+        else ""
+    )
+    raise DataError(
+        f"{display_path(where)} is in no data format that saccade knows. "
+        f"Looked for: {looked_for}.{hint}"
+    )
+
+
+def _looks_for(data_format: object) -> str:
+    """What a format says it looks for, else the first line of its docstring."""
+    said = getattr(data_format, "looks_for", None) or (data_format.__doc__ or "").partition("\n")[0]
+    return str(said or data_format).rstrip(".")

@@ -1,0 +1,222 @@
+"""The bundle: model, settings and provenance in one folder that is checked before it runs.
+
+bundle/
+  manifest.json    schema, hashes of every file, versions, settings, provenance, licence notes
+  model.onnx       or model.xml + model.bin
+  labels.txt       class names, one per line
+  README.md        how to run it
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from saccade.errors import BundleError
+from saccade.pipeline.config import ModelFile, PipelineConfig, library_versions
+from saccade.pipeline.pipeline import Pipeline
+from saccade.study import finite, storage_errors
+
+SCHEMA_VERSION = 1
+MANIFEST = "manifest.json"
+
+LICENSE_NOTE = (
+    "The model's weights keep their own licence; saccade adds none. "
+    "Check that it permits your use before you distribute this bundle."
+)
+
+
+def write_bundle(config: PipelineConfig, provenance: Mapping[str, Any], target: Path) -> Path:
+    """Write a bundle whole or not at all; an older one at ``target`` is replaced.
+
+    Raises:
+        StorageError: the disk is full or read-only.
+    """
+    with storage_errors(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
+        try:
+            _fill(folder, config, provenance)
+            folder.chmod(0o755)
+            if target.exists():
+                old = target.with_name(f".{target.name}.old")
+                shutil.rmtree(old, ignore_errors=True)
+                target.replace(old)
+                folder.replace(target)
+                shutil.rmtree(old, ignore_errors=True)
+            else:
+                folder.replace(target)
+        except BaseException:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+    return target
+
+
+def _fill(folder: Path, config: PipelineConfig, provenance: Mapping[str, Any]) -> None:
+    model = _copy_model(folder, config.model)
+    described = config.description
+    (folder / "labels.txt").write_text("\n".join(described.class_names) + "\n", encoding="utf-8")
+    (folder / "README.md").write_text(_readme(described.license), encoding="utf-8")
+    manifest = {
+        "schema_version": SCHEMA_VERSION,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "config": replace(config, model=model).to_dict(),
+        "config_hash": config.hash,
+        "versions": library_versions(),
+        "license": {
+            "model": described.license or "not stated in the model file",
+            "note": LICENSE_NOTE,
+        },
+        "provenance": dict(provenance),
+        "files": {path.name: _sha256(path) for path in sorted(folder.iterdir())},
+    }
+    manifest = finite(manifest)
+    manifest["digest"] = _own_digest(manifest)
+    text = json.dumps(manifest, indent=1, ensure_ascii=False)
+    (folder / MANIFEST).write_text(text, encoding="utf-8")
+
+
+def _copy_model(folder: Path, model: ModelFile) -> ModelFile:
+    """Copy the model's files; external data of ONNX goes into the one file."""
+    suffix = Path(model.path).suffix
+    target = folder / f"model{suffix}"
+    if model.format == "onnx":
+        from saccade.models.onnx_file import external_files, read_onnx
+
+        loaded = read_onnx(model.path, weights=False)
+        if external_files(loaded, Path(model.path).parent):
+            import onnx
+
+            onnx.save(read_onnx(model.path), str(target))
+        else:
+            shutil.copyfile(model.path, target)
+        return replace(model, path=target.name)
+    assert model.weights is not None
+    shutil.copyfile(model.path, target)
+    shutil.copyfile(model.weights, folder / "model.bin")
+    return replace(model, path=target.name, weights="model.bin")
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """The manifest of a bundle, after every file has been checked against it.
+
+    Raises:
+        BundleError: it is not a bundle, a file is missing, was changed or does not belong there,
+            or the bundle was written by a newer version.
+    """
+    path = folder / MANIFEST
+    if not path.is_file():
+        raise BundleError(
+            f"'{folder}' is not a bundle: it has no {MANIFEST}. Expected the folder that "
+            "`saccade optimize` writes as RUN/bundle."
+        )
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+        files, version = dict(manifest["files"]), int(manifest["schema_version"])
+    except (ValueError, KeyError, TypeError, OSError) as error:
+        raise BundleError(
+            f"The manifest of '{folder}' is damaged ({error}). Export the bundle again."
+        ) from None
+    if version > SCHEMA_VERSION:
+        raise BundleError(
+            f"'{folder}' was written by a newer saccade (bundle format {version}, this one reads "
+            f"{SCHEMA_VERSION}). Upgrade saccade."
+        )
+    if manifest.get("digest") != _own_digest(manifest):
+        raise BundleError(
+            f"The bundle '{folder}' was changed after it was written: its {MANIFEST} does not match "
+            "its own digest. Copy or export the bundle again."
+        )
+    for name, expected in files.items():
+        if Path(name).name != name:
+            raise BundleError(
+                f"The manifest of '{folder}' names a file outside the bundle: '{name}'."
+            )
+        if not (folder / name).is_file():
+            raise BundleError(
+                f"The bundle '{folder}' is incomplete: '{name}' is missing. Copy it again."
+            )
+        if _sha256(folder / name) != expected:
+            raise BundleError(
+                f"The bundle '{folder}' was changed after it was written: '{name}' does not match its "
+                "hash. Copy or export the bundle again."
+            )
+    return dict(manifest)
+
+
+def bundle_config(folder: Path) -> PipelineConfig:
+    """The configuration of a checked bundle, its model's paths made absolute."""
+    manifest = read_manifest(folder)
+    try:
+        config = PipelineConfig.from_dict(manifest["config"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise BundleError(
+            f"The settings in '{folder}' are damaged ({error}). Export the bundle again."
+        ) from None
+    files = manifest["files"]
+    model = config.model
+    for name in filter(None, (model.path, model.weights)):
+        if name not in files:
+            raise BundleError(f"The bundle '{folder}' has no hash for its model file '{name}'.")
+    weights = str((folder / model.weights).resolve()) if model.weights else None
+    resolved = replace(model, path=str((folder / model.path).resolve()), weights=weights)
+    return replace(config, model=resolved)
+
+
+def load(path: str | os.PathLike[str], **overrides: Any) -> Pipeline:
+    """Load a bundle: a pipeline for images (`pipeline(image)`) and streams (`pipeline.stream`).
+
+    Args:
+        path: the bundle's folder, or a run folder that holds one.
+        overrides: settings of `PipelineConfig` to change, such as ``score_threshold=0.001``.
+
+    Raises:
+        BundleError: the bundle is incomplete, was tampered with, or has no such setting.
+    """
+    folder = Path(path)
+    if not (folder / MANIFEST).exists() and (folder / "bundle" / MANIFEST).exists():
+        folder = folder / "bundle"
+    config = bundle_config(folder)
+    try:
+        config = replace(config, **overrides)
+    except TypeError:
+        raise BundleError(
+            f"Unknown setting in {sorted(overrides)}. Known: {', '.join(sorted(config.to_dict()))}."
+        ) from None
+    return Pipeline(config)
+
+
+def _own_digest(manifest: Mapping[str, Any]) -> str:
+    """Hash over everything in the manifest but the hash itself."""
+    content = {key: value for key, value in manifest.items() if key != "digest"}
+    text = json.dumps(content, sort_keys=True, ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _readme(license_text: str) -> str:
+    return f"""# saccade bundle
+
+    import saccade
+
+    pipeline = saccade.load("path/to/this/folder")
+    result = pipeline(image)                    # RGB uint8 (H, W, 3), or a path
+    for result in pipeline.stream("video.mp4"):
+        print(result.boxes, result.scores, result.class_ids)
+
+    saccade run path/to/this/folder --source video.mp4 --save out.mp4
+
+Model licence: {license_text or "not stated in the model file"}. {LICENSE_NOTE}
+"""

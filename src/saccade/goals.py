@@ -1,0 +1,160 @@
+"""Goals as expressions: ``latency_ms.p99<=20``, ``throughput_fps>=60``, ``map50_95_drop<=0.01``."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+from saccade.errors import GoalError
+
+Direction = Literal["lower", "higher"]
+Status = Literal["met", "not_met", "inconclusive"]
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A number a goal can be about.
+
+    Attributes:
+        better: which direction is better.
+        accuracy: needs labels (or, for agreement, the baseline's outputs) to be judged.
+        low: smallest possible value.
+        high: largest possible value, None where there is none.
+    """
+
+    better: Direction
+    accuracy: bool = False
+    low: float = 0.0
+    high: float | None = None
+
+
+METRICS: dict[str, Metric] = {
+    **{f"latency_ms.{name}": Metric("lower") for name in ("mean", "p50", "p95", "p99")},
+    "throughput_fps": Metric("higher"),
+    "core_ms_per_frame": Metric("lower"),
+    "peak_rss_mb": Metric("lower"),
+    "model_mb": Metric("lower"),
+    **{
+        name: Metric("higher", accuracy=True, high=1.0)
+        for name in ("map50_95", "map50", "agreement")
+    },
+}
+DROP = "_drop"
+
+_EXPRESSION = re.compile(
+    r"^\s*([A-Za-z_][\w.]*)\s*(<=|>=|<|>|==?)\s*([-+0-9.eE]+)\s*([a-zA-Z%]*)\s*$"
+)
+
+
+@dataclass(frozen=True)
+class Goal:
+    """One requirement, ``metric op bound``."""
+
+    metric: str
+    op: Literal["<=", ">="]
+    bound: float
+
+    @property
+    def name(self) -> str:
+        """The expression, as it is written."""
+        return f"{self.metric}{self.op}{self.bound:g}"
+
+    @property
+    def base(self) -> str:
+        """The metric without ``_drop``."""
+        return self.metric.removesuffix(DROP)
+
+    @property
+    def is_drop(self) -> bool:
+        """Whether it bounds a loss against the baseline."""
+        return self.metric.endswith(DROP)
+
+    @property
+    def is_accuracy(self) -> bool:
+        """Whether it needs data to be judged on."""
+        return METRICS[self.base].accuracy
+
+    def status(self, value: float | None, low: float | None, high: float | None) -> Status:
+        """Judge a value by its interval: a goal is met when all of the interval meets it."""
+        if value is None:
+            return "inconclusive"
+        worst, best = (high, low) if self.op == "<=" else (low, high)
+        worst = value if worst is None else worst
+        best = value if best is None else best
+        if self._holds(worst):
+            return "met"
+        return "inconclusive" if self._holds(best) else "not_met"
+
+    def _holds(self, value: float) -> bool:
+        return value <= self.bound if self.op == "<=" else value >= self.bound
+
+
+def parse_goal(text: str) -> Goal:
+    """Parse one goal.
+
+    Raises:
+        GoalError: it is not ``metric<=number`` or ``metric>=number``, the metric is unknown, the
+            direction makes no sense, or no system could meet it.
+    """
+    match = _EXPRESSION.match(text)
+    if match is None:
+        raise GoalError(
+            f"The goal '{text}' cannot be read. Expected a metric, <= or >=, and a number, such as "
+            "'throughput_fps>=60' or 'latency_ms.p99<=20'."
+        )
+    metric, op, number, unit = match.groups()
+    if unit:
+        raise GoalError(
+            f"The goal '{text}' ends in '{unit}'. Units stand in the metric's name; write the bare "
+            "number."
+        )
+    base = metric.removesuffix(DROP)
+    if base not in METRICS:
+        raise GoalError(_unknown(metric))
+    if op not in ("<=", ">="):
+        raise GoalError(f"The goal '{text}' uses '{op}'. Expected <= or >=.")
+    try:
+        bound = float(number)
+    except ValueError:
+        raise GoalError(f"The goal '{text}' has no valid number: '{number}'.") from None
+    goal = Goal(metric, "<=" if op == "<=" else ">=", bound)
+    _check_possible(goal, text)
+    return goal
+
+
+def _unknown(metric: str) -> str:
+    known = [*METRICS, *(f"{name}{DROP}" for name in METRICS)]
+    near = difflib.get_close_matches(metric, known, n=1, cutoff=0.4)
+    hint = f" Did you mean '{near[0]}'?" if near else ""
+    return f"There is no metric '{metric}'.{hint} Known: {', '.join(METRICS)}, each also as <metric>_drop."
+
+
+def _check_possible(goal: Goal, text: str) -> None:
+    metric = METRICS[goal.base]
+    lower_is_better = goal.is_drop or metric.better == "lower"
+    if lower_is_better != (goal.op == "<="):
+        expected = "<=" if lower_is_better else ">="
+        raise GoalError(
+            f"The goal '{text}' asks for a worse system. Expected {goal.metric}{expected}…."
+        )
+    if goal.is_drop:
+        if goal.bound < 0:
+            raise GoalError(
+                f"The goal '{text}' cannot be met: a drop below zero asks the optimized system to "
+                "be better than the baseline. Use 0 or more."
+            )
+        return
+    impossible = goal.bound <= metric.low if goal.op == "<=" else False
+    if metric.high is not None and goal.op == ">=" and goal.bound > metric.high:
+        impossible = True
+    if impossible:
+        span = (
+            f"{metric.low:g} to {metric.high:g}"
+            if metric.high is not None
+            else f"above {metric.low:g}"
+        )
+        raise GoalError(
+            f"The goal '{text}' cannot be met by any system: {goal.base} lies in {span}."
+        )

@@ -1,0 +1,53 @@
+"""From a path to a `ModelFile`: what is on disk, identified by its content."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from saccade.errors import ModelError
+from saccade.models.onnx_file import external_files, read_onnx
+from saccade.pipeline.config import ModelFile
+
+_BLOCK = 1 << 20
+
+
+def model_file(path: str | Path) -> ModelFile:
+    """Identify a model by content.
+
+    The hash is the SHA-256 of the file's bytes, followed by those of the files that belong to
+    it (the weights of an OpenVINO IR, the external data of an ONNX model). Whether the file is
+    a valid model is not judged here.
+
+    Raises:
+        ModelError: the file, or the weights that belong to it, cannot be read.
+    """
+    path = Path(path)
+    if path.suffix == ".xml":
+        weights = path.with_suffix(".bin")
+        return ModelFile(str(path), _sha256([path, weights]), "openvino_ir", str(weights))
+    return ModelFile(str(path), _sha256([path, *_external(path)]))
+
+
+def _external(path: Path) -> list[Path]:
+    if not path.is_file():
+        return []
+    try:
+        return external_files(read_onnx(path, weights=False), path.parent)
+    except ModelError:
+        return []
+
+
+def _sha256(paths: list[Path]) -> str:
+    state = hashlib.sha256()
+    for path in paths:
+        try:
+            with path.open("rb") as file:
+                while block := file.read(_BLOCK):
+                    state.update(block)
+        except OSError as error:
+            raise ModelError(
+                f"The model file {path} cannot be read ({error.strerror}). "
+                "Check the path and its permissions."
+            ) from error
+    return state.hexdigest()

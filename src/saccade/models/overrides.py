@@ -1,0 +1,154 @@
+"""What the user says about a model, checked: each key, each value."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from fractions import Fraction
+from numbers import Real
+from typing import Any
+
+from saccade.errors import ModelError
+from saccade.models.description import ModelDescription, Preprocessing
+from saccade.models.families import FAMILIES
+
+DECODES = tuple(dict.fromkeys(family.decode for family in FAMILIES))
+
+
+def validated(overrides: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Check keys and values, and normalize the values.
+
+    Raises:
+        ModelError: an unknown key, with the nearest known one, or a value out of range.
+    """
+    return {key: _value(key, value) for key, value in (overrides or {}).items()}
+
+
+def apply_overrides(
+    description: ModelDescription, overrides: Mapping[str, Any]
+) -> ModelDescription:
+    """Put validated overrides in place of what was found out.
+
+    ``decode`` and ``class_names`` also decide how the output shape is read, so they are
+    settled before this; here they are only put on record.
+
+    Raises:
+        ModelError: ``input_size`` contradicts a fixed input or the stride.
+    """
+    preprocessing = {key: v for key, v in overrides.items() if key in _PREPROCESSING}
+    direct = {key: v for key, v in overrides.items() if key not in _PREPROCESSING}
+    said = tuple(f"{key} = {_short(value)}: set by the user." for key, value in overrides.items())
+    changed = replace(
+        description,
+        **direct,
+        preprocessing=replace(description.preprocessing, **preprocessing),
+        evidence=description.evidence + said,
+    )
+    _check_size(changed, "input_size" in overrides)
+    return changed
+
+
+def _check_size(description: ModelDescription, overridden: bool) -> None:
+    size, spec, stride = description.input_size, description.input, description.stride
+    if size % stride:
+        below = size // stride * stride
+        raise ModelError(
+            f"The input size {size} is not a multiple of the model's stride {stride}. "
+            f"The nearest are {below} and {below + stride}."
+        )
+    if overridden and spec.height and spec.width and size != max(spec.height, spec.width):
+        raise ModelError(
+            f"input_size {size} was asked for, but the model has a fixed input of "
+            f"{spec.height}x{spec.width}. Leave input_size out, or reshape the model first."
+        )
+
+
+def _value(key: str, value: Any) -> Any:
+    check = _CHECKS.get(key)
+    if check is None:
+        near = difflib.get_close_matches(key, _CHECKS, n=1, cutoff=0.5)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        raise ModelError(f"Unknown model setting {key!r}.{hint} Known are: {', '.join(_CHECKS)}.")
+    expected, accept = check
+    try:
+        return accept(value)
+    except (TypeError, ValueError, ArithmeticError) as error:
+        raise ModelError(
+            f"The model setting {key} = {value!r} is not usable; expected {expected}."
+        ) from error
+
+
+def _one_of(options: Sequence[str]) -> Callable[[Any], str]:
+    def accept(value: Any) -> str:
+        if value not in options:
+            raise ValueError
+        return str(value)
+
+    return accept
+
+
+def _integer(low: int, high: int) -> Callable[[Any], int]:
+    def accept(value: Any) -> int:
+        if isinstance(value, bool) or int(value) != value or not low <= value <= high:
+            raise ValueError
+        return int(value)
+
+    return accept
+
+
+def _number(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, Real) or not abs(float(value)) < 1e6:
+        raise ValueError
+    return float(value)
+
+
+def _positive(value: Any) -> float:
+    # YAML reads 1/255 as text, and that is how people write it.
+    number = float(Fraction(value)) if isinstance(value, str) else _number(value)
+    if number <= 0:
+        raise ValueError
+    return number
+
+
+def _fraction(value: Any) -> float:
+    if not 0 < _number(value) <= 1:
+        raise ValueError
+    return float(value)
+
+
+def _three(each: Callable[[Any], float]) -> Callable[[Any], tuple[float, float, float]]:
+    def accept(value: Any) -> tuple[float, float, float]:
+        first, second, third = value
+        return each(first), each(second), each(third)
+
+    return accept
+
+
+def _names(value: Any) -> tuple[str, ...]:
+    if isinstance(value, str) or not value or not all(isinstance(name, str) for name in value):
+        raise ValueError
+    return tuple(value)
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+_PREPROCESSING = frozenset(Preprocessing.__dataclass_fields__)
+
+# For each key: what is expected, and a function that returns the value or raises.
+_CHECKS: dict[str, tuple[str, Callable[[Any], Any]]] = {
+    "input_size": ("pixels, a positive multiple of the stride", _integer(1, 16384)),
+    "decode": (f"one of {', '.join(DECODES)}", _one_of(DECODES)),
+    "channel_order": ("'rgb' or 'bgr'", _one_of(("rgb", "bgr"))),
+    "scale": ("a positive factor on the 0-255 pixel value, such as 1/255", _positive),
+    "mean": ("three numbers, in units after scale", _three(_number)),
+    "std": ("three positive numbers, in units after scale", _three(_positive)),
+    "anchor": ("'center' or 'top_left'", _one_of(("center", "top_left"))),
+    "pad_value": ("a grey level from 0 to 255", _integer(0, 255)),
+    "class_names": ("a list of names, one per class", _names),
+    "iou_threshold": ("a number above 0, at most 1", _fraction),
+    "stride": ("a positive number of pixels", _integer(1, 1024)),
+}

@@ -1,0 +1,129 @@
+"""What an optimization is, and what it knows when it is asked.
+
+An optimization is a frozen dataclass (its parameters) with ``applies``, ``predict`` and
+``apply``, in one file under `saccade.optimize.changes` and one line in `saccade.plugins`. It is
+a function from one configuration to the next: it measures nothing and decides nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, Literal, Protocol, Self
+
+from saccade.data.contract import Dataset
+from saccade.pipeline.config import PipelineConfig
+from saccade.profile.cost_model import CostModel
+from saccade.profile.records import Profile
+from saccade.runtimes.contract import Availability
+
+# What a change does to outputs: nothing, almost nothing, or something only labels can judge.
+Effect = Literal["exact", "near_lossless", "lossy"]
+Objective = Literal["throughput", "latency"]
+
+
+@dataclass(frozen=True)
+class PlanContext:
+    """What is known when changes are planned.
+
+    Attributes:
+        config: the configuration to improve.
+        profile: of that configuration, stages one after the other.
+        objective: what to improve.
+        cores: usable cores.
+        frame_hw: height and width of the source's frames.
+        video: whether the source is a video (or a live stream) rather than images.
+        source: the source itself.
+        runtimes: name → whether it can be used here.
+        calibration: images that only calibration may look at.
+        folder: where new model files go.
+        labelled: whether accuracy can be judged with labels.
+        seed: of whatever is random.
+    """
+
+    config: PipelineConfig
+    profile: Profile
+    objective: Objective
+    cores: int
+    frame_hw: tuple[int, int]
+    video: bool
+    source: str
+    runtimes: Mapping[str, Availability]
+    calibration: Dataset | None
+    folder: Path
+    labelled: bool
+    seed: int = 0
+
+    @property
+    def cost(self) -> CostModel:
+        """The cost model of the configuration as it is."""
+        return CostModel.of(self.profile, self.config.options.streams)
+
+    def gain(self, changed: CostModel) -> float:
+        """How many times better ``changed`` is than the configuration as it is."""
+        if self.objective == "latency":
+            return self.cost.latency_ms / changed.latency_ms
+        return changed.speedup_over(self.cost)
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a change is expected to bring.
+
+    Attributes:
+        gain: expected ratio of the objective, above 1 is better.
+        bound: the ratio it cannot exceed.
+        basis: what the expectation rests on, one clause.
+        cost_s: seconds it takes to apply, without measuring.
+    """
+
+    gain: float
+    bound: float
+    basis: str
+    cost_s: float = 0.0
+
+
+class Optimization(Protocol):
+    """A change of the configuration."""
+
+    name: ClassVar[str]
+
+    @property
+    def effect(self) -> Effect:
+        """What it does to outputs."""
+        ...
+
+    @classmethod
+    def variants(cls, context: PlanContext) -> Iterable[Self]:
+        """The parameters worth trying here."""
+        ...
+
+    @property
+    def label(self) -> str:
+        """Name and parameters, for people; unique among the variants."""
+        ...
+
+    def applies(self, context: PlanContext) -> str | None:
+        """None where it can be used here, else the reason why it cannot."""
+        ...
+
+    def predict(self, context: PlanContext) -> Prediction:
+        """What it is expected to bring."""
+        ...
+
+    def apply(self, context: PlanContext) -> PipelineConfig:
+        """The next configuration. May write new model files into ``context.folder``."""
+        ...
+
+
+def by_stage(
+    context: PlanContext, factors: Mapping[str, float], basis: str, bound: Mapping[str, float]
+) -> Prediction:
+    """A prediction from factors on stage costs; ``bound`` holds the most optimistic factors."""
+    expected = ideal = context.cost
+    for stage, factor in factors.items():
+        expected = expected.scaled(stage, factor)
+    for stage, factor in bound.items():
+        ideal = ideal.scaled(stage, factor)
+    return Prediction(context.gain(expected), context.gain(ideal), basis)

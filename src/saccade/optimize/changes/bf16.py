@@ -1,0 +1,47 @@
+"""Compute in bfloat16 where the CPU has it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import ClassVar, Self
+
+from saccade.optimize.change import Effect, PlanContext, Prediction
+from saccade.optimize.precision_gain import precision_prediction
+from saccade.pipeline.config import PipelineConfig
+
+
+@dataclass(frozen=True)
+class UseBf16:
+    """bf16 arithmetic, chosen when the model is compiled; the file stays fp32."""
+
+    name: ClassVar[str] = "bf16"
+    effect: ClassVar[Effect] = "near_lossless"
+
+    @classmethod
+    def variants(cls, context: PlanContext) -> Iterable[Self]:
+        """One."""
+        return [cls()]
+
+    @property
+    def label(self) -> str:
+        """Name."""
+        return "bf16"
+
+    def applies(self, context: PlanContext) -> str | None:
+        """The runtime in use must offer bf16 on this CPU."""
+        config = context.config
+        if config.options.precision == "bf16":
+            return "already in use"
+        if "bf16" not in context.runtimes[config.runtime].precisions:
+            return f"{config.runtime} has no bf16 on this CPU"
+        return None
+
+    def predict(self, context: PlanContext) -> Prediction:
+        """By the measured peaks of this machine."""
+        return precision_prediction(context, "bf16", bytes_factor=0.5)
+
+    def apply(self, context: PlanContext) -> PipelineConfig:
+        """Change the precision hint."""
+        config = context.config
+        return replace(config, options=replace(config.options, precision="bf16"))

@@ -1,0 +1,77 @@
+"""Quantize to int8 after training, with the repair ladder's settings as parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import ClassVar, Self
+
+from saccade.optimize.change import Effect, PlanContext, Prediction
+from saccade.optimize.precision_gain import precision_prediction
+from saccade.pipeline.config import PipelineConfig
+
+# Calibration, range estimation and writing the file.
+COST_S = 9.0
+
+
+@dataclass(frozen=True)
+class QuantizeInt8:
+    """NNCF post-training quantization, weights per channel, on real frames.
+
+    Attributes:
+        rung: step of the repair ladder, see `saccade.optimize.quantize.RUNGS`.
+    """
+
+    name: ClassVar[str] = "int8"
+    effect: ClassVar[Effect] = "lossy"
+
+    rung: int = 0
+
+    @classmethod
+    def variants(cls, context: PlanContext) -> Iterable[Self]:
+        """The first rung; the search climbs further where accuracy asks for it."""
+        return [cls()]
+
+    @property
+    def label(self) -> str:
+        """Name and what is left out."""
+        from saccade.optimize.quantize import RUNGS
+
+        return f"int8: {RUNGS[self.rung]}"
+
+    @property
+    def next_rung(self) -> QuantizeInt8 | None:
+        """What to try when this one costs too much accuracy; None at the top."""
+        from saccade.optimize.quantize import RUNGS
+
+        return QuantizeInt8(self.rung + 1) if self.rung + 1 < len(RUNGS) else None
+
+    def applies(self, context: PlanContext) -> str | None:
+        """Needs an fp32 ONNX model, NNCF, and frames to calibrate on."""
+        from importlib.util import find_spec
+
+        config = context.config
+        if config.model.format != "onnx":
+            return "the model is quantized already"
+        if config.runtime != "openvino":
+            return (
+                "NNCF's int8 files are slower than fp32 in ONNX Runtime; switch to OpenVINO first"
+            )
+        if find_spec("nncf") is None:
+            return "nncf is not installed (pip install 'saccade[openvino]')"
+        if not context.calibration and not context.video:
+            return "there are no images to calibrate on"
+        if "int8" not in context.runtimes[config.runtime].precisions:
+            return f"{config.runtime} has no fast int8 on this CPU"
+        return None
+
+    def predict(self, context: PlanContext) -> Prediction:
+        """By the measured peaks of this machine."""
+        return precision_prediction(context, "int8", bytes_factor=0.5, cost_s=COST_S)
+
+    def apply(self, context: PlanContext) -> PipelineConfig:
+        """Quantize in a process of its own and point the configuration at the new file."""
+        from saccade.optimize.quantize import quantize
+
+        model = quantize(context, self.rung)
+        return replace(context.config, model=model)

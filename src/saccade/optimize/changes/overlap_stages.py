@@ -1,0 +1,63 @@
+"""Decode, infer and postprocess at the same time, with several requests in flight."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import ClassVar, Self
+
+from saccade.optimize.change import Effect, PlanContext, Prediction
+from saccade.pipeline.config import PipelineConfig
+from saccade.profile.cost_model import CostModel
+
+# Overlap never reaches the ideal: threads wait for one another and share caches.
+EFFICIENCY = 0.95
+
+
+@dataclass(frozen=True)
+class OverlapStages:
+    """One stream per core, one single-threaded decoder beside them, bounded queues."""
+
+    name: ClassVar[str] = "overlap_stages"
+    effect: ClassVar[Effect] = "exact"
+
+    @classmethod
+    def variants(cls, context: PlanContext) -> Iterable[Self]:
+        """One; streams and requests are tuned later."""
+        return [cls()]
+
+    @property
+    def label(self) -> str:
+        """Name."""
+        return "overlap_stages"
+
+    def applies(self, context: PlanContext) -> str | None:
+        """For throughput; a single frame's latency only gets longer."""
+        if context.config.execution == "overlapped":
+            return "already in use"
+        if context.objective == "latency":
+            return "frames in flight lengthen the latency that is the goal"
+        return None
+
+    def predict(self, context: PlanContext) -> Prediction:
+        """The cost model: all CPU work over all cores, or the slowest thread."""
+        now = context.cost
+        then = CostModel(now.stages, now.cores, overlapped=True, streams=context.cores)
+        ideal = then.speedup_over(now)
+        return Prediction(
+            max(1.0, ideal * EFFICIENCY), ideal, "cost model: CPU work over all cores"
+        )
+
+    def apply(self, context: PlanContext) -> PipelineConfig:
+        """Overlap, with as many streams as cores."""
+        config = context.config
+        options = replace(
+            config.options,
+            threads=context.cores,
+            streams=context.cores,
+            in_flight=context.cores + 1,
+            spinning=False,
+        )
+        return replace(
+            config, execution="overlapped", options=options, decode_threads=1, queue_depth=2
+        )

@@ -1,0 +1,75 @@
+"""`Job`: everything that stays the same during one run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from saccade.data.roles import Roles
+from saccade.environment import Environment
+from saccade.goals import Goal
+from saccade.models.description import ModelDescription
+from saccade.optimize.change import Objective, PlanContext
+from saccade.pipeline.config import PipelineConfig
+from saccade.profile.records import Profile
+from saccade.runtimes.contract import Availability
+from saccade.spec import Spec
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run's fixed facts.
+
+    Attributes:
+        baseline: the naive configuration that everything is compared with.
+        source: what is measured on, a video or a folder of images.
+        video: whether the source is video.
+        roles: labelled or unlabelled images by use; None where there is no data.
+        notes: what a reader of the result should know.
+    """
+
+    spec: Spec
+    goals: tuple[Goal, ...]
+    objective: Objective
+    description: ModelDescription
+    baseline: PipelineConfig
+    source: str
+    video: bool
+    roles: Roles | None
+    environment: Environment
+    runtimes: Mapping[str, Availability]
+    folder: Path
+    notes: tuple[str, ...] = ()
+
+    @property
+    def labelled(self) -> bool:
+        """Whether accuracy can be judged with labels."""
+        return (
+            self.roles is not None and self.roles.report is not None and self.roles.report.labelled
+        )
+
+
+def objective_of(goals: tuple[Goal, ...]) -> Objective:
+    """Latency where a latency goal is the only goal of speed, else throughput."""
+    speeds = [goal.metric for goal in goals if goal.metric == "throughput_fps"]
+    latencies = [goal.metric for goal in goals if goal.metric.startswith("latency_ms")]
+    return "latency" if latencies and not speeds else "throughput"
+
+
+def plan_context(job: Job, config: PipelineConfig, profile: Profile) -> PlanContext:
+    """What planning knows about one configuration of a job."""
+    return PlanContext(
+        config=config,
+        profile=profile,
+        objective=job.objective,
+        cores=job.environment.cores,
+        frame_hw=profile.frame_hw,
+        video=job.video,
+        source=job.source,
+        runtimes=job.runtimes,
+        calibration=job.roles.calibration if job.roles else None,
+        folder=job.folder / "models",
+        labelled=job.labelled,
+        seed=job.spec.seed,
+    )

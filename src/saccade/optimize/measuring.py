@@ -1,0 +1,138 @@
+"""Runs one configuration in this process and measures it. Used inside worker processes."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import psutil
+
+from saccade.data.contract import DataProblem, Dataset
+from saccade.data.images import read_image
+from saccade.measurement import STAGES, Block
+from saccade.pipeline.config import PipelineConfig
+from saccade.pipeline.engine import Emission
+from saccade.pipeline.pipeline import Pipeline
+from saccade.validate.detections import Detections
+
+
+@dataclass(frozen=True)
+class BlockReply:
+    """A measured block and what it found.
+
+    Attributes:
+        block: the samples.
+        results: the results of the measured frames, in order.
+        problems: what was wrong with the source so far.
+    """
+
+    block: Block
+    results: Detections
+    problems: tuple[DataProblem, ...]
+
+
+class Subject:
+    """One configuration on one source, measured block by block.
+
+    The stream goes on from block to block, so two subjects that are measured in turns see the
+    same frames if they are asked for the same numbers of frames.
+    """
+
+    def __init__(self, config: PipelineConfig, source: str) -> None:
+        self.config = config
+        self._source = source
+        self._pipeline = Pipeline(config)
+        self._emissions: Iterator[Emission] | None = None
+
+    def block(self, frames: int, warmup: int) -> BlockReply:
+        """Measure ``frames`` frames after ``warmup`` frames that are kept apart."""
+        if self._emissions is None:
+            self._emissions = self._pipeline.emissions(self._source, loop=True)
+        began = time.perf_counter()
+        warm = [next(self._emissions).emitted_s - began for _ in range(max(1, warmup))]
+        busy, cpu = _machine_cpu(), time.process_time()
+        opened = time.perf_counter()
+        measured = [next(self._emissions) for _ in range(frames)]
+        closed = time.perf_counter()
+        block = Block(
+            emitted_s=(
+                opened - began,
+                *(e.emitted_s - began for e in measured[:-1]),
+                closed - began,
+            ),
+            latency_ms=tuple(1e3 * (e.emitted_s - e.started_s) for e in measured),
+            cpu_s=time.process_time() - cpu,
+            busy_share=_busy_share(busy, _machine_cpu()),
+            stage_ms=stage_times(measured),
+            peak_rss_mb=peak_rss_mb(),
+            warmup_s=tuple(warm),
+        )
+        results = as_detections([e.result for e in measured])
+        return BlockReply(block, results, tuple(self._pipeline.problems))
+
+    def judge(self, dataset: Dataset, score_threshold: float) -> Detections:
+        """Results on every image of a dataset, through the path the stream takes."""
+        found = [
+            self._pipeline.judge(read_image(image.path), score_threshold)
+            for image in dataset.images
+        ]
+        return as_detections(found)
+
+    def watch(self, count: int, step: int, score_threshold: float) -> Detections:
+        """Results on every ``step``-th frame of the source from its start, ``count`` at most."""
+        found = self._pipeline.judge_frames(self._source, count, step, score_threshold)
+        return as_detections(list(found))
+
+    def close(self) -> None:
+        """End the stream and release the sessions."""
+        if self._emissions is not None:
+            self._emissions.close()  # type: ignore[attr-defined]
+        self._pipeline.close()
+
+
+def stage_times(emissions: list[Emission]) -> dict[str, tuple[float, ...]]:
+    """Wall milliseconds per frame of each stage."""
+    return {
+        name: tuple(1e3 * (e.stages[name][1] - e.stages[name][0]) for e in emissions)
+        for name in STAGES
+    }
+
+
+def as_detections(results: list[Any]) -> Detections:
+    """Results of many images as one value."""
+    return Detections(
+        boxes=tuple(np.asarray(r.boxes, np.float32) for r in results),
+        scores=tuple(np.asarray(r.scores, np.float32) for r in results),
+        class_ids=tuple(np.asarray(r.class_ids, np.int64) for r in results),
+    )
+
+
+def peak_rss_mb() -> float:
+    """Highest resident memory of this process so far, in 10^6 bytes."""
+    if os.name != "posix":
+        return float(getattr(psutil.Process().memory_info(), "peak_wset", 0)) / 1e6
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    # Linux counts in KiB, macOS in bytes.
+    return peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6
+
+
+def _machine_cpu() -> tuple[float, float]:
+    """Busy and total seconds of the cores this process may use."""
+    times = psutil.cpu_times(percpu=True)
+    usable = psutil.Process().cpu_affinity() if hasattr(psutil.Process, "cpu_affinity") else None
+    chosen = [t for i, t in enumerate(times) if usable is None or i in usable]
+    total = sum(sum(t) - getattr(t, "guest", 0) - getattr(t, "guest_nice", 0) for t in chosen)
+    idle = sum(t.idle + getattr(t, "iowait", 0) for t in chosen)
+    return total - idle, total
+
+
+def _busy_share(before: tuple[float, float], after: tuple[float, float]) -> float:
+    total = after[1] - before[1]
+    return (after[0] - before[0]) / total if total > 0 else 0.0

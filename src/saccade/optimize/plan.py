@@ -1,0 +1,86 @@
+"""Rank the changes that could be made by predicted gain over cost."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Set
+from dataclasses import dataclass
+from typing import Any
+
+from saccade import plugins
+from saccade.optimize.change import Optimization, PlanContext, Prediction
+
+# A change that promises less than this is not worth a trial.
+MIN_GAIN = 1.01
+# Seconds that any trial takes for starting processes and racing.
+TRIAL_S = 9.0
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A change that applies, with what it promises."""
+
+    change: Optimization
+    prediction: Prediction
+
+    @property
+    def score(self) -> float:
+        """Expected gain per second of trial."""
+        return (self.prediction.gain - 1) / (TRIAL_S + self.prediction.cost_s)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Candidates, best first, and what does not apply, with the reason."""
+
+    candidates: tuple[Candidate, ...]
+    inapplicable: tuple[tuple[str, str], ...]
+
+    def document(self) -> dict[str, Any]:
+        """JSON-ready content of ``plan.json``."""
+        return {
+            "changes": [
+                {
+                    "change": c.change.label,
+                    "optimization": c.change.name,
+                    "effect": c.change.effect,
+                    "predicted_gain": c.prediction.gain,
+                    "upper_bound": c.prediction.bound,
+                    "basis": c.prediction.basis,
+                    "cost_s": c.prediction.cost_s + TRIAL_S,
+                }
+                for c in self.candidates
+            ],
+            "inapplicable": [
+                {"change": label, "reason": reason} for label, reason in self.inapplicable
+            ],
+        }
+
+
+def make_plan(context: PlanContext, tried: Set[str] = frozenset()) -> Plan:
+    """Every variant of every optimization that applies and was not tried, best first.
+
+    A change whose gain has an upper bound below `MIN_GAIN` is listed with that as its reason.
+    """
+    candidates: list[Candidate] = []
+    inapplicable: list[tuple[str, str]] = []
+    for change in variants(context):
+        if change.label in tried:
+            continue
+        reason = change.applies(context)
+        if reason is not None:
+            inapplicable.append((change.label, reason))
+            continue
+        prediction = change.predict(context)
+        if prediction.bound < MIN_GAIN:
+            reason = f"at most {prediction.bound:.3f}x ({prediction.basis})"
+            inapplicable.append((change.label, reason))
+            continue
+        candidates.append(Candidate(change, prediction))
+    candidates.sort(key=lambda candidate: -candidate.score)
+    return Plan(tuple(candidates), tuple(inapplicable))
+
+
+def variants(context: PlanContext) -> Iterator[Optimization]:
+    """Every variant of every optimization in the table."""
+    for name in plugins.names("optimizations"):
+        yield from plugins.load("optimizations", name).variants(context)

@@ -1,0 +1,137 @@
+"""A and B measured in turns, in small blocks, in worker processes with the same affinity."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from saccade.measurement import Block
+from saccade.optimize.change import Objective
+from saccade.optimize.measuring import BlockReply
+from saccade.optimize.worker import Worker
+from saccade.pipeline.config import PipelineConfig
+from saccade.statistics import Comparison, compare
+from saccade.validate.detections import Detections
+
+SUBJECT = "saccade.optimize.measuring:Subject"
+# Frames before each block: what was prepared while the other side ran must not count.
+BLOCK_WARMUP = 8
+FIRST_WARMUP = 16
+OPEN_TIMEOUT_S = 120.0
+BLOCK_TIMEOUT_S = 120.0
+MIN_FRAMES, MAX_FRAMES = 16, 400
+
+
+@dataclass(frozen=True)
+class RacePlan:
+    """How long to race.
+
+    Attributes:
+        block_s: length of a block of the slower side, seconds.
+        min_pairs: pairs that are always run.
+        max_pairs: pairs after which an undecided race ends as it stands.
+    """
+
+    block_s: float = 0.8
+    min_pairs: int = 4
+    max_pairs: int = 7
+
+
+class Runner:
+    """One configuration in its worker, warmed up, ready to be raced again and again."""
+
+    def __init__(self, config: PipelineConfig, source: str) -> None:
+        self.config = config
+        self.worker = Worker(SUBJECT, (config, source), timeout_s=OPEN_TIMEOUT_S)
+        try:
+            self.first: BlockReply = self.block(MIN_FRAMES, FIRST_WARMUP)
+        except BaseException:
+            self.worker.close()
+            raise
+
+    def block(self, frames: int, warmup: int = BLOCK_WARMUP) -> BlockReply:
+        """Measure one block."""
+        reply: BlockReply = self.worker.call("block", frames, warmup, timeout_s=BLOCK_TIMEOUT_S)
+        return reply
+
+    def frames_for(self, seconds: float) -> int:
+        """How many frames take about that long."""
+        return int(np.clip(self.first.block.fps * seconds, MIN_FRAMES, MAX_FRAMES))
+
+    def close(self) -> None:
+        """End the worker."""
+        self.worker.close()
+
+
+@dataclass(frozen=True)
+class RaceResult:
+    """Blocks of both sides in pairs, and what they say.
+
+    Attributes:
+        comparison: the candidate against the reference, above 1 is better.
+        results: what each side found on the same frames.
+    """
+
+    reference: tuple[Block, ...]
+    candidate: tuple[Block, ...]
+    comparison: Comparison
+    reference_results: tuple[Detections, ...]
+    candidate_results: tuple[Detections, ...]
+
+
+def race(
+    reference: Runner,
+    candidate: Runner,
+    objective: Objective,
+    resolution: float,
+    plan: RacePlan,
+    time_left: Callable[[], float],
+) -> RaceResult:
+    """Alternate blocks until the difference is clear or the plan or the time is used up.
+
+    Both sides see the same frames: blocks are of equal numbers of frames, and each side's
+    stream goes on where its last block ended.
+    """
+    frames = min(reference.frames_for(plan.block_s), candidate.frames_for(plan.block_s))
+    pairs: list[tuple[BlockReply, BlockReply]] = []
+    while True:
+        # Order alternates, so that drift within a pair does not favour one side.
+        if len(pairs) % 2:
+            second = candidate.block(frames)
+            pairs.append((reference.block(frames), second))
+        else:
+            first = reference.block(frames)
+            pairs.append((first, candidate.block(frames)))
+        comparison = compare_blocks(
+            [b.block for _, b in pairs], [a.block for a, _ in pairs], objective, resolution
+        )
+        enough = len(pairs) >= plan.min_pairs
+        if enough and (comparison.verdict != "not distinguishable" or len(pairs) >= plan.max_pairs):
+            break
+        if len(pairs) >= 2 and time_left() <= 0:
+            break
+    return RaceResult(
+        tuple(a.block for a, _ in pairs),
+        tuple(b.block for _, b in pairs),
+        comparison,
+        tuple(a.results for a, _ in pairs),
+        tuple(b.results for _, b in pairs),
+    )
+
+
+def compare_blocks(
+    candidate: list[Block], reference: list[Block], objective: Objective, resolution: float
+) -> Comparison:
+    """Compare by the objective: frames per second, or frames per second of latency."""
+    return compare(
+        [speed(block, objective) for block in candidate],
+        [speed(block, objective) for block in reference],
+        resolution,
+    )
+
+
+def speed(block: Block, objective: Objective) -> float:
+    """A block's speed, larger is better: throughput, or the inverse of its median latency."""
+    return block.fps if objective == "throughput" else 1e3 / float(np.median(block.latency_ms))

@@ -1,0 +1,38 @@
+"""What the search asks of whoever guards accuracy. `saccade.validate.referee` answers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from saccade.optimize.change import Effect
+from saccade.optimize.race import Runner
+from saccade.study import Drop
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """Whether a change may stay as far as accuracy goes.
+
+    Attributes:
+        keep: it may.
+        reason: one sentence for a person.
+        drop: against the baseline, None where nothing was judged.
+        accuracy: the metric's value, None likewise.
+    """
+
+    keep: bool
+    reason: str
+    drop: Drop | None = None
+    accuracy: float | None = None
+
+
+class Referee(Protocol):
+    """Judges candidates on data that calibration has not seen and the final report will not use."""
+
+    metric: str
+    allowed: float
+
+    def judge(self, runner: Runner, effect: Effect) -> Judgement:
+        """Run the candidate on the selection data and compare it with the baseline."""
+        ...

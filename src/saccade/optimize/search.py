@@ -1,0 +1,291 @@
+"""The search: try the most promising change, keep what pays, profile again, go on.
+
+Every change is raced against the configuration it changes, in one run, interleaved. One that is
+faster is then judged for accuracy, against the baseline, because losses add up. Whatever
+happens to a trial, it ends with a verdict and a reason on record.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+
+from saccade.errors import SaccadeError, StorageError
+from saccade.optimize.change import Optimization, PlanContext
+from saccade.optimize.job import Job, plan_context
+from saccade.optimize.metrics import speed_metrics, values
+from saccade.optimize.plan import Candidate, Plan, make_plan
+from saccade.optimize.race import RacePlan, RaceResult, Runner, race
+from saccade.optimize.referee import Judgement, Referee
+from saccade.pipeline.config import PipelineConfig
+from saccade.profile.records import Profile
+from saccade.progress import Progress
+from saccade.study import Ratio, RunFolder, Trial, Verdict
+
+ProfileOf = Callable[[PipelineConfig], Profile]
+# A change that could not be told apart is tried again once its predicted gain has grown so much.
+RETRY_GROWTH = 1.6
+
+
+class Search:
+    """Greedy search over changes, resumable from the run folder.
+
+    Args:
+        resolution: relative difference that this machine can resolve now.
+        deadline: on ``time.monotonic``'s clock; no trial starts after it.
+        profile_of: profiles a configuration in a worker.
+    """
+
+    def __init__(
+        self,
+        job: Job,
+        run: RunFolder,
+        referee: Referee | None,
+        profile_of: ProfileOf,
+        progress: Progress,
+        resolution: float,
+        deadline: float,
+    ) -> None:
+        self._job = job
+        self._run = run
+        self._referee = referee
+        self._profile_of = profile_of
+        self._progress = progress
+        self._resolution = resolution
+        self._deadline = deadline
+        self._race_plan = RacePlan()
+        self._known = [t for t in run.trials() if t.environment_hash == job.environment.hash]
+        self._promised: dict[str, float] = {}
+        self.trials: list[Trial] = []
+        self.incumbent: PipelineConfig = job.baseline
+        self.parent = 0
+        self.last_plan: Plan | None = None
+        self._runner: Runner | None = None
+
+    def run(self, profile: Profile) -> PipelineConfig:
+        """Search until nothing promising is left or time is up; the best configuration so far."""
+        context = self.context(profile)
+        forced: Optimization | None = None
+        try:
+            while self.time_left() > 0:
+                candidate = self._next(context, forced)
+                if candidate is None:
+                    break
+                forced = None
+                trial = self._try(context, candidate)
+                if trial.kept:
+                    context = self.context(self._profile_of(self.incumbent))
+                elif trial.verdict == "broke a goal":
+                    forced = getattr(candidate.change, "next_rung", None)
+        finally:
+            self.close()
+        return self.incumbent
+
+    def time_left(self) -> float:
+        """Seconds until the deadline."""
+        return self._deadline - time.monotonic()
+
+    def extend(self, time_left: Callable[[], float]) -> None:
+        """Move the deadline: the race that confirms tuned knobs runs after the search."""
+        self._deadline = time.monotonic() + max(0.0, time_left())
+
+    def context(self, profile: Profile) -> PlanContext:
+        """What planning knows about the configuration in use."""
+        return plan_context(self._job, self.incumbent, profile)
+
+    def _next(self, context: PlanContext, forced: Optimization | None) -> Candidate | None:
+        """The next change: a repair that was asked for, or the best of the plan."""
+        if forced is not None and forced.applies(context) is None:
+            return Candidate(forced, forced.predict(context))
+        self.last_plan = make_plan(context)
+        for candidate in self.last_plan.candidates:
+            promised = self._promised.get(candidate.change.label)
+            gain = candidate.prediction.gain
+            if promised is None or gain - 1 > RETRY_GROWTH * max(promised - 1, 0.01):
+                return candidate
+        return None
+
+    def _try(self, context: PlanContext, candidate: Candidate) -> Trial:
+        change, prediction = candidate.change, candidate.prediction
+        number = len(self.trials) + 1
+        self._promised[change.label] = prediction.gain
+        self._progress.trial_started(number, change.label, prediction.gain)
+        began = time.monotonic()
+        draft = Trial(
+            number=number,
+            parent=self.parent,
+            change=change.label,
+            name=change.name,
+            config={},
+            config_hash="",
+            parent_hash=self.incumbent.hash,
+            verdict="failed",
+            reason="",
+            predicted_gain=prediction.gain,
+            predicted_bound=prediction.bound,
+            prediction_basis=prediction.basis,
+            environment_hash=self._job.environment.hash,
+        )
+        known = self._recorded(change.label)
+        trial = known or self._measured(context, change, draft)
+        trial = replace(trial, number=number, parent=self.parent, wall_s=time.monotonic() - began)
+        self.record(trial, known is not None)
+        return trial
+
+    def record(self, trial: Trial, known: bool = False) -> None:
+        """Put a finished trial on record and, if it was kept, go on from it."""
+        self.trials.append(trial)
+        if not known:
+            self._run.append_trial(trial)
+        elif trial.kept:
+            self.close()
+        if trial.kept:
+            self.incumbent = PipelineConfig.from_dict(trial.config)
+            self.parent = trial.number
+        gain = trial.gain
+        self._progress.trial_finished(
+            trial.number,
+            trial.change,
+            trial.verdict,
+            gain.value if gain else None,
+            (gain.low, gain.high) if gain else None,
+            trial.reason,
+        )
+
+    def _recorded(self, label: str) -> Trial | None:
+        """The same change of the same configuration, measured by a run that was interrupted."""
+        parent = self.incumbent.hash
+        for trial in self._known:
+            if (
+                trial.change == label
+                and trial.parent_hash == parent
+                and trial.verdict != "inconclusive"
+            ):
+                return trial
+        return None
+
+    def _measured(self, context: PlanContext, change: Optimization, draft: Trial) -> Trial:
+        """Apply, race, judge. Failures of the candidate are verdicts, not errors."""
+        try:
+            config = change.apply(context)
+        except StorageError:
+            raise
+        except SaccadeError as error:
+            return replace(draft, reason=f"could not be applied: {error}")
+        draft = replace(draft, config=config.to_dict(), config_hash=config.hash)
+        return self.contest(config, draft, change)
+
+    def contest(self, config: PipelineConfig, draft: Trial, change: Optimization | None) -> Trial:
+        """Race a configuration against the incumbent and judge it; keep its worker if it won."""
+        reference = self._reference()
+        try:
+            runner = Runner(config, self._job.source)
+        except SaccadeError as error:
+            return replace(draft, verdict="failed", reason=str(error))
+        try:
+            result = race(
+                reference,
+                runner,
+                self._job.objective,
+                self._resolution,
+                self._race_plan,
+                self.time_left,
+            )
+            trial = self._verdict(runner, result, draft, change)
+        except SaccadeError as error:
+            runner.close()
+            if reference.worker.alive:
+                return replace(draft, verdict="failed", reason=str(error))
+            raise
+        except BaseException:
+            runner.close()
+            raise
+        if trial.kept:
+            self.close()
+            self._runner = runner
+        else:
+            runner.close()
+        return trial
+
+    def _reference(self) -> Runner:
+        if self._runner is None or not self._runner.worker.alive:
+            self._runner = Runner(self.incumbent, self._job.source)
+        return self._runner
+
+    def _verdict(
+        self, runner: Runner, result: RaceResult, draft: Trial, change: Optimization | None
+    ) -> Trial:
+        comparison = result.comparison
+        ratio = comparison.ratio
+        metrics = values(speed_metrics(result.candidate, runner.config.model.size_mb))
+        trial = replace(
+            draft,
+            gain=Ratio(ratio.value, ratio.interval.low, ratio.interval.high),
+            metrics=metrics,
+            blocks=result.candidate,
+            parent_blocks=result.reference,
+            reason=comparison.reason,
+        )
+        needed = self._meets_more_goals(runner.config)
+        if comparison.verdict == "slower" and not needed:
+            return replace(trial, verdict="worse")
+        if comparison.verdict == "not distinguishable" and not needed:
+            return replace(trial, verdict="not distinguishable")
+        judged = self._judge(runner, result, change)
+        if judged.drop is not None:
+            trial = replace(
+                trial,
+                drop=judged.drop,
+                metrics={**trial.metrics, judged.drop.metric: judged.accuracy},
+            )
+        verdict: Verdict = "better" if judged.keep else "broke a goal"
+        reason = f"{comparison.reason}; {judged.reason}" if judged.reason else comparison.reason
+        return replace(trial, verdict=verdict, reason=reason, kept=judged.keep)
+
+    def _meets_more_goals(self, config: PipelineConfig) -> bool:
+        """Whether a size goal that the incumbent misses is met by ``config``."""
+        return any(
+            goal.metric == "model_mb"
+            and self.incumbent.model.size_mb > goal.bound >= config.model.size_mb
+            for goal in self._job.goals
+        )
+
+    def _judge(self, runner: Runner, result: RaceResult, change: Optimization | None) -> Judgement:
+        if self._referee is None:
+            return Judgement(True, "accuracy was not judged: there is no data to judge it on")
+        effect = change.effect if change is not None else "exact"
+        if effect == "exact" and same_results(result):
+            return Judgement(True, "the same boxes on the same frames")
+        return self._referee.judge(runner, "near_lossless" if effect == "exact" else effect)
+
+    def close(self) -> None:
+        """End the incumbent's worker."""
+        if self._runner is not None:
+            self._runner.close()
+            self._runner = None
+
+
+# Results count as the same if boxes differ by less than this; threads and streams change the
+# order of floating-point sums.
+SAME_BOX_PX = 1.0
+SAME_SCORE = 0.005
+
+
+def same_results(result: RaceResult) -> bool:
+    """Whether both sides found the same boxes on the same frames, but for rounding."""
+    import numpy as np
+
+    for a, b in zip(result.reference_results, result.candidate_results, strict=True):
+        for index in range(len(a)):
+            if len(a.scores[index]) != len(b.scores[index]):
+                return False
+            if not len(a.scores[index]):
+                continue
+            if not np.array_equal(a.class_ids[index], b.class_ids[index]):
+                return False
+            if np.abs(a.boxes[index] - b.boxes[index]).max() > SAME_BOX_PX:
+                return False
+            if np.abs(a.scores[index] - b.scores[index]).max() > SAME_SCORE:
+                return False
+    return True

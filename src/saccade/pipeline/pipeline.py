@@ -1,0 +1,184 @@
+"""`Pipeline`: a configuration, running. What `saccade.load` returns."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from saccade import plugins
+from saccade.data.contract import DataProblem
+from saccade.data.images import read_image
+from saccade.errors import DataError
+from saccade.pipeline.config import PipelineConfig
+from saccade.pipeline.engine import Clock, Emission, Stages, run_overlapped, run_sequential
+from saccade.pipeline.frames import ArrayFrame, Frame, as_decoded
+from saccade.pipeline.geometry import Letterbox, letterbox
+from saccade.pipeline.sessions import SessionPool
+from saccade.runtimes.contract import Session
+
+KEPT_PROBLEMS = 100
+
+
+class Pipeline:
+    """Runs images and streams through one configuration.
+
+    Use it as a context manager or call `close`. One thread at a time may call it.
+
+    Attributes:
+        config: how it runs.
+        problems: what was wrong with the sources so far, each once, the first `KEPT_PROBLEMS`.
+    """
+
+    def __init__(
+        self, config: PipelineConfig, *, profile: bool = False, clock: Clock = time.perf_counter
+    ) -> None:
+        self.config = config
+        self.problems: list[DataProblem] = []
+        self.preprocessor = plugins.load("preprocessors", config.preprocessor)(config)
+        self._task = plugins.load("tasks", config.task)
+        self._sessions = SessionPool(config, self.preprocessor.in_graph, profile)
+        self._clock = clock
+        _limit_opencv_threads(config)
+
+    def __call__(self, image: NDArray[np.uint8] | str | os.PathLike[str]) -> Any:
+        """Run one image, an RGB uint8 ``(H, W, 3)`` array or a path.
+
+        Raises:
+            DataError: the file is unreadable, or the array is not an RGB uint8 image.
+        """
+        pixels = _checked(image) if isinstance(image, np.ndarray) else read_image(Path(image))
+        return self._run_one(ArrayFrame(pixels, "rgb"))
+
+    def judge(self, rgb: NDArray[np.uint8], score_threshold: float) -> Any:
+        """Run one image through the path that the stream's frames take.
+
+        A stream that is scaled in YUV is judged on images that were YUV before.
+        """
+        return self._run_one(as_decoded(rgb, self.config.resize), score_threshold)
+
+    def judge_frames(
+        self, source: str, count: int, step: int, score_threshold: float
+    ) -> Iterator[Any]:
+        """Results on every ``step``-th frame of ``source``, ``count`` at most."""
+        chosen = itertools.islice(self.frames(source), 0, count * step, step)
+        stages = self._stages(self._sessions.stream, score_threshold)
+        for emission in run_sequential(stages, chosen):
+            yield emission.result
+
+    def _run_one(self, frame: Frame, score_threshold: float | None = None) -> Any:
+        stages = self._stages(self._sessions.image, score_threshold)
+        return next(run_sequential(stages, iter([frame]))).result
+
+    def stream(self, source: str | os.PathLike[str]) -> Iterator[Any]:
+        """Results of every frame of a video, folder, URL or camera index, in constant memory."""
+        for emission in self.emissions(str(source)):
+            yield emission.result
+
+    def emissions(
+        self, source: str, *, keep_frames: bool = False, loop: bool = False
+    ) -> Iterator[Emission]:
+        """The same with frame index, times and, where asked for, the decoded frame.
+
+        ``loop`` starts the source again when it ends, which is how measurements get as many
+        frames as they need.
+        """
+        frames = self.frames(source, loop)
+        stages = self._stages(self._sessions.stream)
+        if self.config.execution == "sequential":
+            yield from run_sequential(stages, frames, keep_frames)
+            return
+        slots = self.config.options.in_flight + self.config.queue_depth
+        yield from run_overlapped(stages, frames, slots, keep_frames)
+
+    def frames(self, source: str, loop: bool = False) -> Iterator[Frame]:
+        """Decoded frames of a source, as this configuration reads them."""
+        reader = plugins.load("readers", self.config.reader)(self.config)
+        while True:
+            count = 0
+            for frame in reader.frames(source, self._note_problem):
+                count += 1
+                yield frame
+            if not count:
+                raise DataError(
+                    f"No frame could be read from '{source}'. Expected a playable video, a folder "
+                    "with images, or a live stream; check that the file is complete."
+                )
+            if not loop:
+                return
+
+    def _note_problem(self, problem: DataProblem) -> None:
+        """Remember a problem once, and not without end: a live stream may have one per second."""
+        if len(self.problems) < KEPT_PROBLEMS and problem not in self.problems:
+            self.problems.append(problem)
+
+    def stream_session(self, frame_hw: tuple[int, int]) -> tuple[Session, Letterbox]:
+        """The session that frames of this size use, and their geometry."""
+        box = self.letterbox(frame_hw)
+        return self._sessions.stream(box.input_hw), box
+
+    def letterbox(self, frame_hw: tuple[int, int]) -> Letterbox:
+        """How a frame of this size lies in the model's input."""
+        config = self.config
+        described = config.description
+        return letterbox(
+            frame_hw,
+            config.input_size,
+            described.stride,
+            config.shape,
+            described.preprocessing.anchor,
+            config.margin,
+        )
+
+    def draw(self, image: NDArray[np.uint8], result: Any) -> NDArray[np.uint8]:
+        """A copy of the RGB ``(H, W, 3)`` image with the result drawn on it."""
+        drawn: NDArray[np.uint8] = self._task.draw(
+            image, result, self.config.description.class_names
+        )
+        return drawn
+
+    def _stages(self, session_for: Any, score_threshold: float | None = None) -> Stages:
+        config = self.config
+        if score_threshold is not None:
+            config = replace(config, score_threshold=score_threshold)
+        return Stages(
+            self.preprocessor,
+            self._task.postprocessor(config),
+            self.letterbox,
+            session_for,
+            self._clock,
+        )
+
+    def close(self) -> None:
+        """Release the sessions. Calling it twice is allowed."""
+        self._sessions.close()
+
+    def __enter__(self) -> Pipeline:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+
+def _checked(image: NDArray[Any]) -> NDArray[np.uint8]:
+    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
+        raise DataError(
+            f"Got an array of shape {image.shape} and dtype {image.dtype}. Expected an RGB uint8 "
+            "image of shape (H, W, 3)."
+        )
+    return image
+
+
+def _limit_opencv_threads(config: PipelineConfig) -> None:
+    """OpenCV's own threads would take cores from inference when stages overlap."""
+    import cv2
+
+    if config.execution == "overlapped":
+        cv2.setNumThreads(1)

@@ -1,0 +1,86 @@
+"""Sessions of one configuration: a fixed-shape one for a stream, and one for any image."""
+
+from __future__ import annotations
+
+import tempfile
+from collections import OrderedDict
+from dataclasses import replace
+from pathlib import Path
+
+from saccade import plugins
+from saccade.pipeline.config import ModelFile, PipelineConfig, RuntimeOptions
+from saccade.runtimes.contract import Session, SessionRequest
+
+# Sessions of models with a fixed shape that are kept for images of other aspects.
+KEPT_SESSIONS = 4
+
+
+class SessionPool:
+    """Opens sessions when they are first needed and closes them all at the end.
+
+    A stream gets a session of exactly its shape, which is what runtimes plan best for. Single
+    images, whose shapes vary, share one session of dynamic shape where the model allows it; a
+    model of fixed shape is rewritten for each shape.
+    """
+
+    def __init__(self, config: PipelineConfig, in_graph: bool, profile: bool = False) -> None:
+        self._config = config
+        self._in_graph = in_graph
+        self._profile = profile
+        self._open: OrderedDict[tuple[str, tuple[int, int] | None], Session] = OrderedDict()
+        self._rewritten = tempfile.TemporaryDirectory(prefix="saccade-")
+
+    def stream(self, input_hw: tuple[int, int]) -> Session:
+        """The session for many frames of one shape."""
+        return self._get("stream", input_hw, self._config.options)
+
+    def image(self, input_hw: tuple[int, int]) -> Session:
+        """The session for one image of some shape."""
+        fixed = not self._config.description.input.dynamic
+        options = replace(self._config.options, streams=1, in_flight=1)
+        key = input_hw if fixed or self._config.shape == "square" else None
+        return self._get("image", key, options)
+
+    def _get(self, use: str, input_hw: tuple[int, int] | None, options: RuntimeOptions) -> Session:
+        key = (use, input_hw)
+        if key not in self._open:
+            while len(self._open) >= KEPT_SESSIONS:
+                self._open.popitem(last=False)[1].close()
+            self._open[key] = self._create(input_hw, options)
+        self._open.move_to_end(key)
+        return self._open[key]
+
+    def _create(self, input_hw: tuple[int, int] | None, options: RuntimeOptions) -> Session:
+        runtime = plugins.load("runtimes", self._config.runtime)
+        described = self._config.description
+        request = SessionRequest(
+            model=self._model_for(input_hw),
+            input_hw=input_hw,
+            options=options,
+            input_name=described.input.name,
+            graph_preprocessing=described.preprocessing if self._in_graph else None,
+            profile=self._profile,
+        )
+        session: Session = runtime.open(request)
+        return session
+
+    def _model_for(self, input_hw: tuple[int, int] | None) -> ModelFile:
+        """The model file, rewritten where its fixed shape is not the one asked for."""
+        model, shape = self._config.model, self._config.description.input
+        fixed = (shape.height, shape.width)
+        if input_hw is None or shape.dynamic or input_hw == fixed or model.format != "onnx":
+            return model
+        from saccade.models.files import model_file
+        from saccade.models.onnx_model import read_onnx
+        from saccade.models.reshape import reshape
+
+        path = Path(self._rewritten.name) / f"{input_hw[0]}x{input_hw[1]}.onnx"
+        if not path.exists():
+            path.write_bytes(reshape(read_onnx(Path(model.path)), input_hw).SerializeToString())
+        return model_file(path)
+
+    def close(self) -> None:
+        """Close every session. Calling it twice is allowed."""
+        while self._open:
+            self._open.popitem()[1].close()
+        self._rewritten.cleanup()

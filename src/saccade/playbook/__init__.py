@@ -1,0 +1,1 @@
+"""The playbook: goals → baseline → profile → bottlenecks → optimizations → validation → bundle."""

@@ -1,0 +1,228 @@
+"""The last step: the winner against the baseline, interleaved, and its accuracy on unseen data.
+
+The report data are looked at here for the first time. If the winner's drop cannot be bounded, the
+ladder goes down: the same configuration without its most doubtful change, at a stricter level,
+so that going down does not turn into picking the luckiest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from saccade.data.contract import Dataset
+from saccade.goals import Goal
+from saccade.measurement import Block
+from saccade.optimize.job import Job
+from saccade.optimize.metrics import Estimate, speed_metrics
+from saccade.optimize.race import RacePlan, Runner, compare_blocks, race
+from saccade.pipeline.config import PipelineConfig
+from saccade.progress import Progress
+from saccade.study import Drop, Ratio
+from saccade.validate.agreement import agreement, agreement_drop
+from saccade.validate.bootstrap import replicates, resample_weights
+from saccade.validate.detection_metrics import evaluate
+from saccade.validate.detections import Detections
+from saccade.validate.drop_bound import DropBound, paired_drop
+from saccade.validate.guard import FinalBound, final_bound
+from saccade.validate.per_class import ClassDrop, per_class_drops
+from saccade.validate.referee import VIDEO_FRAMES, as_dataset, detections_on, frames_of
+
+FINAL_RACE = RacePlan(block_s=1.2, min_pairs=6, max_pairs=8)
+# With so many frames a p99 has a two-sided interval.
+LATENCY_FRAMES = 420
+MAX_ATTEMPTS = 2
+VIDEO_STEP = 4
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """Both systems on the report data.
+
+    Attributes:
+        metrics: of the candidate, by name.
+        baseline: of the baseline.
+        drops: metric → drop with its bounds at the attempt's level.
+        bound: the decision on the guarding goal.
+        classes: per-class drops, where there are labels.
+    """
+
+    metrics: dict[str, float]
+    baseline: dict[str, float]
+    drops: dict[str, Drop]
+    bound: FinalBound | None
+    classes: tuple[ClassDrop, ...] = ()
+
+
+@dataclass(frozen=True)
+class Final:
+    """The winner's final measurement.
+
+    Attributes:
+        reverted: what the ladder took back before the accuracy could be bounded.
+        ladder: every attempt, for the report.
+    """
+
+    config: PipelineConfig
+    speedup: Ratio
+    baseline: dict[str, Estimate]
+    best: dict[str, Estimate]
+    baseline_blocks: tuple[Block, ...]
+    best_blocks: tuple[Block, ...]
+    accuracy: Accuracy | None
+    reverted: tuple[str, ...] = ()
+    ladder: tuple[dict[str, Any], ...] = ()
+
+
+class FinalJudge:
+    """Accuracy on the report data; the baseline is run on them once."""
+
+    def __init__(self, job: Job, guard: Goal, baseline: Runner, frame_hw: tuple[int, int]) -> None:
+        self._job = job
+        self._guard = guard
+        if job.roles is not None and job.roles.report is not None:
+            self._dataset: Dataset = job.roles.report
+            self._results_of: Callable[[Runner], Detections] = self._on_images
+        else:
+            self._dataset = as_dataset(job.source, VIDEO_FRAMES, frame_hw)
+            self._results_of = lambda runner: frames_of(runner, VIDEO_FRAMES, VIDEO_STEP)
+        self._reference = self._results_of(baseline)
+        self._dataset = as_long_as(self._dataset, len(self._reference))
+        self._weights = resample_weights(len(self._dataset), seed=job.spec.seed + 1)
+
+    def _on_images(self, runner: Runner) -> Detections:
+        return detections_on(runner, self._dataset)
+
+    def judge(self, runner: Runner, attempt: int) -> Accuracy:
+        """Bound the candidate's drops."""
+        candidate = self._results_of(runner)
+        drops = {"agreement": self._agreement(candidate)}
+        metrics = {"agreement": 1 - drops["agreement"].estimate}
+        baseline = {"agreement": 1.0}
+        classes: tuple[ClassDrop, ...] = ()
+        if self._job.labelled:
+            before = evaluate(self._dataset, self._reference)
+            after = evaluate(self._dataset, candidate)
+            old, new = replicates(before, self._weights), replicates(after, self._weights)
+            for name in ("map50_95", "map50"):
+                drops[name] = paired_drop(getattr(old, name), getattr(new, name))
+                metrics[name], baseline[name] = getattr(after, name), getattr(before, name)
+            names = self._job.description.class_names
+            classes = per_class_drops(old, new, self._guard.bound, names)
+        images = len(self._dataset)
+        bound = None
+        if self._guard.base in drops:
+            bound = final_bound(drops[self._guard.base], self._guard.bound, attempt, images)
+        level = bound.level if bound else 0.95
+        recorded = {
+            name: Drop(
+                name, drop.estimate, drop.lower_at(level), drop.upper_at(level), level, images
+            )
+            for name, drop in drops.items()
+        }
+        return Accuracy(metrics, baseline, recorded, bound, classes)
+
+    def _agreement(self, candidate: Detections) -> DropBound:
+        found = agreement(self._dataset, self._reference, candidate)
+        return agreement_drop(found, self._weights)
+
+
+def as_long_as(dataset: Dataset, count: int) -> Dataset:
+    """A dataset cut to as many images as there are results; a short video has fewer frames."""
+    return replace(dataset, images=dataset.images[:count])
+
+
+def validate(
+    job: Job,
+    guard: Goal,
+    best: PipelineConfig,
+    resolution: float,
+    frame_hw: tuple[int, int],
+    progress: Progress,
+    time_left: Callable[[], float],
+) -> Final:
+    """Judge the winner on unseen data, go down the ladder if need be, then race what stands."""
+    baseline = Runner(job.baseline, job.source)
+    runner: Runner | None = None
+    try:
+        judge = FinalJudge(job, guard, baseline, frame_hw)
+        candidates = [("", best), *fallbacks(job.baseline, best)][:MAX_ATTEMPTS]
+        ladder: list[dict[str, Any]] = []
+        chosen: tuple[str, Runner, Accuracy] | None = None
+        for attempt, (reverted, config) in enumerate(candidates, start=1):
+            if attempt > 1 and time_left() <= 0:
+                break
+            runner = Runner(config, job.source)
+            accuracy = judge.judge(runner, attempt)
+            ladder.append(_rung(reverted, accuracy))
+            progress.note(f"unseen data: {ladder[-1]['result']}")
+            if accuracy.bound is None or accuracy.bound.holds or config.hash == job.baseline.hash:
+                if chosen is not None:
+                    chosen[1].close()
+                chosen = (reverted, runner, accuracy)
+                break
+            if chosen is None:
+                chosen = (reverted, runner, accuracy)
+            else:
+                runner.close()
+        assert chosen is not None
+        reverted, runner, accuracy = chosen
+        raced = race(baseline, runner, job.objective, resolution, FINAL_RACE, time_left)
+        extra = _more_frames(job, runner, raced.candidate)
+    finally:
+        if runner is not None:
+            runner.close()
+        baseline.close()
+    blocks = (*raced.candidate, *extra)
+    ratio = compare_blocks(list(raced.candidate), list(raced.reference), job.objective, 0.0).ratio
+    return Final(
+        config=runner.config,
+        speedup=Ratio(ratio.value, ratio.interval.low, ratio.interval.high),
+        baseline=speed_metrics(raced.reference, job.baseline.model.size_mb),
+        best=speed_metrics(blocks, runner.config.model.size_mb),
+        baseline_blocks=raced.reference,
+        best_blocks=blocks,
+        accuracy=accuracy,
+        reverted=(reverted,) if reverted else (),
+        ladder=tuple(ladder) if len(ladder) > 1 else (),
+    )
+
+
+def _more_frames(job: Job, runner: Runner, blocks: tuple[Block, ...]) -> tuple[Block, ...]:
+    """More frames of the winner alone where a latency goal needs a percentile."""
+    missing = LATENCY_FRAMES - sum(block.frames for block in blocks)
+    if missing <= 0 or not any(goal.base.startswith("latency_ms.p") for goal in job.goals):
+        return ()
+    return (runner.block(missing).block,)
+
+
+def _rung(reverted: str, accuracy: Accuracy) -> dict[str, Any]:
+    bound = accuracy.bound
+    return {
+        "step": f"without {reverted}" if reverted else "all kept changes",
+        "result": bound.reason if bound else "not judged",
+        "drop": bound.estimate if bound else None,
+    }
+
+
+def fallbacks(baseline: PipelineConfig, best: PipelineConfig) -> list[tuple[str, PipelineConfig]]:
+    """The winner without what may cost accuracy, most doubtful first, cumulatively."""
+    found: list[tuple[str, PipelineConfig]] = []
+    config, words = best, []
+    steps: list[tuple[str, Callable[[PipelineConfig], PipelineConfig]]] = [
+        ("int8", lambda c: replace(c, model=baseline.model)),
+        ("resolution", lambda c: replace(c, input_size=baseline.input_size)),
+        ("rect_letterbox", lambda c: replace(c, shape=baseline.shape)),
+        (
+            "bf16",
+            lambda c: replace(c, options=replace(c.options, precision=baseline.options.precision)),
+        ),
+    ]
+    for name, revert in steps:
+        changed = revert(config)
+        if changed != config:
+            config = changed
+            words.append(name)
+            found.append((" and ".join(words), config))
+    return found

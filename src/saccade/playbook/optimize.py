@@ -1,0 +1,331 @@
+"""The whole playbook, in order, into one run folder; what `saccade optimize` runs."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import yaml
+
+from saccade.data.contract import DataProblem
+from saccade.deploy.bundle import write_bundle
+from saccade.errors import InputError
+from saccade.optimize.job import Job
+from saccade.optimize.plan import make_plan
+from saccade.optimize.race import Runner
+from saccade.optimize.referee import Referee
+from saccade.optimize.search import Search
+from saccade.optimize.tuning import tune
+from saccade.pipeline.config import PipelineConfig
+from saccade.playbook.final import VIDEO_STEP, as_long_as, validate
+from saccade.playbook.prepare import guard_goal, prepare
+from saccade.playbook.result import Story, result_document
+from saccade.playbook.steps import (
+    Baseline,
+    measure_baseline,
+    measure_roofline,
+    profiler_of,
+    write_profile,
+)
+from saccade.profile.records import Profile
+from saccade.progress import Progress, SilentProgress
+from saccade.spec import Spec
+from saccade.study import RunFolder, Study, Trial
+from saccade.validate.referee import (
+    VIDEO_FRAMES,
+    AgreementReferee,
+    LabelReferee,
+    as_dataset,
+    detections_on,
+    frames_of,
+)
+
+# Of the time that is left after profiling, this share goes into changes and the rest into knobs.
+SEARCH_SHARE = 0.72
+# The final takes its races, both systems' accuracy, and starting the workers.
+FINAL_RACE_S = 22.0
+FINAL_FRAME_S = 1.5
+REPORT_S = 3.0
+
+
+def optimize(spec: Spec, out: Path, progress: Progress | None = None) -> Study:
+    """Carry out the playbook; resumes where an earlier run with the same spec stopped.
+
+    Raises:
+        SaccadeError: the input is unusable, or the disk refused; see `saccade.errors`.
+        KeyboardInterrupt: after everything known was written to the run folder.
+    """
+    began = time.monotonic()
+    say = progress or SilentProgress()
+    run = RunFolder(out)
+    remember_spec(run, spec)
+    say.step("Goals, model and data")
+    job = prepare(spec, run, say)
+    run.write_json("environment.json", {**job.environment.to_dict(), "hash": job.environment.hash})
+    playbook = Playbook(job, run, say, began)
+    interrupted = False
+    try:
+        playbook.carry_out()
+    except KeyboardInterrupt:
+        interrupted = True
+    finally:
+        say.close()
+    study = playbook.write(interrupted)
+    if interrupted:
+        raise KeyboardInterrupt
+    return study
+
+
+def remember_spec(run: RunFolder, spec: Spec) -> None:
+    """Write ``spec.yaml``; refuse to mix another job into a run folder.
+
+    Raises:
+        InputError: the folder holds a run of another job.
+    """
+    document = spec.document()
+    path = run.path / "spec.yaml"
+    if path.exists():
+        before = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+        # More time or other goals continue a run; another model or other data do not.
+        fixed = [k for k in document if k not in ("budget", "goals")]
+        changed = [k for k in fixed if before.get(k) != document[k]]
+        if changed:
+            raise InputError(
+                f"'{run.path}' holds a run with another {changed[0]} ({before.get(changed[0])}). "
+                "Choose another --out, or give the same settings to resume it."
+            )
+    run.write_text("spec.yaml", yaml.safe_dump(document, sort_keys=False, allow_unicode=True))
+
+
+class Playbook:
+    """One run in progress: what is known so far, and the next step."""
+
+    def __init__(self, job: Job, run: RunFolder, say: Progress, began: float) -> None:
+        self._job = job
+        self._run = run
+        self._say = say
+        self._began = began
+        self._guard = guard_goal(job)
+        self._story: Story | None = None
+
+    def carry_out(self) -> None:
+        """Baseline to final, each step leaving its document in the run folder."""
+        job, run, say = self._job, self._run, self._say
+        say.step("Baseline")
+        baseline = measure_baseline(job, run, say)
+        self._story = Story(job, baseline, self._guard, problems=self._problems())
+        say.note(describe_baseline(baseline))
+        say.step("Profile and bottlenecks")
+        roofline = measure_roofline(run, job.environment)
+        profile_of = profiler_of(job, roofline)
+        profile = profile_of(job.baseline)
+        findings = write_profile(run, profile)
+        self._know(profile=profile, findings=findings)
+        for finding in findings[:4]:
+            say.note(f"{finding.name}: {finding.title}")
+        referee = self._referee(profile)
+        search = self._search(referee, profile_of, baseline, profile)
+        best = self._tuned(search)
+        self._finish(search, best, baseline, profile, profile_of)
+
+    def _know(self, **found: object) -> None:
+        assert self._story is not None
+        self._story = replace(self._story, **found)  # type: ignore[arg-type]
+
+    def _referee(self, profile: Profile) -> Referee | None:
+        """Run the baseline on the selection data; later candidates are compared with that."""
+        job, guard = self._job, self._guard
+        if guard is None:
+            return None
+        runner = Runner(job.baseline, job.source)
+        try:
+            seed = job.spec.seed
+            selection = job.roles.selection if job.roles else None
+            if guard.base != "agreement" and selection is not None:
+                referee = LabelReferee(selection, runner, guard.base, guard.bound, seed)
+                value = getattr(referee.baseline, guard.base)
+                self._say.note(f"baseline {guard.base} {value:.3f} on {len(selection)} images")
+                self._know(baseline_accuracy={guard.base: value})
+                return referee
+            if selection is not None:
+                return AgreementReferee(
+                    selection,
+                    lambda r: detections_on(r, selection),
+                    runner,
+                    guard.bound,
+                    seed,
+                )
+            # Frames between those of the report, so that selection does not see them.
+            reference = frames_of(runner, VIDEO_FRAMES, VIDEO_STEP + 1)
+            frames = as_dataset(job.source, VIDEO_FRAMES, profile.frame_hw)
+            frames = as_long_as(frames, len(reference))
+            return AgreementReferee(
+                frames,
+                lambda r: frames_of(r, VIDEO_FRAMES, VIDEO_STEP + 1),
+                runner,
+                guard.bound,
+                seed,
+            )
+        finally:
+            runner.close()
+
+    def _search(
+        self,
+        referee: Referee | None,
+        profile_of: Callable[[PipelineConfig], Profile],
+        baseline: Baseline,
+        profile: Profile,
+    ) -> Search:
+        search_s = max(0.0, self._left() - self._final_s(baseline)) * SEARCH_SHARE
+        deadline = time.monotonic() + search_s
+        search = Search(
+            self._job,
+            self._run,
+            referee,
+            lambda config: replace(profile_of(config), roofline=profile.roofline),
+            self._say,
+            baseline.resolution,
+            deadline,
+        )
+        plan = make_plan(search.context(profile))
+        self._run.write_json("plan.json", plan.document())
+        self._say.step("Changes, most promising first")
+        try:
+            search.run(profile)
+        finally:
+            self._know(trials=tuple(search.trials))
+        return search
+
+    def _tuned(self, search: Search) -> PipelineConfig:
+        """Tune the knobs of what the search found; a winner must win a race of its own."""
+        baseline = self._story.baseline if self._story else None
+        assert baseline is not None
+        final_s = self._final_s(baseline)
+        self._say.step("Numeric knobs")
+        winner = tune(
+            self._job,
+            self._run,
+            search.incumbent,
+            self._say,
+            lambda: self._left() - final_s - 8.0,
+        )
+        if winner is None or winner.hash == search.incumbent.hash:
+            return search.incumbent
+        number = len(search.trials) + 1
+        self._say.trial_started(number, "tuning", None)
+        draft = Trial(
+            number=number,
+            parent=search.parent,
+            change=f"tuning: {knob_difference(search.incumbent, winner)}",
+            name="tuning",
+            config=winner.to_dict(),
+            config_hash=winner.hash,
+            parent_hash=search.incumbent.hash,
+            verdict="failed",
+            reason="",
+            prediction_basis="short races, not yet confirmed",
+            environment_hash=self._job.environment.hash,
+        )
+        search.extend(lambda: self._left() - final_s)
+        try:
+            search.record(search.contest(winner, draft, None))
+        finally:
+            search.close()
+            self._know(trials=tuple(search.trials))
+        return search.incumbent
+
+    def _finish(
+        self,
+        search: Search,
+        best: PipelineConfig,
+        baseline: Baseline,
+        profile: Profile,
+        profile_of: Callable[[PipelineConfig], Profile],
+    ) -> None:
+        self._say.step("Validation on unseen data")
+        guard = self._guard
+        assert guard is not None
+        final = validate(
+            self._job,
+            guard,
+            best,
+            baseline.resolution,
+            profile.frame_hw,
+            self._say,
+            lambda: self._left() - REPORT_S,
+        )
+        best_profile = profile_of(final.config)
+        self._know(final=final, best_profile=best_profile)
+
+    def _left(self) -> float:
+        return self._job.spec.budget - (time.monotonic() - self._began)
+
+    def _final_s(self, baseline: Baseline) -> float:
+        """Seconds that the final steps will take, from what is known of the baseline."""
+        roles = self._job.roles
+        images = len(roles.report) if roles and roles.report else VIDEO_FRAMES
+        frame_s = 1 / max(0.1, (baseline.metrics["throughput_fps"].value or 1.0))
+        return FINAL_RACE_S + REPORT_S + images * frame_s * FINAL_FRAME_S
+
+    def _problems(self) -> tuple[DataProblem, ...]:
+        return self._job.roles.problems if self._job.roles else ()
+
+    def write(self, interrupted: bool) -> Study:
+        """Bundle, ``result.json`` and ``report.html``, from whatever is known."""
+        from saccade.report.html import write_html
+
+        story = self._story
+        if story is None:
+            raise KeyboardInterrupt
+        wall_s = time.monotonic() - self._began
+        story = replace(story, wall_s=wall_s, interrupted=interrupted)
+        if story.final is not None:
+            write_bundle(story.final.config, provenance(story), self._run.path / "bundle")
+        result = result_document(story)
+        self._run.write_json("result.json", result)
+        write_html(self._run.path)
+        return Study(self._run.path, {"schema_version": 1, **result}, story.trials)
+
+
+def provenance(story: Story) -> dict[str, object]:
+    """Where a bundle came from, for its manifest."""
+    job, final = story.job, story.final
+    assert final is not None
+    return {
+        "original_model": {
+            "name": Path(job.baseline.model.path).name,
+            "sha256": job.baseline.model.sha256,
+        },
+        "changes": [t.change for t in story.trials if t.kept],
+        "environment_hash": job.environment.hash,
+        "cpu_model": job.environment.cpu_model,
+        "baseline_hash": job.baseline.hash,
+        "speedup": [final.speedup.low, final.speedup.value, final.speedup.high],
+        "accuracy": dict(final.accuracy.metrics) if final.accuracy else {},
+    }
+
+
+def describe_baseline(baseline: Baseline) -> str:
+    """One line for the console."""
+    metrics = baseline.metrics
+    fps, core = metrics["throughput_fps"].value, metrics["core_ms_per_frame"].value
+    p50 = metrics["latency_ms.p50"].value
+    return (
+        f"{fps:.1f} FPS, median latency {p50:.1f} ms, {core:.1f} core-ms per frame; "
+        f"this machine can resolve differences of {baseline.resolution:.1%} now"
+    )
+
+
+def knob_difference(before: PipelineConfig, after: PipelineConfig) -> str:
+    """The knobs that differ, for people."""
+    a, b = before.to_dict(), after.to_dict()
+    flat_a = {**a, **a["options"]}
+    flat_b = {**b, **b["options"]}
+    changed = [
+        f"{name.replace('_', ' ')} {flat_b[name]}"
+        for name in flat_b
+        if name != "options" and flat_a[name] != flat_b[name]
+    ]
+    return ", ".join(changed)

@@ -1,0 +1,224 @@
+"""Step one: from what the user asks to a `Job`, refusing what could only waste their time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from saccade import plugins
+from saccade.data.contract import Dataset, DataSplits
+from saccade.data.images import read_image
+from saccade.data.open import open_labelled
+from saccade.data.roles import Roles, check_disjoint, split_roles
+from saccade.data.video import is_live, probe_video
+from saccade.environment import detect
+from saccade.errors import GoalError, SpecError
+from saccade.goals import Goal
+from saccade.models.description import ModelDescription
+from saccade.models.files import model_file
+from saccade.models.label_fit import label_fit
+from saccade.models.onnx_model import describe
+from saccade.models.verify import Verification, verify_preprocessing
+from saccade.optimize.job import Job, objective_of
+from saccade.pipeline.config import PipelineConfig
+from saccade.pipeline.pipeline import Pipeline
+from saccade.progress import Progress
+from saccade.runtimes.contract import Availability
+from saccade.spec import Spec
+from saccade.study import RunFolder
+
+# The preprocessing guess is checked at this size where the model allows it: fast, and enough to
+# tell right from wrong.
+VERIFY_SIZE = 320
+VERIFY_IMAGES = 48
+VERIFY_THRESHOLD = 0.05
+DEFAULT_ALLOWED_DROP = 0.01
+DEFAULT_ALLOWED_DISAGREEMENT = 0.1
+
+
+def prepare(spec: Spec, run: RunFolder, progress: Progress) -> Job:
+    """Look at model, data and goals, and settle what the run is about.
+
+    Raises:
+        SaccadeError: something is missing, unreadable or contradictory; see `saccade.errors`.
+    """
+    goals = spec.parsed_goals()
+    plugins.load("tasks", spec.task)
+    description = describe(spec.model, spec.overrides.given())
+    splits = _open_data(spec, description)
+    roles = _roles(splits, spec.seed)
+    source, video = choose_source(spec, roles)
+    _check_judgeable(goals, roles)
+    notes: list[str] = []
+    if roles is not None and spec.preprocessor is None:
+        verification = _verified(spec, description, roles, run, progress)
+        if verification is not None:
+            description = verification.description
+            notes += [f"Preprocessing corrected: {m}" for m in verification.mistakes]
+            for mistake in verification.mistakes:
+                progress.note(f"preprocessing: {mistake}")
+    job = Job(
+        spec=spec,
+        goals=goals,
+        objective=objective_of(goals),
+        description=description,
+        baseline=naive(spec, description),
+        source=source,
+        video=video,
+        roles=roles,
+        environment=detect(),
+        runtimes=runtimes(),
+        folder=run.path,
+        notes=tuple(notes),
+    )
+    progress.note(_summary(job))
+    return job
+
+
+def naive(spec: Spec, description: ModelDescription) -> PipelineConfig:
+    """The pipeline as most people write it; everything is compared with it."""
+    return PipelineConfig(
+        task=spec.task,
+        model=model_file(spec.model),
+        description=description,
+        input_size=description.input_size,
+        iou_threshold=description.iou_threshold,
+        preprocessor=spec.preprocessor or "numpy",
+        score_threshold=spec.score_threshold,
+        max_detections=spec.max_detections,
+    )
+
+
+def runtimes() -> Mapping[str, Availability]:
+    """Every known runtime and whether it can be used here."""
+    return {
+        name: plugins.load("runtimes", name).availability() for name in plugins.names("runtimes")
+    }
+
+
+def choose_source(spec: Spec, roles: Roles | None) -> tuple[str, bool]:
+    """What speed is measured on, and whether it is video.
+
+    Raises:
+        SpecError: there is nothing to run on.
+        DataError: the video cannot be read.
+    """
+    if spec.video is not None:
+        if not is_live(spec.video) and Path(spec.video).is_dir():
+            return spec.video, False
+        probe_video(spec.video)
+        return spec.video, True
+    images = roles and (roles.selection or roles.report or roles.calibration)
+    if not images:
+        raise SpecError(
+            "There is nothing to run on. Give 'video' (a video, a folder of images, a stream or a "
+            "camera) or 'data' (labelled images)."
+        )
+    return str(images.images[0].path.parent), False
+
+
+def guard_goal(job: Job) -> Goal | None:
+    """The accuracy goal that guards the search: the user's, or a default where data allows."""
+    for goal in job.goals:
+        if goal.is_accuracy and goal.is_drop:
+            return goal
+    if job.labelled:
+        return Goal("map50_95_drop", "<=", DEFAULT_ALLOWED_DROP)
+    return Goal("agreement_drop", "<=", DEFAULT_ALLOWED_DISAGREEMENT)
+
+
+def _open_data(spec: Spec, description: ModelDescription) -> DataSplits | None:
+    if spec.data is None:
+        return None
+    return open_labelled(spec.data, description.class_names)
+
+
+def _roles(splits: DataSplits | None, seed: int) -> Roles | None:
+    if splits is None:
+        return None
+    roles = split_roles(splits, seed)
+    check_disjoint(roles)
+    return roles
+
+
+def _check_judgeable(goals: tuple[Goal, ...], roles: Roles | None) -> None:
+    labelled = roles is not None and roles.report is not None and roles.report.labelled
+    for goal in goals:
+        if goal.is_accuracy and goal.base != "agreement" and not labelled:
+            raise GoalError(
+                f"The goal '{goal.name}' needs labelled images to be judged, and there are none. "
+                "Give 'data' with labels, or set a goal on 'agreement' with the baseline instead."
+            )
+
+
+def _verified(
+    spec: Spec, description: ModelDescription, roles: Roles, run: RunFolder, progress: Progress
+) -> Verification | None:
+    """Check the preprocessing by accuracy, on images that the report will not use."""
+    images = roles.calibration or roles.selection
+    if images is None or not images.labelled:
+        return None
+    quick = description
+    if description.input.dynamic:
+        size = min(description.input_size, VERIFY_SIZE)
+        quick = replace(description, input_size=size)
+    progress.note(
+        f"checking the preprocessing on {min(len(images), VERIFY_IMAGES)} labelled images"
+    )
+    scorer = _Scorer(spec, images)
+    found = verify_preprocessing(quick, scorer.score, explicit=tuple(spec.overrides.given()))
+    run.write_json(
+        "verification.json",
+        {"scores": found.scores, "mistakes": found.mistakes, "undecided": found.undecided},
+    )
+    return replace(found, description=replace(found.description, input_size=description.input_size))
+
+
+class _Scorer:
+    """How well a description's results fit the labels, image by image."""
+
+    def __init__(self, spec: Spec, images: Dataset) -> None:
+        self._spec = spec
+        self._images = images.images[:VERIFY_IMAGES]
+        self._pixels = [read_image(image.path) for image in self._images]
+
+    def score(self, description: ModelDescription) -> NDArray[np.float64]:
+        config = replace(
+            naive(self._spec, description),
+            preprocessor="fused",
+            nms="vectorized",
+            score_threshold=VERIFY_THRESHOLD,
+        )
+        with Pipeline(config) as pipeline:
+            results = [pipeline(pixels) for pixels in self._pixels]
+        return np.array(
+            [
+                label_fit(r.boxes, r.scores, r.class_ids, image.boxes, image.class_ids)
+                for r, image in zip(results, self._images, strict=True)
+            ]
+        )
+
+
+def _summary(job: Job) -> str:
+    shape = "dynamic" if job.description.input.dynamic else "fixed"
+    parts = [
+        f"{job.description.decode} detector, {job.description.input_size} px ({shape} shape), "
+        f"{len(job.description.class_names)} classes",
+        f"improving {job.objective}",
+    ]
+    if job.roles is not None:
+        counts = {
+            "calibration": job.roles.calibration,
+            "selection": job.roles.selection,
+            "report": job.roles.report,
+        }
+        parts.append(
+            ", ".join(f"{len(data)} images for {name}" for name, data in counts.items() if data)
+        )
+        if job.roles.problems:
+            parts.append(f"{len(job.roles.problems)} problems in the data")
+    return "; ".join(parts)

@@ -1,0 +1,398 @@
+"""What each section of a report says, as plain strings, for the page and the console. Pure."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import yaml
+
+from saccade.report import quantities as q
+from saccade.report.document import (
+    Drop,
+    accuracy_metric,
+    changes,
+    mapping,
+    metrics,
+    read_drop,
+    records,
+    speed_metric,
+    texts,
+    tone,
+)
+
+BADGES = {"met": "Goals met", "not_met": "Goals not met", "inconclusive": "Inconclusive"}
+MARKS = {"met": "✓", "not_met": "✗", "inconclusive": "?"}
+WORDS = {"met": "met", "not_met": "not met", "inconclusive": "inconclusive"}
+OPERATORS = {">=": "≥", "<=": "≤", ">": ">", "<": "<", "==": "="}
+METRIC_ORDER = (
+    "throughput_fps",
+    "latency_ms.mean",
+    "latency_ms.p50",
+    "latency_ms.p95",
+    "latency_ms.p99",
+    "core_ms_per_frame",
+    "busy_share",
+    "peak_rss_mb",
+    "model_mb",
+    "map50_95",
+    "map50",
+    "agreement",
+)
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One number of the headline: what, now, before, and the change between them."""
+
+    label: str
+    value: str
+    before: str
+    change: str
+    tone: str = "neutral"
+
+
+@dataclass(frozen=True)
+class GoalRow:
+    """One goal and what became of it."""
+
+    name: str
+    value: str
+    interval: str
+    status: str
+    mark: str
+    word: str
+    tone: str
+    note: str
+
+
+@dataclass(frozen=True)
+class MetricRow:
+    """One metric before and after."""
+
+    label: str
+    before: str
+    after: str
+    change: str
+
+
+def badge(result: Mapping[str, Any]) -> str:
+    """The outcome in two words."""
+    return BADGES.get(str(result.get("status")), "No verdict")
+
+
+def system_name(result: Mapping[str, Any]) -> str:
+    """The model's file name, as far as the document tells."""
+    model = mapping(mapping(result.get("spec")).get("model")).get("path") or mapping(
+        result.get("spec")
+    ).get("model")
+    name = str(model or mapping(result.get("model")).get("name") or "")
+    return name.replace("\\", "/").rpartition("/")[2]
+
+
+def goal_text(goal: Mapping[str, Any]) -> str:
+    """A goal for a person: ``Throughput ≥ 60 FPS``."""
+    metric, op = str(goal.get("metric") or ""), str(goal.get("op") or "")
+    if not metric or q.number(goal.get("bound")) is None:
+        return str(goal.get("name") or q.MISSING)
+    return f"{q.metric_label(metric)} {OPERATORS.get(op, op)} {q.bound_text(metric, goal['bound'])}"
+
+
+def _goal_phrase(goal: Mapping[str, Any]) -> str:
+    label = q.metric_label(str(goal.get("metric") or ""))
+    text = goal_text(goal)
+    if label and text.startswith(label):
+        return q.metric_phrase(str(goal["metric"])) + text.removeprefix(label)
+    return text
+
+
+def headline(result: Mapping[str, Any]) -> str:
+    """One sentence: what was asked, what was reached, the speedup, and what accuracy it cost."""
+    goals = [_goal_phrase(goal) for goal in records(result.get("goals"))]
+    asked = f"Asked for {_joined(goals)}" if goals else "Asked for the fastest system"
+    if not mapping(result.get("best")):
+        return f"{asked}: {_nothing_better(result)}."
+    return f"{asked}: reached {_reached(result)}, {accuracy_clause(result)}."
+
+
+def accuracy_clause(result: Mapping[str, Any]) -> str:
+    """What the best system's accuracy costs, as a clause; it names the bound, not the estimate."""
+    drop = best_drop(result)
+    name = q.metric_phrase(accuracy_metric(result) or "accuracy")
+    if drop is None:
+        return "with its accuracy not judged"
+    if drop.upper is None:
+        return f"with {name} lower by an estimated {_short(drop.estimate)} (no bound)"
+    level = f" ({q.percent(drop.level)} interval)" if drop.level else ""
+    return f"with the loss of {name} bounded by {_short(drop.upper)}{level}"
+
+
+def best_drop(result: Mapping[str, Any]) -> Drop | None:
+    """The drop of the best system, as validated at the end."""
+    return read_drop(mapping(result.get("best")).get("drop"))
+
+
+def drop_text(drop: Drop | None) -> str:
+    """A drop with its interval: ``0.0010 (−0.0040 to 0.0060)``."""
+    if drop is None:
+        return q.MISSING
+    estimate = _drop(drop.estimate)
+    if drop.lower is not None and drop.upper is not None:
+        return f"{estimate} ({q.between([drop.lower, drop.upper], _drop)})"
+    return estimate if drop.upper is None else f"{estimate} (at most {_drop(drop.upper)})"
+
+
+def speedup_text(result: Mapping[str, Any]) -> str:
+    """The measured speedup with its interval, empty where there is none."""
+    found = mapping(mapping(result.get("best")).get("speedup"))
+    return gain_text(found.get("value"), found.get("interval")) if found else ""
+
+
+def gain_text(value: Any, pair: Any = None) -> str:
+    """A gain with its interval: ``1.18× (1.15–1.21)``."""
+    spread = q.between(pair, q.ratio_number)
+    return f"{q.ratio(value)} ({spread})" if spread else q.ratio(value)
+
+
+def goal_rows(result: Mapping[str, Any]) -> list[GoalRow]:
+    """The goals with value, interval and verdict."""
+    rows = []
+    for goal in records(result.get("goals")):
+        metric, status = str(goal.get("metric") or ""), str(goal.get("status") or "inconclusive")
+        rows.append(
+            GoalRow(
+                name=goal_text(goal),
+                value=q.beside_bound(metric, goal.get("value"), goal.get("bound")),
+                interval=q.metric_interval(metric, goal.get("interval")),
+                status=status,
+                mark=MARKS.get(status, "?"),
+                word=WORDS.get(status, status),
+                tone=tone(status),
+                note=str(goal.get("note") or ""),
+            )
+        )
+    return rows
+
+
+def tiles(result: Mapping[str, Any]) -> list[Tile]:
+    """Speed, latency, cost and accuracy of the best system beside the baseline's."""
+    before, after = metrics(result, "baseline"), metrics(result, "best")
+    asked = [str(goal.get("metric") or "") for goal in records(result.get("goals"))]
+    asked.append(str(result.get("objective") or ""))
+    latencies = [m for m in asked if m.startswith("latency_ms")] + [
+        "latency_ms.p99",
+        "latency_ms.p95",
+        "latency_ms.p50",
+    ]
+    measured = [m for m in latencies if q.number((after or before).get(m)) is not None]
+    names = ["throughput_fps", *measured[:1], "core_ms_per_frame", accuracy_metric(result)]
+    return [_tile(name, result) for name in names if _known(name, before, after)]
+
+
+def metric_rows(result: Mapping[str, Any]) -> list[MetricRow]:
+    """All metrics before and after, in a fixed order."""
+    before, after = metrics(result, "baseline"), metrics(result, "best")
+    present = [*before, *(name for name in after if name not in before)]
+    ordered = [m for m in METRIC_ORDER if m in present]
+    ordered += [m for m in present if m not in METRIC_ORDER]
+    return [
+        MetricRow(q.metric_label(m), _metric(m, before), _metric(m, after), _change(m, result))
+        for m in ordered
+        if _known(m, before, after) and not m.endswith("_drop")
+    ]
+
+
+def frame_interval_text(result: Mapping[str, Any]) -> str:
+    """How far apart results came out, measured end to end, before and after."""
+    found = [
+        q.number(metrics(result, which).get("throughput_fps")) for which in ("baseline", "best")
+    ]
+    shown = [f"{q.digits(1e3 / fps)} ms" for fps in found if fps]
+    if not shown:
+        return ""
+    after = f" before and every {shown[1]} after" if len(shown) > 1 else ""
+    return f"Measured end to end, a result came out every {shown[0]}{after}."
+
+
+def environment_rows(result: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """The machine and its software as label and text."""
+    rows = []
+    for key, value in mapping(result.get("environment")).items():
+        text = _plain_value(value)
+        if text:
+            rows.append(q.evidence(key, value) if q.number(value) is not None else (key, text))
+    noise = q.number(mapping(result.get("noise")).get("percent"))
+    if noise is not None:
+        rows.append(("smallest difference it resolves", f"{q.digits(noise, 2)} %"))
+    return [(label.replace("_", " "), text) for label, text in rows]
+
+
+def roofline_rows(result: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """This machine's measured peaks."""
+    roofline = mapping(result.get("roofline"))
+    rows = [
+        (f"{name} matrix products", f"{q.digits(peak)} GFLOP/s")
+        for name, value in mapping(roofline.get("peak_gflops")).items()
+        if (peak := q.number(value)) is not None
+    ]
+    bandwidth = q.number(roofline.get("bandwidth_gbs"))
+    if bandwidth is not None:
+        rows.append(("memory bandwidth", f"{q.digits(bandwidth)} GB/s"))
+    return rows
+
+
+def data_splits(result: Mapping[str, Any]) -> str:
+    """How many images served which purpose."""
+    splits = mapping(mapping(result.get("guard")).get("data"))
+    shown = [f"{_plain_value(count)} for {name}" for name, count in splits.items() if count]
+    return f"Disjoint images: {', '.join(shown)}." if shown else ""
+
+
+def commands(result: Mapping[str, Any]) -> list[str]:
+    """Shell commands that repeat the run and use its result."""
+    bundle = str(result.get("bundle") or "")
+    folder = bundle.replace("\\", "/").rstrip("/").rpartition("/")[0] or "RUN_FOLDER"
+    repeat = f"saccade optimize {shlex.quote(folder + '/spec.yaml')} --out repeated"
+    if not bundle:
+        return [repeat]
+    video = str(mapping(result.get("spec")).get("video") or "video.mp4")
+    source = f"--source {shlex.quote(video)}"
+    return [repeat, f"saccade run {shlex.quote(bundle)} {source} --save annotated.mp4"]
+
+
+def spec_text(result: Mapping[str, Any]) -> str:
+    """The spec as YAML, empty where there is none."""
+    return _yaml(result.get("spec"))
+
+
+def config_text(result: Mapping[str, Any]) -> str:
+    """The best configuration as YAML, without the class names that would fill pages."""
+    config = dict(mapping(mapping(result.get("best")).get("config")))
+    described = dict(mapping(config.get("description")))
+    if described.pop("class_names", None) is not None:
+        config["description"] = described
+    return _yaml(config)
+
+
+def run_length(result: Mapping[str, Any]) -> str:
+    """How long the run took, of what budget, and how many changes it tried."""
+    parts = []
+    tried = len(changes(result))
+    if tried:
+        parts.append(f"{tried} change{'s' if tried != 1 else ''} tried")
+    if q.number(result.get("wall_s")) is not None:
+        parts.append(f"in {q.duration(result['wall_s'])}")
+    if q.number(result.get("budget_s")) is not None:
+        parts.append(f"(budget {q.duration(result['budget_s'])})")
+    return " ".join(parts)
+
+
+def _joined(goals: list[str]) -> str:
+    return goals[0] if len(goals) == 1 else f"{', '.join(goals[:-1])} and {goals[-1]}"
+
+
+def _nothing_better(result: Mapping[str, Any]) -> str:
+    base = q.number(metrics(result, "baseline").get("throughput_fps"))
+    at = f"; the baseline runs at {q.metric_text('throughput_fps', base)}" if base else ""
+    return f"no faster system has passed validation{at}"
+
+
+def _reached(result: Mapping[str, Any]) -> str:
+    objective = str(result.get("objective") or "throughput_fps")
+    before, after = metrics(result, "baseline"), metrics(result, "best")
+    if q.number(after.get(objective)) is None:
+        objective = f"{speed_metric(result)}.p50" if "latency" in objective else "throughput_fps"
+    value = q.metric_text(objective, after.get(objective))
+    found = mapping(mapping(result.get("best")).get("speedup"))
+    base = q.metric_text(objective, before.get(objective))
+    if q.number(found.get("value")) is None:
+        return f"{value} from {base}"
+    spread = q.between(found.get("interval"), q.ratio_number)
+    within = f" (interval {spread})" if spread else ""
+    times = "faster than" if objective.startswith("latency_ms") else ""
+    comparison = " ".join(filter(None, (q.ratio(found["value"]), times, "the baseline's", base)))
+    return f"{value}, {comparison}{within}"
+
+
+def _known(name: str, before: Mapping[str, Any], after: Mapping[str, Any]) -> bool:
+    return bool(name) and any(q.number(m.get(name)) is not None for m in (before, after))
+
+
+def _metric(name: str, found: Mapping[str, Any]) -> str:
+    return q.metric_text(name, found.get(name))
+
+
+def _tile(name: str, result: Mapping[str, Any]) -> Tile:
+    before, after = metrics(result, "baseline"), metrics(result, "best")
+    value = _metric(name, after) if after else _metric(name, before)
+    was = f"from {_metric(name, before)}" if after else "baseline"
+    change, better = _difference(name, before.get(name), after.get(name))
+    gain = mapping(mapping(result.get("best")).get("speedup")).get("value")
+    if _is_objective(name, result) and q.number(gain) is not None:
+        change = q.ratio(gain)
+    colour = "neutral" if better is None else "good" if better else "bad"
+    return Tile(q.metric_label(name), value, was, change, colour)
+
+
+def _change(name: str, result: Mapping[str, Any]) -> str:
+    """The change of a metric; for the objective, the interleaved comparison and its interval."""
+    if _is_objective(name, result) and speedup_text(result):
+        return speedup_text(result)
+    before, after = metrics(result, "baseline"), metrics(result, "best")
+    return _difference(name, before.get(name), after.get(name))[0]
+
+
+def _is_objective(name: str, result: Mapping[str, Any]) -> bool:
+    return name == (result.get("objective") or "throughput_fps")
+
+
+def _difference(name: str, before: Any, after: Any) -> tuple[str, bool | None]:
+    """How ``after`` stands to ``before``, and whether that is better (None: no matter)."""
+    old, new = q.number(before), q.number(after)
+    if old is None or new is None or old == 0:
+        return "", None
+    if name in q.ACCURACY:
+        # Three decimals are what the metric itself is shown with; a difference is not finer.
+        difference = new - old
+        sign = "+" if round(difference, 3) > 0 else ""
+        return f"{sign}{q.fixed(difference, 3)}", None
+    if name == "throughput_fps":
+        return q.ratio(new / old), new >= old
+    if name.endswith("_share"):
+        points = 100 * (new - old)
+        return f"{'+' if points > 0 else ''}{q.fixed(points, 0)} points", None
+    relative = 100 * (new / old - 1)
+    sign = "+" if round(relative) > 0 else ""
+    better = (relative > 0) == q.higher_is_better(name) if round(relative) else None
+    return f"{sign}{q.fixed(relative, 0)} %", better
+
+
+def _drop(value: float | None) -> str:
+    return q.MISSING if value is None else q.metric_number("map50_95_drop", value)
+
+
+def _short(value: float | None) -> str:
+    """A drop in a sentence: a last zero says nothing there."""
+    text = _drop(value)
+    return text[:-1] if "." in text and text.endswith("0") else text
+
+
+def _plain_value(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {_plain_value(v)}" for key, v in value.items())
+    if isinstance(value, list | tuple):
+        return ", ".join(texts(value))
+    if value is None:
+        return ""
+    return ("yes" if value else "no") if isinstance(value, bool) else str(value)
+
+
+def _yaml(value: Any) -> str:
+    if not mapping(value):
+        return ""
+    # Through JSON first: only plain types, so that the YAML holds no Python tags.
+    plain = json.loads(json.dumps(value, default=str))
+    return yaml.safe_dump(plain, sort_keys=False, allow_unicode=True, width=96).rstrip()

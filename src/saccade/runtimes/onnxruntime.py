@@ -1,0 +1,174 @@
+"""ONNX Runtime on the CPU."""
+
+from __future__ import annotations
+
+import queue
+import tempfile
+from concurrent.futures import Future, ThreadPoolExecutor
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from saccade.errors import MissingExtraError, RuntimeFailure
+from saccade.runtimes.contract import (
+    Availability,
+    OperatorTime,
+    Runtime,
+    Session,
+    SessionRequest,
+    Ticket,
+)
+
+GRAPH_LEVELS = {"disable": 0, "basic": 1, "extended": 2, "all": 99}
+
+
+class OnnxRuntime(Runtime):
+    """ONNX Runtime's CPU execution provider."""
+
+    name = "onnxruntime"
+
+    @staticmethod
+    def availability() -> Availability:
+        """Whether the package is installed; does not load it."""
+        try:
+            return Availability(True, version("onnxruntime"), "CPU, fp32 and int8 (QDQ)")
+        except PackageNotFoundError:
+            return Availability(False, detail="not installed")
+
+    @staticmethod
+    def open(request: SessionRequest) -> Session:
+        """Load an ONNX file.
+
+        Raises:
+            RuntimeFailure: bf16 was asked for, the file is not ONNX, or it was refused.
+        """
+        return OnnxRuntimeSession(request)
+
+
+class OnnxRuntimeSession(Session):
+    """An ``InferenceSession`` and, for requests in flight, threads that call it."""
+
+    def __init__(self, request: SessionRequest) -> None:
+        try:
+            import onnxruntime as ort
+        except ImportError as error:
+            raise MissingExtraError("onnxruntime", "openvino", "Running ONNX models") from error
+        if request.model.format != "onnx":
+            raise RuntimeFailure(
+                f"ONNX Runtime cannot run a model in {request.model.format} format; it takes ONNX."
+            )
+        if request.options.precision != "fp32":
+            raise RuntimeFailure(
+                f"ONNX Runtime on the CPU has no {request.options.precision}; use fp32 or another "
+                "runtime."
+            )
+        self._options = request.options
+        self._request = request
+        self._profile_dir = tempfile.TemporaryDirectory() if request.profile else None
+        try:
+            self._session = ort.InferenceSession(
+                _model_source(request), self._session_options(ort), ["CPUExecutionProvider"]
+            )
+        except Exception as error:
+            raise RuntimeFailure(f"ONNX Runtime refused the model: {first_line(error)}") from error
+        self._input = self._session.get_inputs()[0].name
+        self._pool: ThreadPoolExecutor | None = None
+        self._slots: queue.SimpleQueue[None] = queue.SimpleQueue()
+        for _ in range(max(1, self._options.in_flight)):
+            self._slots.put(None)
+        self._runs = 0
+
+    def _session_options(self, ort: Any) -> Any:
+        options = ort.SessionOptions()
+        options.log_severity_level = 3
+        if self._options.threads:
+            # Streams run at the same time, so they share the threads between them.
+            options.intra_op_num_threads = max(1, self._options.threads // self._options.streams)
+        level = GRAPH_LEVELS.get(self._options.graph_level)
+        if level is not None:
+            options.graph_optimization_level = ort.GraphOptimizationLevel(level)
+        if self._options.graph_level == "static" and self._request.input_hw is not None:
+            for name, size in _dynamic_dims(self._request).items():
+                options.add_free_dimension_override_by_name(name, size)
+        if not self._options.spinning:
+            options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        if self._profile_dir is not None:
+            options.enable_profiling = True
+            options.profile_file_prefix = str(Path(self._profile_dir.name) / "ort")
+        return options
+
+    def infer(self, tensor: NDArray[Any]) -> list[NDArray[np.float32]]:
+        """Run once and wait."""
+        self._runs += 1
+        try:
+            outputs: list[NDArray[np.float32]] = self._session.run(None, {self._input: tensor})
+        except Exception as error:
+            raise RuntimeFailure(f"ONNX Runtime failed to run: {first_line(error)}") from error
+        return outputs
+
+    def submit(self, tensor: NDArray[Any]) -> Ticket:
+        """Start an inference on one of as many threads as there are streams."""
+        self._slots.get()
+        if self._pool is None:
+            self._pool = ThreadPoolExecutor(max(1, self._options.streams))
+        return Ticket(self._pool.submit(self.infer, tensor))
+
+    def collect(self, ticket: Ticket) -> list[NDArray[np.float32]]:
+        """Wait for ``ticket``."""
+        future: Future[list[NDArray[np.float32]]] = ticket.payload
+        return future.result()
+
+    def release(self, ticket: Ticket) -> None:
+        """Allow another `submit`."""
+        ticket.payload = None
+        self._slots.put(None)
+
+    def operators(self) -> list[OperatorTime]:
+        """Operator times from ONNX Runtime's own profile; ends the profiling."""
+        from saccade.profile.operators import parse_ort_profile
+
+        if self._profile_dir is None:
+            raise RuntimeFailure("Operator times need a session that was opened with profile=True.")
+        return parse_ort_profile(Path(self._session.end_profiling()))
+
+    def close(self) -> None:
+        """Stop the threads and drop the session."""
+        if self._pool is not None:
+            self._pool.shutdown(wait=True, cancel_futures=True)
+            self._pool = None
+        if self._profile_dir is not None:
+            self._profile_dir.cleanup()
+            self._profile_dir = None
+
+
+def _model_source(request: SessionRequest) -> str | bytes:
+    if request.graph_preprocessing is None:
+        return request.model.path
+    import onnx
+
+    from saccade.models.graph_preprocess import with_preprocessing
+
+    model = onnx.load(request.model.path)
+    rewritten = with_preprocessing(model, request.input_name, request.graph_preprocessing)
+    return bytes(rewritten.SerializeToString())
+
+
+def _dynamic_dims(request: SessionRequest) -> dict[str, int]:
+    """Names of the image input's symbolic dimensions, with the sizes they will have."""
+    import onnx
+
+    assert request.input_hw is not None
+    graph = onnx.load(request.model.path, load_external_data=False).graph
+    image = next(value for value in graph.input if value.name == request.input_name)
+    sizes = (1, 3, *request.input_hw)
+    dims = image.type.tensor_type.shape.dim
+    return {dim.dim_param: size for dim, size in zip(dims, sizes, strict=True) if dim.dim_param}
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error, for one-line messages."""
+    text = str(error).strip()
+    return text.splitlines()[0][:300] if text else type(error).__name__

@@ -1,0 +1,171 @@
+"""OpenVINO on the CPU."""
+
+from __future__ import annotations
+
+import queue
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from saccade.errors import MissingExtraError, RuntimeFailure
+from saccade.models.description import Preprocessing
+from saccade.runtimes.contract import (
+    Availability,
+    OperatorTime,
+    Runtime,
+    Session,
+    SessionRequest,
+    Ticket,
+)
+
+PRECISIONS = {"fp32": "f32", "bf16": "bf16"}
+
+
+class OpenVino(Runtime):
+    """OpenVINO's CPU device."""
+
+    name = "openvino"
+
+    @staticmethod
+    def availability() -> Availability:
+        """Whether the package is installed and which precisions this CPU has a fast path for."""
+        try:
+            installed = version("openvino")
+        except PackageNotFoundError:
+            return Availability(False, detail="not installed", extra="openvino")
+        try:
+            import openvino as ov
+
+            offered = ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+        except Exception as error:  # a broken installation must not break `doctor`
+            return Availability(False, installed, f"does not load: {error}", "openvino")
+        fast = ["fp32"] + [p for p in ("bf16", "int8") if p.upper() in offered]
+        return Availability(True, installed, f"CPU, {', '.join(fast)}", "openvino", tuple(fast))
+
+    @staticmethod
+    def open(request: SessionRequest) -> Session:
+        """Load an ONNX or OpenVINO IR file and compile it.
+
+        Raises:
+            MissingExtraError: openvino is not installed.
+            RuntimeFailure: the model or the options were refused.
+        """
+        return OpenVinoSession(request)
+
+
+class OpenVinoSession(Session):
+    """A compiled model with a fixed pool of asynchronous infer requests."""
+
+    def __init__(self, request: SessionRequest) -> None:
+        try:
+            import openvino as ov
+        except ImportError as error:
+            raise MissingExtraError("openvino", "openvino", "The OpenVINO runtime") from error
+        self._ov = ov
+        try:
+            compiled = self._compile(ov, request)
+        except Exception as error:
+            from saccade.runtimes.onnxruntime import first_line
+
+            raise RuntimeFailure(f"OpenVINO refused the model: {first_line(error)}") from error
+        self._compiled = compiled
+        self._sync = compiled.create_infer_request()
+        self._free: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        for _ in range(max(1, request.options.in_flight)):
+            self._free.put(compiled.create_infer_request())
+        self._profile = request.profile
+        self._profiled: list[Any] = []
+
+    def _compile(self, ov: Any, request: SessionRequest) -> Any:
+        core = ov.Core()
+        model = core.read_model(request.model.path)
+        if request.input_hw is not None:
+            height, width = request.input_hw
+            model.reshape([1, 3, height, width])
+        if request.graph_preprocessing is not None:
+            model = _with_preprocessing(ov, model, request.graph_preprocessing)
+        options = request.options
+        settings: dict[str, Any] = {
+            "INFERENCE_PRECISION_HINT": PRECISIONS[options.precision],
+            "NUM_STREAMS": options.streams,
+            # Pinned threads fight with the decoder's thread for the same core.
+            "ENABLE_CPU_PINNING": False,
+        }
+        if options.threads:
+            settings["INFERENCE_NUM_THREADS"] = options.threads
+        if request.profile:
+            settings["PERF_COUNT"] = True
+        return core.compile_model(model, "CPU", settings)
+
+    def infer(self, tensor: NDArray[Any]) -> list[NDArray[np.float32]]:
+        """Run once and wait."""
+        try:
+            self._sync.infer(
+                {0: self._ov.Tensor(tensor, shared_memory=True)},
+                share_inputs=True,
+                share_outputs=True,
+            )
+        except Exception as error:
+            raise RuntimeFailure(f"OpenVINO failed to run: {error}") from error
+        if self._profile:
+            self._profiled.append(self._sync.profiling_info)
+        return self._outputs(self._sync)
+
+    def _outputs(self, request: Any) -> list[NDArray[np.float32]]:
+        return [tensor.data for tensor in request.output_tensors]
+
+    def submit(self, tensor: NDArray[Any]) -> Ticket:
+        """Start one of the pool's requests."""
+        request = self._free.get()
+        try:
+            shared = self._ov.Tensor(tensor, shared_memory=True)
+            request.set_input_tensor(shared)
+            request.start_async()
+        except Exception as error:
+            self._free.put(request)
+            raise RuntimeFailure(f"OpenVINO failed to start: {error}") from error
+        return Ticket(request, {"tensor": shared})
+
+    def collect(self, ticket: Ticket) -> list[NDArray[np.float32]]:
+        """Wait for ``ticket``; the outputs are views on the request's buffers."""
+        try:
+            ticket.payload.wait()
+        except Exception as error:
+            raise RuntimeFailure(f"OpenVINO failed to run: {error}") from error
+        return self._outputs(ticket.payload)
+
+    def release(self, ticket: Ticket) -> None:
+        """Put the request back into the pool."""
+        self._free.put(ticket.payload)
+
+    def operators(self) -> list[OperatorTime]:
+        """Operator times from OpenVINO's performance counters."""
+        from saccade.profile.operators import parse_openvino_profile
+
+        if not self._profile:
+            raise RuntimeFailure("Operator times need a session that was opened with profile=True.")
+        return parse_openvino_profile(self._profiled)
+
+    def close(self) -> None:
+        """Drop requests and model; their memory is freed with them."""
+        self._profiled.clear()
+        self._sync = None
+        self._free = queue.SimpleQueue()
+        self._compiled = None
+
+
+def _with_preprocessing(ov: Any, model: Any, pre: Preprocessing) -> Any:
+    """Let the graph take uint8 NHWC pixels in the model's channel order."""
+    from openvino.preprocess import PrePostProcessor
+
+    processor = PrePostProcessor(model)
+    image = processor.input()
+    image.tensor().set_element_type(ov.Type.u8).set_layout(ov.Layout("NHWC"))
+    image.model().set_layout(ov.Layout("NCHW"))
+    steps = image.preprocess().convert_element_type(ov.Type.f32)
+    if any(pre.mean):
+        steps.mean([value / pre.scale for value in pre.mean])
+    steps.scale([value / pre.scale for value in pre.std])
+    return processor.build()

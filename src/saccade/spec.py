@@ -1,0 +1,176 @@
+"""`Spec`: what the user asks. The one place where untrusted input is validated."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
+
+from saccade.errors import GoalError, SpecError
+from saccade.goals import Goal, parse_goal
+
+_DURATION = re.compile(
+    r"^\s*(?:(\d+(?:\.\d+)?)\s*h)?\s*(?:(\d+(?:\.\d+)?)\s*m(?:in)?)?\s*(?:(\d+(?:\.\d+)?)\s*s)?\s*$"
+)
+
+
+def parse_duration(value: object) -> float:
+    """Seconds of ``"5m"``, ``"1h30m"``, ``"90s"`` or a number of seconds."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return float(value)
+    match = _DURATION.match(str(value))
+    if match is None or not any(match.groups()):
+        raise ValueError(f"'{value}' is not a duration; expected for example 5m, 90s or 1h30m")
+    hours, minutes, seconds = (float(part or 0) for part in match.groups())
+    return 3600 * hours + 60 * minutes + seconds
+
+
+class ModelOverrides(BaseModel):
+    """What the user knows better than the model file says. Everything is optional."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    decode: str | None = Field(None, description="yolov5, yolov8 (also YOLO11) or yolox")
+    input_size: int | None = Field(None, ge=32, le=8192, description="longer side, pixels")
+    channel_order: Literal["rgb", "bgr"] | None = None
+    scale: float | None = Field(None, gt=0, description="factor on 0-255 pixels, 1/255 or 1")
+    mean: tuple[float, float, float] | None = None
+    std: tuple[float, float, float] | None = None
+    anchor: Literal["center", "top_left"] | None = None
+    pad_value: int | None = Field(None, ge=0, le=255)
+    iou_threshold: float | None = Field(None, gt=0, le=1)
+    stride: int | None = Field(None, ge=1)
+    class_names: tuple[str, ...] | None = None
+
+    def given(self) -> dict[str, Any]:
+        """Only what was set."""
+        return self.model_dump(exclude_none=True)
+
+
+class Spec(BaseModel):
+    """A whole request. Field descriptions are the comments of the file that `init` writes."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    task: str = Field("detection", description="what the model does")
+    model: Path = Field(description="the model file (ONNX)")
+    data: Path | None = Field(
+        None, description="labelled images: YOLO data.yaml, COCO JSON, or a folder of images"
+    )
+    video: str | None = Field(
+        None, description="what it runs on: a video, a folder of images, a stream URL or a camera"
+    )
+    target: str = Field("cpu", description="where it will run")
+    goals: tuple[str, ...] = Field((), description="each 'metric<=number' or 'metric>=number'")
+    budget: Annotated[float, BeforeValidator(parse_duration)] = Field(
+        300.0, gt=0, description="time for the search, such as 5m"
+    )
+    score_threshold: float = Field(0.25, ge=0, lt=1, description="boxes below are dropped")
+    max_detections: int = Field(300, ge=1, description="boxes kept per image")
+    overrides: ModelOverrides = Field(
+        default_factory=lambda: ModelOverrides(),
+        description="corrections of what the model file says",
+    )
+    preprocessor: str | None = Field(
+        None, description="your own preprocessing, as package.module:Class"
+    )
+    seed: int = Field(0, description="of splits, bootstrap and search")
+
+    @field_validator("goals", mode="before")
+    @classmethod
+    def _one_goal_is_a_list(cls, value: object) -> object:
+        return [value] if isinstance(value, str) else value
+
+    def parsed_goals(self) -> tuple[Goal, ...]:
+        """The goals.
+
+        Raises:
+            GoalError: one of them cannot be read, met or told apart.
+        """
+        goals = tuple(parse_goal(text) for text in self.goals)
+        names = [(goal.metric, goal.op) for goal in goals]
+        twice = {metric for metric, _ in names if names.count((metric, _)) > 1}
+        if twice:
+            raise GoalError(f"There are two goals for {sorted(twice)[0]}. Keep one of them.")
+        return goals
+
+    def document(self) -> dict[str, Any]:
+        """A JSON- and YAML-ready document that `make_spec` reads back."""
+        return self.model_dump(mode="json", exclude_none=True)
+
+
+def make_spec(values: dict[str, Any], base: Path | None = None) -> Spec:
+    """Validate a document; relative paths are relative to ``base``.
+
+    Raises:
+        SpecError: an unknown key (the nearest known one is named) or an invalid value.
+        GoalError: an invalid goal.
+    """
+    try:
+        spec = Spec.model_validate(values)
+    except ValidationError as error:
+        raise SpecError(_explain(error)) from None
+    spec.parsed_goals()
+    if spec.target != "cpu":
+        raise SpecError(
+            f"The target '{spec.target}' is not known. This version optimizes for 'cpu', the "
+            "machine it runs on."
+        )
+    if base is None:
+        return spec
+    return spec.model_copy(
+        update={name: _resolve(getattr(spec, name), base) for name in ("model", "data", "video")}
+    )
+
+
+def _resolve(value: Path | str | None, base: Path) -> Path | str | None:
+    if value is None or Path(value).is_absolute():
+        return value
+    local = base / value
+    # A stream URL or a camera index is not a file beside the spec.
+    if isinstance(value, str) and not local.exists():
+        return value
+    return str(local) if isinstance(value, str) else local
+
+
+def read_spec(path: Path) -> dict[str, Any]:
+    """The document in a YAML file, not yet validated.
+
+    Raises:
+        SpecError: the file is missing, or is not a YAML mapping.
+    """
+    try:
+        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SpecError(
+            f"The spec '{path}' cannot be read: {error.strerror}. `saccade init` writes one."
+        ) from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise SpecError(
+            f"The spec '{path}' is not valid YAML: {str(error).splitlines()[0]}."
+        ) from None
+    if not isinstance(document, dict):
+        raise SpecError(
+            f"The spec '{path}' holds no settings. Expected lines such as 'model: yolo11n.onnx'."
+        )
+    return document
+
+
+def _explain(error: ValidationError) -> str:
+    """One sentence for the first problem."""
+    problem = error.errors()[0]
+    where = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] == "extra_forbidden":
+        owner = ModelOverrides if problem["loc"][0] == "overrides" else Spec
+        key = str(problem["loc"][-1])
+        near = difflib.get_close_matches(key, owner.model_fields, n=1, cutoff=0.4)
+        hint = f"Did you mean '{near[0]}'?" if near else f"Known: {', '.join(owner.model_fields)}."
+        return f"Unknown setting '{where}'. {hint}"
+    if problem["type"] == "missing":
+        return f"The setting '{where}' is missing. {Spec.model_fields[where].description or ''}".strip()
+    message = problem["msg"].removeprefix("Value error, ")
+    return f"The setting '{where}' is wrong: {message} (got {problem.get('input')!r})."

@@ -1,0 +1,296 @@
+"""`Trial` and the run folder: everything that was tried, on disk as soon as it is known."""
+
+from __future__ import annotations
+
+import errno
+import json
+import math
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from saccade.errors import InputError, StorageError
+from saccade.measurement import Block
+
+SCHEMA_VERSION = 1
+
+Verdict = Literal[
+    "better", "worse", "not distinguishable", "broke a goal", "failed", "inconclusive"
+]
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """A ratio with its interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Drop:
+    """A loss of accuracy against the baseline with its one-sided bounds.
+
+    Attributes:
+        metric: what dropped.
+        estimate: baseline minus candidate.
+        lower: bound from below at ``level``.
+        upper: bound from above at ``level``.
+        images: how many it was judged on.
+    """
+
+    metric: str
+    estimate: float
+    lower: float
+    upper: float
+    level: float
+    images: int
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One change, tried.
+
+    Attributes:
+        number: from 1; 0 is the baseline.
+        parent: number of the trial it changes.
+        change: label of the change.
+        name: name of the optimization, ``"tuning"`` for numeric knobs.
+        config: the configuration, as `PipelineConfig.to_dict` gives it; empty where the change
+            could not be applied.
+        gain: measured against the parent, in one run, interleaved.
+        metrics: measured in the same run.
+        kept: whether it became the configuration that the next change starts from.
+    """
+
+    number: int
+    parent: int
+    change: str
+    name: str
+    config: dict[str, Any]
+    config_hash: str
+    parent_hash: str
+    verdict: Verdict
+    reason: str
+    kept: bool = False
+    predicted_gain: float | None = None
+    predicted_bound: float | None = None
+    prediction_basis: str = ""
+    gain: Ratio | None = None
+    metrics: dict[str, float | None] = field(default_factory=dict)
+    drop: Drop | None = None
+    wall_s: float = 0.0
+    blocks: tuple[Block, ...] = ()
+    parent_blocks: tuple[Block, ...] = ()
+    environment_hash: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """A JSON-ready document."""
+        return {"schema_version": SCHEMA_VERSION, **asdict(self)}
+
+    @classmethod
+    def from_dict(cls, document: Mapping[str, Any]) -> Trial:
+        """The inverse of `to_dict`."""
+        data = {key: value for key, value in document.items() if key != "schema_version"}
+        for key in ("blocks", "parent_blocks"):
+            data[key] = tuple(block_from_dict(block) for block in data.get(key, ()))
+        data["gain"] = Ratio(**data["gain"]) if data.get("gain") else None
+        data["drop"] = Drop(**data["drop"]) if data.get("drop") else None
+        return cls(**data)
+
+
+def block_from_dict(document: Mapping[str, Any]) -> Block:
+    """A `Block` after a trip through JSON."""
+    data = dict(document)
+    for key in ("emitted_s", "latency_ms", "warmup_s"):
+        data[key] = tuple(data[key])
+    data["stage_ms"] = {name: tuple(values) for name, values in data["stage_ms"].items()}
+    return Block(**data)
+
+
+class RunFolder:
+    """Reads and writes the documents of one run. Nothing that was there is lost.
+
+    Raises:
+        StorageError: from every method that writes, where the disk is full or read-only.
+        InputError: the folder holds something that is not a run.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        if path.exists() and not path.is_dir():
+            raise InputError(
+                f"'{path}' is a file. Expected a folder for the run; choose another --out."
+            )
+        if path.is_dir() and any(path.iterdir()) and not self.holds_run(path):
+            raise InputError(
+                f"The folder '{path}' is not empty and holds no saccade run. Nothing was changed; "
+                "choose another --out or an empty folder."
+            )
+        with storage_errors(path):
+            path.mkdir(parents=True, exist_ok=True)
+
+    @staticmethod
+    def holds_run(path: Path) -> bool:
+        """Whether a folder was made by saccade."""
+        return any(
+            (path / name).exists() for name in ("spec.yaml", "environment.json", "result.json")
+        )
+
+    def write_json(self, name: str, document: Mapping[str, Any]) -> Path:
+        """Write a document whole or not at all."""
+        content = {"schema_version": SCHEMA_VERSION, **document}
+        return self.write_text(name, json.dumps(finite(content), indent=1, ensure_ascii=False))
+
+    def write_text(self, name: str, text: str) -> Path:
+        """Write a text file whole or not at all."""
+        target = self.path / name
+        with storage_errors(target):
+            handle, temporary = tempfile.mkstemp(dir=self.path, prefix=f".{name}.")
+            try:
+                with os.fdopen(handle, "w", encoding="utf-8") as file:
+                    file.write(text)
+                Path(temporary).chmod(0o644)
+                Path(temporary).replace(target)
+            except BaseException:
+                Path(temporary).unlink(missing_ok=True)
+                raise
+        return target
+
+    def read_json(self, name: str) -> dict[str, Any] | None:
+        """A document, or None where it is absent or unreadable."""
+        try:
+            document = json.loads((self.path / name).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return None
+        return document if isinstance(document, dict) else None
+
+    def append_trial(self, trial: Trial) -> None:
+        """Add a line to ``trials.jsonl``."""
+        target = self.path / "trials.jsonl"
+        line = json.dumps(finite(trial.to_dict()), ensure_ascii=False)
+        with storage_errors(target), target.open("a", encoding="utf-8") as file:
+            # A line that an earlier run could not finish must not swallow this one.
+            if file.tell() and not _ends_line(target):
+                file.write("\n")
+            file.write(line + "\n")
+
+    def trials(self) -> list[Trial]:
+        """Every complete trial on record, in order."""
+        try:
+            lines = (self.path / "trials.jsonl").read_text(encoding="utf-8").splitlines()
+        except OSError:
+            return []
+        found = []
+        for line in lines:
+            try:
+                found.append(Trial.from_dict(json.loads(line)))
+            except (ValueError, TypeError, KeyError):
+                continue  # the line of a run that was killed while writing it
+        return found
+
+
+def _ends_line(path: Path) -> bool:
+    with path.open("rb") as file:
+        file.seek(-1, os.SEEK_END)
+        return file.read(1) == b"\n"
+
+
+def finite(value: Any) -> Any:
+    """The same document with infinities and NaN as None, which JSON can hold."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {str(key): finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(item) for item in value]
+    if isinstance(value, Path):
+        return str(value)
+    if hasattr(value, "item") and callable(value.item):
+        return finite(value.item())
+    return value
+
+
+@contextmanager
+def storage_errors(target: Path) -> Iterator[None]:
+    """Turn what the disk says into a `StorageError` that says what to do."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise StorageError(
+                f"The disk is full: '{target}' could not be written. Free some space and run the "
+                "same command again; it resumes where it stopped."
+            ) from error
+        raise StorageError(
+            f"'{target}' could not be written: {error.strerror}. Choose another --out or change "
+            "the permissions, and run the same command again."
+        ) from error
+
+
+@dataclass(frozen=True)
+class Study:
+    """All of one run: what came out, and where it is.
+
+    Attributes:
+        folder: the run folder.
+        result: the content of ``result.json``.
+        trials: everything tried, in order.
+    """
+
+    folder: Path
+    result: dict[str, Any]
+    trials: tuple[Trial, ...]
+
+    @property
+    def status(self) -> str:
+        """``"met"``, ``"not_met"`` or ``"inconclusive"``."""
+        return str(self.result["status"])
+
+    @property
+    def best(self) -> dict[str, Any] | None:
+        """The best configuration with its metrics, None where nothing was finished."""
+        return self.result.get("best")
+
+    @property
+    def pareto(self) -> list[dict[str, Any]]:
+        """The speed-accuracy front."""
+        return list(self.result.get("pareto", []))
+
+    @property
+    def rejected(self) -> list[dict[str, Any]]:
+        """Every change that did not pay, with its reason."""
+        return list(self.result.get("rejected", []))
+
+    @property
+    def bundle(self) -> Path | None:
+        """The bundle's folder, None where none was written."""
+        path = self.folder / "bundle"
+        return path if path.is_dir() else None
+
+    def report(self) -> Path:
+        """Write ``report.html`` anew and return its path."""
+        from saccade.report.html import write_html
+
+        return write_html(self.folder)
+
+    @classmethod
+    def load(cls, folder: Path | str) -> Study:
+        """Read a finished run.
+
+        Raises:
+            InputError: there is no result in it.
+        """
+        run = RunFolder(Path(folder))
+        result = run.read_json("result.json")
+        if result is None:
+            raise InputError(
+                f"'{folder}' holds no finished run (no readable result.json). "
+                "Run `saccade optimize` with --out pointing there; it resumes."
+            )
+        return cls(run.path, result, tuple(run.trials()))

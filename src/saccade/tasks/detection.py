@@ -1,0 +1,95 @@
+"""Object detection: decode, class-wise NMS, back to the frame's pixels; drawing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from saccade.errors import ModelError
+from saccade.pipeline.config import PipelineConfig
+from saccade.pipeline.geometry import Letterbox
+from saccade.tasks.contract import Postprocessor
+from saccade.tasks.detection_decode import DECODES
+from saccade.tasks.nms import METHODS
+from saccade.tasks.results import DetectionResult
+
+
+class DetectionTask:
+    """Boxes, scores and classes; judged by COCO mAP."""
+
+    name = "detection"
+    metric = "map50_95"
+
+    @staticmethod
+    def postprocessor(config: PipelineConfig) -> Postprocessor:
+        """Decode, threshold, NMS and un-letterbox, as ``config`` says.
+
+        Raises:
+            ModelError: the decode is not known.
+        """
+        name = config.description.decode
+        if name not in DECODES:
+            raise ModelError(f"Unknown decode '{name}'; known: {', '.join(DECODES)}.")
+        vectorized = config.nms == "vectorized"
+        decode = DECODES[name][0 if vectorized else 1]
+        suppress = METHODS[config.nms]
+        turned = config.description.transposed
+
+        def postprocess(outputs: Sequence[NDArray[np.float32]], box: Letterbox) -> DetectionResult:
+            if turned:
+                outputs = [np.swapaxes(tensor, -1, -2) for tensor in outputs]
+            boxes, scores, class_ids = decode(outputs, config.score_threshold, box.input_hw)
+            if not len(boxes):
+                return DetectionResult.empty()
+            kept = suppress(boxes, scores, class_ids, config.iou_threshold, config.max_detections)
+            return DetectionResult(
+                box.to_frame(boxes[kept]), scores[kept], class_ids[kept].astype(np.int64)
+            )
+
+        return postprocess
+
+    @staticmethod
+    def draw(
+        image: NDArray[np.uint8], result: DetectionResult, class_names: Sequence[str]
+    ) -> NDArray[np.uint8]:
+        """Draw boxes with class and score on a copy of the RGB ``(H, W, 3)`` image."""
+        import cv2
+
+        canvas = np.ascontiguousarray(image).copy()
+        line = max(2, round(min(canvas.shape[:2]) / 400))
+        for box, score, class_id in zip(result.boxes, result.scores, result.class_ids, strict=True):
+            color = class_color(int(class_id))
+            left, top, right, bottom = (round(float(v)) for v in box)
+            cv2.rectangle(canvas, (left, top), (right, bottom), color, line)
+            name = class_names[class_id] if class_id < len(class_names) else str(class_id)
+            _label(canvas, f"{name} {score:.2f}", (left, top), color, line)
+        return canvas
+
+
+def class_color(class_id: int) -> tuple[int, int, int]:
+    """A colour that is far from that of the neighbouring class ids (golden-ratio hues)."""
+    import colorsys
+
+    red, green, blue = colorsys.hsv_to_rgb((class_id * 0.618034) % 1.0, 0.85, 0.95)
+    return int(red * 255), int(green * 255), int(blue * 255)
+
+
+def _label(
+    canvas: NDArray[np.uint8],
+    text: str,
+    corner: tuple[int, int],
+    color: tuple[int, int, int],
+    line: int,
+) -> None:
+    import cv2
+
+    font, size = cv2.FONT_HERSHEY_SIMPLEX, line / 4
+    (width, height), below = cv2.getTextSize(text, font, size, max(1, line // 2))
+    left, top = corner[0], max(corner[1], height + below)
+    cv2.rectangle(canvas, (left, top - height - below), (left + width, top), color, -1)
+    ink = (0, 0, 0) if sum(color) > 380 else (255, 255, 255)
+    cv2.putText(
+        canvas, text, (left, top - below // 2), font, size, ink, max(1, line // 2), cv2.LINE_AA
+    )

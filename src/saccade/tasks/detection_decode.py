@@ -1,0 +1,119 @@
+"""Decodes of detector outputs: from raw tensors to candidate boxes above a score.
+
+Each decode takes the outputs of one image and a threshold and returns boxes ``(N, 4)`` xyxy in
+input pixels, scores ``(N,)`` and class ids ``(N,)``. There are two ways of writing each: the
+common one, which converts every box and then filters, and one that filters first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float32]
+Candidates = tuple[Array, Array, NDArray[np.int64]]
+Decode = Callable[[Sequence[Array], float, tuple[int, int]], Candidates]
+
+YOLOX_STRIDES = (8, 16, 32)
+
+
+def yolov8(outputs: Sequence[Array], threshold: float, input_hw: tuple[int, int]) -> Candidates:
+    """YOLOv8 and YOLO11: ``(1, 4 + classes, anchors)``, boxes xywh in input pixels."""
+    rows = outputs[0][0]
+    best = rows[4:].max(axis=0)
+    found = np.flatnonzero(best > threshold)
+    class_ids = rows[4:, found].argmax(axis=0)
+    return xyxy(rows[:4, found].T), best[found], class_ids
+
+
+def yolov8_common(
+    outputs: Sequence[Array], threshold: float, input_hw: tuple[int, int]
+) -> Candidates:
+    """The same as usually written: transpose, convert everything, then filter."""
+    rows = np.transpose(outputs[0][0])
+    scores = rows[:, 4:]
+    class_ids = np.argmax(scores, axis=1)
+    best = np.max(scores, axis=1)
+    boxes = xyxy(rows[:, :4])
+    found = best > threshold
+    return boxes[found], best[found], class_ids[found]
+
+
+def yolov5(outputs: Sequence[Array], threshold: float, input_hw: tuple[int, int]) -> Candidates:
+    """YOLOv5 to v7: ``(1, anchors, 5 + classes)``, score = objectness times class score."""
+    rows = outputs[0][0]
+    rows = rows[rows[:, 4] > threshold]  # class scores are at most 1
+    return _objectness(rows, threshold, xyxy(rows[:, :4]))
+
+
+def yolov5_common(
+    outputs: Sequence[Array], threshold: float, input_hw: tuple[int, int]
+) -> Candidates:
+    """The same, converting everything before filtering."""
+    rows = outputs[0][0]
+    return _objectness(rows, threshold, xyxy(rows[:, :4]))
+
+
+def yolox(outputs: Sequence[Array], threshold: float, input_hw: tuple[int, int]) -> Candidates:
+    """YOLOX: ``(1, cells, 5 + classes)``; xy are offsets in grid cells, wh logarithms of them."""
+    rows = outputs[0][0]
+    found = np.flatnonzero(rows[:, 4] > threshold)
+    grid, stride = yolox_grid(input_hw)
+    return _objectness(rows[found], threshold, _grid_boxes(rows[found], grid[found], stride[found]))
+
+
+def yolox_common(
+    outputs: Sequence[Array], threshold: float, input_hw: tuple[int, int]
+) -> Candidates:
+    """The same, building the grid and converting everything for each image."""
+    rows = outputs[0][0]
+    grid, stride = yolox_grid.__wrapped__(input_hw)
+    return _objectness(rows, threshold, _grid_boxes(rows, grid, stride))
+
+
+def _grid_boxes(rows: Array, grid: Array, stride: Array) -> Array:
+    center = (rows[:, :2] + grid) * stride
+    # A garbage model can put anything here; infinite boxes are dropped by the caller's clip.
+    size = np.exp(np.minimum(rows[:, 2:4], 20)) * stride
+    return xyxy(np.concatenate([center, size], axis=1))
+
+
+@lru_cache(maxsize=64)
+def yolox_grid(input_hw: tuple[int, int]) -> tuple[Array, Array]:
+    """Grid offsets ``(cells, 2)`` and strides ``(cells, 1)`` of an input size."""
+    grids, strides = [], []
+    for stride in YOLOX_STRIDES:
+        rows, columns = input_hw[0] // stride, input_hw[1] // stride
+        ys, xs = np.meshgrid(np.arange(rows), np.arange(columns), indexing="ij")
+        grids.append(np.stack([xs, ys], axis=-1).reshape(-1, 2))
+        strides.append(np.full((rows * columns, 1), stride))
+    return (
+        np.concatenate(grids).astype(np.float32),
+        np.concatenate(strides).astype(np.float32),
+    )
+
+
+def _objectness(rows: Array, threshold: float, boxes: Array) -> Candidates:
+    scores = rows[:, 5:] * rows[:, 4:5]
+    class_ids = scores.argmax(axis=1)
+    best = scores.max(axis=1) if len(scores) else np.empty(0, np.float32)
+    found = best > threshold
+    return boxes[found], best[found], class_ids[found]
+
+
+def xyxy(xywh: Array) -> Array:
+    """Boxes ``(N, 4)`` from centre and size to corners."""
+    half = xywh[:, 2:] / 2
+    result: Array = np.concatenate([xywh[:, :2] - half, xywh[:, :2] + half], axis=1)
+    return result
+
+
+# Name of the decode → (filter first, as commonly written).
+DECODES: dict[str, tuple[Decode, Decode]] = {
+    "yolov8": (yolov8, yolov8_common),
+    "yolov5": (yolov5, yolov5_common),
+    "yolox": (yolox, yolox_common),
+}
