@@ -35,6 +35,13 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
+
+
+@app.callback()
+def _saccade() -> None:
+    """Make a computer-vision system meet its goals on its target hardware, by measurement."""
+
+
 for _verb in VERBS:
     importlib.import_module(f"saccade.cli.{_verb}").register(app)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -31,6 +31,10 @@ Goals = Annotated[
 ]
 Budget = Annotated[str | None, typer.Option(help="Time for the search, such as 5m.")]
 Out = Annotated[Path, typer.Option(help="The run folder.")]
+Preprocess = Annotated[
+    str | None,
+    typer.Option("--preprocessor", help="Your own preprocessing, as package.module:Class."),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
 
 EXIT_OF = {"met": EXIT_MET, "not_met": EXIT_NOT_MET, "inconclusive": EXIT_INCONCLUSIVE}
@@ -81,8 +85,8 @@ def remember_folder(out: Path) -> None:
     os.environ["SACCADE_RUN_FOLDER"] = str(out)
 
 
-def progress_for(as_json: bool) -> Progress:
-    """Progress on stderr; with ``--json`` too, since stdout is kept clean either way."""
+def progress_for() -> Progress:
+    """Progress on stderr, so that stdout holds nothing but the result."""
     if os.environ.get("SACCADE_QUIET"):
         return SilentProgress()
     from saccade.report.console import ConsoleProgress
@@ -96,3 +100,19 @@ def print_json(document: Mapping[str, Any]) -> None:
     content = {"schema_version": 1, **document}
     json.dump(finite(content), sys.stdout, indent=1, ensure_ascii=False)
     sys.stdout.write("\n")
+
+
+def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """A table on stdout; nothing where there are no rows."""
+    if not rows:
+        return
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title=title, title_justify="left", box=None, show_header=any(columns))
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(cell) for cell in row))
+    Console().print(table)

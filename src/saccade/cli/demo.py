@@ -1,9 +1,37 @@
-"""tbd."""
+"""`saccade demo`: the whole playbook on a model and a video that pip packages bring."""
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Annotated
+
 import typer
+
+from saccade.cli.common import AsJson, Out, print_json, progress_for, remember_folder
+from saccade.cli.optimize import finish
+
+DEMO_OUT = Path("runs/demo")
+DemoBudget = Annotated[str, typer.Option(help="Time for the search.")]
+
+
+def demo(out: Out = DEMO_OUT, budget: DemoBudget = "2m30s", as_json: AsJson = False) -> None:
+    """Run the playbook on YOLO11n and a 1080p city video; needs saccade[demo] and no network.
+
+    Example: saccade demo
+    """
+    from saccade.playbook.demo import demo_spec
+    from saccade.playbook.optimize import optimize
+
+    remember_folder(out)
+    progress = progress_for()
+    spec = demo_spec(out, budget, progress)
+    study = optimize(spec, out / "run", progress)
+    if as_json:
+        print_json(study.result)
+        raise typer.Exit(0)
+    finish(study, as_json)
 
 
 def register(app: typer.Typer) -> None:
     """Add the verb."""
+    app.command()(demo)

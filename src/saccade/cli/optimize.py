@@ -56,7 +56,7 @@ def optimize(
         budget=budget,
     )
     remember_folder(out)
-    study = carry_out(spec, out, progress_for(as_json))
+    study = carry_out(spec, out, progress_for())
     finish(study, as_json)
 
 

@@ -230,8 +230,15 @@ class Search:
         needed = self._meets_more_goals(runner.config)
         if comparison.verdict == "slower" and not needed:
             return replace(trial, verdict="worse")
+        reason = comparison.reason
         if comparison.verdict == "not distinguishable" and not needed:
-            return replace(trial, verdict="not distinguishable")
+            if not saves_cpu(result):
+                return replace(trial, verdict="not distinguishable")
+            cpu = result.cpu.ratio
+            reason += (
+                f"; but CPU per frame is {cpu.value:.3f} times less "
+                f"[{cpu.interval.low:.3f}, {cpu.interval.high:.3f}]"
+            )
         judged = self._judge(runner, result, change)
         if judged.drop is not None:
             trial = replace(
@@ -240,7 +247,7 @@ class Search:
                 metrics={**trial.metrics, judged.drop.metric: judged.accuracy},
             )
         verdict: Verdict = "better" if judged.keep else "broke a goal"
-        reason = f"{comparison.reason}; {judged.reason}" if judged.reason else comparison.reason
+        reason = f"{reason}; {judged.reason}" if judged.reason else reason
         return replace(trial, verdict=verdict, reason=reason, kept=judged.keep)
 
     def _meets_more_goals(self, config: PipelineConfig) -> bool:
@@ -264,6 +271,20 @@ class Search:
         if self._runner is not None:
             self._runner.close()
             self._runner = None
+
+
+# Where wall time cannot tell, CPU time may: it is what the other cores' work is made of. The wall
+# time must then not look worse than this.
+MIN_CPU_GAIN, MIN_WALL_RATIO = 1.01, 0.98
+
+
+def saves_cpu(result: RaceResult) -> bool:
+    """Whether the candidate clearly spends less CPU per frame and looks no slower."""
+    return (
+        result.cpu.verdict == "faster"
+        and result.cpu.ratio.value >= MIN_CPU_GAIN
+        and result.comparison.ratio.value >= MIN_WALL_RATIO
+    )
 
 
 # Results count as the same if boxes differ by less than this; threads and streams change the

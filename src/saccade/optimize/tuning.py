@@ -52,12 +52,13 @@ def tune(
             )
             trial.set_user_attr("config_hash", config.hash)
             value = seen.get(config.hash)
+            new = value is None
             if value is None and config.hash != incumbent.hash:
                 value = _quick_race(job, reference, config, time_left)
             value = 1.0 if value is None and config.hash == incumbent.hash else value
             seen[config.hash] = value if value is not None else 0.0
             study.tell(trial, value if value is not None else 0.0)
-            if value is not None:
+            if value is not None and new:
                 progress.note(f"{_describe(trial.params)}: {value:.3f}x")
     finally:
         reference.close()

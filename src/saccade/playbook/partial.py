@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
+from statistics import fmean
+from typing import Any
 
 from saccade.diagnose.records import Finding
+from saccade.measurement import STAGES
 from saccade.optimize.job import Job, plan_context
 from saccade.optimize.plan import Plan, make_plan
+from saccade.optimize.race import Runner
 from saccade.playbook.optimize import remember_spec
 from saccade.playbook.prepare import prepare
 from saccade.playbook.steps import (
@@ -20,6 +25,8 @@ from saccade.profile.records import Profile
 from saccade.progress import Progress, SilentProgress
 from saccade.spec import Spec
 from saccade.study import RunFolder
+from saccade.validate.detection_metrics import evaluate
+from saccade.validate.referee import detections_on
 
 
 def start(spec: Spec, out: Path, progress: Progress | None = None) -> tuple[Job, RunFolder]:
@@ -35,10 +42,40 @@ def start(spec: Spec, out: Path, progress: Progress | None = None) -> tuple[Job,
     return job, run
 
 
-def baseline_only(spec: Spec, out: Path, progress: Progress | None = None) -> Baseline:
-    """Measure the baseline and write ``baseline.json``."""
+def baseline_only(
+    spec: Spec, out: Path, progress: Progress | None = None
+) -> tuple[Baseline, dict[str, float]]:
+    """Measure the baseline, write ``baseline.json``, and judge its accuracy where labels exist."""
     job, run = start(spec, out, progress)
-    return measure_baseline(job, run, progress or SilentProgress())
+    say = progress or SilentProgress()
+    measured = measure_baseline(job, run, say)
+    roles = job.roles
+    if roles is None or roles.report is None or not roles.report.labelled:
+        return measured, {}
+    say.note(f"accuracy on {len(roles.report)} images")
+    runner = Runner(job.baseline, job.source)
+    try:
+        found = evaluate(roles.report, detections_on(runner, roles.report))
+    finally:
+        runner.close()
+    return measured, {"map50_95": found.map50_95, "map50": found.map50}
+
+
+def baseline_report(measured: Baseline, accuracy: dict[str, float]) -> dict[str, Any]:
+    """What `saccade baseline` prints, JSON-ready."""
+    metrics = {name: asdict(value) for name, value in measured.metrics.items()}
+    for name, value in accuracy.items():
+        metrics[name] = {"value": value, "low": None, "high": None}
+    stages = {
+        stage: fmean(ms for block in measured.blocks for ms in block.stage_ms[stage])
+        for stage in STAGES
+    }
+    return {
+        "config_hash": measured.config.hash,
+        "resolution": measured.resolution,
+        "metrics": metrics,
+        "stages_ms": stages,
+    }
 
 
 def profile_and_diagnose(

@@ -12,7 +12,7 @@ from saccade.environment import Environment
 from saccade.measurement import Block
 from saccade.optimize.job import Job
 from saccade.optimize.metrics import Estimate, speed_metrics
-from saccade.optimize.race import BLOCK_WARMUP, Runner, speed
+from saccade.optimize.race import Runner, speed
 from saccade.optimize.worker import Worker
 from saccade.pipeline.config import PipelineConfig
 from saccade.profile import roofline as roofs
@@ -22,8 +22,11 @@ from saccade.progress import Progress
 from saccade.statistics import noise_floor
 from saccade.study import RunFolder, block_from_dict
 
-AA_PAIRS = 4
-AA_BLOCK_S = 0.7
+AA_PAIRS = 6
+AA_BLOCK_S = 0.6
+# The interval of every race already holds the noise within it. What A against A adds is how far
+# two equal workers lie apart, and one standard error of that is enough.
+AA_LEVEL = 0.68
 PROFILE_FRAMES = 30
 PROFILE_TIMEOUT_S = 180.0
 
@@ -75,9 +78,10 @@ def _against_itself(job: Job, first: Runner, second: Runner) -> tuple[tuple[Bloc
     pairs = []
     for index in range(AA_PAIRS):
         order = (first, second) if index % 2 == 0 else (second, first)
-        blocks = {runner: runner.block(frames, BLOCK_WARMUP).block for runner in order}
+        blocks = {runner: runner.block(frames).block for runner in order}
         pairs.append((blocks[first], blocks[second]))
-    resolution = noise_floor([(speed(a, job.objective), speed(b, job.objective)) for a, b in pairs])
+    speeds = [(speed(a, job.objective), speed(b, job.objective)) for a, b in pairs]
+    resolution = noise_floor(speeds, AA_LEVEL)
     return tuple(block for pair in pairs for block in pair), resolution
 
 

@@ -1,0 +1,116 @@
+"""Draft a spec by looking at a model and at data; what `saccade init` writes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from saccade.data.open import open_labelled
+from saccade.data.roles import split_roles
+from saccade.data.video import is_live, probe_video
+from saccade.models.description import ModelDescription
+from saccade.models.inspect import summarize
+from saccade.models.onnx_model import describe
+
+
+def draft_spec(model: Path, data: Path | None, video: str | None) -> tuple[str, dict[str, Any]]:
+    """The text of a commented spec, and the facts it rests on.
+
+    Raises:
+        ModelError: the model is unreadable or not a detector.
+        DataError: the data are.
+    """
+    description = describe(model)
+    facts: dict[str, Any] = {"model": summarize(model), "evidence": list(description.evidence)}
+    lines = ["# saccade spec. Run it with: saccade optimize <this file>", ""]
+    lines += _model_lines(model, description)
+    lines += _data_lines(data, description, facts)
+    lines += _video_lines(video, facts)
+    labelled = bool(facts.get("labelled"))
+    lines += _goal_lines(labelled, video is not None)
+    lines += _override_lines(description)
+    return "\n".join(lines) + "\n", facts
+
+
+def _entry(key: str, value: object) -> str:
+    text = yaml.safe_dump({key: value}, allow_unicode=True, default_flow_style=None).strip()
+    return str(text)
+
+
+def _model_lines(model: Path, description: ModelDescription) -> list[str]:
+    lines = ["task: detection", _entry("model", str(model))]
+    lines += [f"#   {evidence}" for evidence in description.evidence]
+    if description.license:
+        lines.append(f"#   licence of the weights: {description.license}")
+    return [*lines, ""]
+
+
+def _data_lines(
+    data: Path | None, description: ModelDescription, facts: dict[str, Any]
+) -> list[str]:
+    if data is None:
+        return [
+            "# Labelled images make it possible to bound the loss of accuracy:",
+            "# data: path/to/data.yaml",
+            "",
+        ]
+    roles = split_roles(open_labelled(data, description.class_names))
+    counts = {
+        name: len(getattr(roles, name) or ()) for name in ("calibration", "selection", "report")
+    }
+    facts["data"] = counts
+    facts["labelled"] = roles.report is not None and roles.report.labelled
+    facts["problems"] = len(roles.problems)
+    said = ", ".join(f"{count} for {name}" for name, count in counts.items())
+    lines = [_entry("data", str(data)), f"#   images: {said}"]
+    if roles.problems:
+        lines.append(f"#   {len(roles.problems)} problems, such as: {roles.problems[0].detail}")
+    return [*lines, ""]
+
+
+def _video_lines(video: str | None, facts: dict[str, Any]) -> list[str]:
+    if video is None:
+        return [
+            "# What it runs on (video, folder of images, stream URL, camera):",
+            "# video: street.mp4",
+            "",
+        ]
+    lines = [_entry("video", video)]
+    if is_live(video) or not Path(video).is_dir():
+        probe = probe_video(video)
+        facts["video"] = {"width": probe.width, "height": probe.height, "fps": probe.fps}
+        length = f", {probe.duration_s:.0f} s" if probe.duration_s else ""
+        lines.append(f"#   {probe.width}x{probe.height}, {probe.codec}, {probe.fps:g} FPS{length}")
+    return [*lines, ""]
+
+
+def _goal_lines(labelled: bool, video: bool) -> list[str]:
+    speed = "throughput_fps>=60" if video else "latency_ms.p99<=50"
+    accuracy = "map50_95_drop<=0.01" if labelled else "agreement_drop<=0.05"
+    return [
+        "target: cpu",
+        "# Others: latency_ms.p50, latency_ms.p95, peak_rss_mb, model_mb, core_ms_per_frame, map50.",
+        "goals:",
+        f"  - {speed}",
+        f"  - {accuracy}",
+        "budget: 5m",
+        "",
+    ]
+
+
+def _override_lines(description: ModelDescription) -> list[str]:
+    pre = description.preprocessing
+    return [
+        "# What was found out about the model. Uncomment what is wrong and correct it.",
+        "# overrides:",
+        f"#   decode: {description.decode}",
+        f"#   input_size: {description.input_size}",
+        f"#   channel_order: {pre.channel_order}",
+        f"#   scale: {pre.scale:.10g}",
+        f"#   mean: [{', '.join(f'{v:g}' for v in pre.mean)}]",
+        f"#   std: [{', '.join(f'{v:g}' for v in pre.std)}]",
+        f"#   anchor: {pre.anchor}",
+        f"#   iou_threshold: {description.iou_threshold:g}",
+    ]

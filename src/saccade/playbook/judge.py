@@ -1,0 +1,181 @@
+"""Judge finished things: a bundle's accuracy, and two configurations against each other."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from saccade.data.contract import Dataset
+from saccade.data.images import read_image
+from saccade.data.open import open_labelled
+from saccade.data.video import is_live, probe_video
+from saccade.deploy.bundle import MANIFEST, bundle_config
+from saccade.errors import BundleError, DataError, GoalError
+from saccade.goals import Goal
+from saccade.optimize.change import Objective
+from saccade.optimize.measuring import as_detections
+from saccade.optimize.metrics import Estimate
+from saccade.optimize.race import RacePlan, Runner, race, speed
+from saccade.pipeline.config import PipelineConfig
+from saccade.pipeline.pipeline import Pipeline
+from saccade.progress import Progress
+from saccade.statistics import noise_floor
+from saccade.validate.bootstrap import MapBootstrap, replicates, resample_weights
+from saccade.validate.detection_metrics import evaluate
+from saccade.validate.drop_bound import paired_drop
+from saccade.validate.referee import JUDGE_THRESHOLD
+
+COMPARE_RACE = RacePlan(block_s=1.0, min_pairs=6, max_pairs=10)
+AA_LEVEL = 0.68
+AA_PAIRS = 4
+METRICS = ("map50_95", "map50")
+
+
+def config_at(path: Path) -> PipelineConfig:
+    """The configuration in a bundle, a run folder, or a run's ``baseline.json``.
+
+    Raises:
+        BundleError: there is none, or the bundle was damaged.
+    """
+    if path.is_file():
+        try:
+            return PipelineConfig.from_dict(json.loads(path.read_text(encoding="utf-8"))["config"])
+        except (ValueError, KeyError, TypeError):
+            raise BundleError(
+                f"'{path}' holds no configuration. Expected a bundle's folder or a run's "
+                "baseline.json."
+            ) from None
+    if not (path / MANIFEST).exists() and (path / "bundle" / MANIFEST).exists():
+        path = path / "bundle"
+    return bundle_config(path)
+
+
+def compare_configs(
+    first: Path, second: Path, source: str, objective: Objective, progress: Progress
+) -> dict[str, Any]:
+    """Race two configurations in turns, with the noise of this machine measured beside them."""
+    if not is_live(source) and not Path(source).is_dir():
+        probe_video(source)
+    progress.step("Race")
+    a = Runner(config_at(first), source)
+    try:
+        b = Runner(config_at(second), source)
+        try:
+            twin = Runner(config_at(first), source)
+            try:
+                resolution = _noise(a, twin, objective)
+            finally:
+                twin.close()
+            progress.note(f"differences of {resolution:.1%} can be resolved now")
+            result = race(a, b, objective, resolution, COMPARE_RACE, lambda: float("inf"))
+        finally:
+            b.close()
+    finally:
+        a.close()
+    comparison = result.comparison
+    verdict = {"faster": "second is faster", "slower": "first is faster"}
+    ratio = comparison.ratio
+    return {
+        "verdict": verdict.get(comparison.verdict, "not distinguishable"),
+        "ratio": ratio.value,
+        "interval": [ratio.interval.low, ratio.interval.high],
+        "resolution": resolution,
+        "reason": comparison.reason,
+        "objective": objective,
+        "first_fps": [block.fps for block in result.reference],
+        "second_fps": [block.fps for block in result.candidate],
+    }
+
+
+def _noise(a: Runner, twin: Runner, objective: Objective) -> float:
+    frames = a.frames_for(COMPARE_RACE.block_s / 2)
+    pairs = []
+    for index in range(AA_PAIRS):
+        order = (a, twin) if index % 2 == 0 else (twin, a)
+        blocks = {runner: runner.block(frames).block for runner in order}
+        pairs.append((speed(blocks[a], objective), speed(blocks[twin], objective)))
+    return noise_floor(pairs, AA_LEVEL)
+
+
+def judge_bundle(
+    bundle: Path,
+    data: Path,
+    against: Path | None,
+    goals: tuple[Goal, ...],
+    progress: Progress,
+) -> dict[str, Any]:
+    """Accuracy of a bundle on labelled images, with intervals, and its drop where asked for.
+
+    Raises:
+        DataError: the images have no labels.
+        GoalError: a goal is not about accuracy, or needs ``against``.
+    """
+    config = config_at(bundle)
+    dataset = _labelled(data, config)
+    for goal in goals:
+        _check_goal(goal, against)
+    progress.step(f"Accuracy on {len(dataset)} images")
+    weights = resample_weights(len(dataset))
+    found = _replicated(config, dataset, weights)
+    metrics = {name: _spread(found, name) for name in METRICS}
+    if against is not None:
+        other = _replicated(config_at(against), dataset, weights)
+        for name in METRICS:
+            drop = paired_drop(getattr(other, name), getattr(found, name))
+            metrics[f"{name}_drop"] = Estimate(drop.estimate, drop.lower, drop.upper)
+    rows = [
+        {
+            "name": goal.name,
+            "value": metrics[goal.metric].value,
+            "status": goal.status(*_three(metrics[goal.metric])),
+        }
+        for goal in goals
+    ]
+    statuses = {row["status"] for row in rows}
+    order = ("not_met", "inconclusive")
+    return {
+        "status": next((status for status in order if status in statuses), "met"),
+        "images": len(dataset),
+        "metrics": {
+            name: {"value": e.value, "low": e.low, "high": e.high} for name, e in metrics.items()
+        },
+        "goals": rows,
+    }
+
+
+def _three(estimate: Estimate) -> tuple[float | None, float | None, float | None]:
+    return estimate.value, estimate.low, estimate.high
+
+
+def _check_goal(goal: Goal, against: Path | None) -> None:
+    if goal.base not in METRICS:
+        raise GoalError(
+            f"`validate` judges {' and '.join(METRICS)}; '{goal.name}' is about {goal.base}."
+        )
+    if goal.is_drop and against is None:
+        raise GoalError(f"The goal '{goal.name}' needs --against to compare with.")
+
+
+def _labelled(data: Path, config: PipelineConfig) -> Dataset:
+    splits = open_labelled(data, config.description.class_names)
+    dataset = splits.val or splits.train
+    if dataset is None or not dataset.labelled:
+        raise DataError(f"'{data}' has no labelled images. Accuracy needs boxes to compare with.")
+    return dataset
+
+
+def _replicated(config: PipelineConfig, dataset: Dataset, weights: Any) -> MapBootstrap:
+    with Pipeline(config) as pipeline:
+        results = [
+            pipeline.judge(read_image(image.path), JUDGE_THRESHOLD) for image in dataset.images
+        ]
+    return replicates(evaluate(dataset, as_detections(results)), weights)
+
+
+def _spread(found: MapBootstrap, name: str) -> Estimate:
+    import numpy as np
+
+    replicated = getattr(found, name)
+    low, high = np.nanquantile(replicated.drawn, [0.025, 0.975])
+    return Estimate(float(replicated.point), float(low), float(high))
