@@ -1,7 +1,7 @@
 """The exception tree and the exit code each branch ends the command with.
 
     SaccadeError                  1  anything else
-    ├── InputError                2  bad usage or input: what was wrong, what was expected, what to do
+    ├── InputError                2  bad usage or input: what was wrong and what to do
     │   ├── SpecError                the spec or a flag
     │   ├── GoalError                a goal that is impossible or cannot be judged
     │   ├── DataError                images, labels, video

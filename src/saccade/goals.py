@@ -128,7 +128,8 @@ def _unknown(metric: str) -> str:
     known = [*METRICS, *(f"{name}{DROP}" for name in METRICS)]
     near = difflib.get_close_matches(metric, known, n=1, cutoff=0.4)
     hint = f" Did you mean '{near[0]}'?" if near else ""
-    return f"There is no metric '{metric}'.{hint} Known: {', '.join(METRICS)}, each also as <metric>_drop."
+    listed = f"Known: {', '.join(METRICS)}, each also as <metric>_drop."
+    return f"There is no metric '{metric}'.{hint} {listed}"
 
 
 def _check_possible(goal: Goal, text: str) -> None:

@@ -171,6 +171,7 @@ def _explain(error: ValidationError) -> str:
         hint = f"Did you mean '{near[0]}'?" if near else f"Known: {', '.join(owner.model_fields)}."
         return f"Unknown setting '{where}'. {hint}"
     if problem["type"] == "missing":
-        return f"The setting '{where}' is missing. {Spec.model_fields[where].description or ''}".strip()
+        wanted = Spec.model_fields[where].description or "see the documentation"
+        return f"The setting '{where}' is missing. Expected: {wanted}."
     message = problem["msg"].removeprefix("Value error, ")
     return f"The setting '{where}' is wrong: {message} (got {problem.get('input')!r})."

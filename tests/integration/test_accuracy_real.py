@@ -12,10 +12,10 @@ import pytest
 from numpy.typing import NDArray
 
 from saccade.data.contract import Dataset, LabelledImage
+from saccade.tasks.detections import Detections
 from saccade.validate.agreement import agreement, agreement_drop
 from saccade.validate.bootstrap import replicates, resample_weights
 from saccade.validate.detection_metrics import evaluate
-from saccade.validate.detections import Detections
 from saccade.validate.drop_bound import paired_drop
 from saccade.validate.guard import judge
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from saccade.data.contract import Dataset, LabelledImage
-from saccade.validate.detections import Detections
+from saccade.tasks.detections import Detections
 
 SIDE = 200.0
 

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from saccade.errors import DataError, StorageError
-from saccade.validate.detections import Detections
+from saccade.tasks.detections import Detections
 
 
 def _same(a: Detections, b: Detections) -> bool:

@@ -12,10 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from saccade.errors import DataError
+from saccade.tasks.detections import Detections
 from saccade.validate.agreement import agreement, agreement_drop
 from saccade.validate.bootstrap import MapBootstrap, Replicates, replicates, resample_weights
 from saccade.validate.detection_metrics import evaluate
-from saccade.validate.detections import Detections
 from saccade.validate.drop_bound import paired_drop
 from saccade.validate.per_class import per_class_drops
 

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from saccade.data.contract import Dataset
 from saccade.errors import DataError
+from saccade.tasks.detections import Detections
 from saccade.validate.bootstrap import class_aps, mean_of_present, replicates, resample_weights
 from saccade.validate.detection_metrics import evaluate
-from saccade.validate.detections import Detections
 
 
 def _truth_as_detections(dataset: Dataset) -> Detections:

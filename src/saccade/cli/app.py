@@ -67,7 +67,7 @@ def run() -> None:
 
 
 def _unexpected(error: Exception) -> int:
-    """Usage errors of the command line are input errors; the rest is a bug or the system's doing."""
+    """Usage errors are input errors; the rest is a bug or the system's doing."""
     show = getattr(error, "show", None)
     if show is not None and hasattr(error, "exit_code"):
         show()

@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from saccade.cli.common import EXIT_INCONCLUSIVE, AsJson, print_json, progress_for
+from saccade.cli.common import AsJson, print_json, progress_for
+from saccade.errors import EXIT_INCONCLUSIVE
 
 First = Annotated[Path, typer.Argument(help="A bundle, a run folder, or a run's baseline.json.")]
 Second = Annotated[Path, typer.Argument(help="Another, or the same one to see the noise.")]
@@ -39,9 +40,8 @@ def compare(
         print_json(document)
     else:
         low, high = document["interval"]
-        print(
-            f"{document['verdict']}: second over first {document['ratio']:.3f} [{low:.3f}, {high:.3f}]"
-        )
+        ratio = f"{document['ratio']:.3f} [{low:.3f}, {high:.3f}]"
+        print(f"{document['verdict']}: second over first {ratio}")
         print(document["reason"])
     if document["verdict"] == "not distinguishable":
         raise typer.Exit(EXIT_INCONCLUSIVE)

@@ -14,7 +14,7 @@ DEMO_OUT = Path("runs/demo")
 DemoBudget = Annotated[str, typer.Option(help="Time for the search.")]
 
 
-def demo(out: Out = DEMO_OUT, budget: DemoBudget = "2m30s", as_json: AsJson = False) -> None:
+def demo(out: Out = DEMO_OUT, budget: DemoBudget = "3m", as_json: AsJson = False) -> None:
     """Run the playbook on YOLO11n and a 1080p city video; needs saccade[demo] and no network.
 
     Example: saccade demo

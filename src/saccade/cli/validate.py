@@ -26,7 +26,7 @@ def validate(
 ) -> None:
     """Judge a bundle's accuracy on labelled images, with intervals.
 
-    Example: saccade validate runs/street/bundle --data data.yaml --against runs/street/baseline.json
+    Example: saccade validate runs/street --data data.yaml --against runs/street/baseline.json
     """
     from saccade.playbook.judge import judge_bundle
 

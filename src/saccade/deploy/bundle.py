@@ -132,8 +132,8 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         )
     if manifest.get("digest") != _own_digest(manifest):
         raise BundleError(
-            f"The bundle '{folder}' was changed after it was written: its {MANIFEST} does not match "
-            "its own digest. Copy or export the bundle again."
+            f"The bundle '{folder}' was changed after it was written: its {MANIFEST} does not "
+            "match its own digest. Copy or export the bundle again."
         )
     for name, expected in files.items():
         if Path(name).name != name:
@@ -146,8 +146,8 @@ def read_manifest(folder: Path) -> dict[str, Any]:
             )
         if _sha256(folder / name) != expected:
             raise BundleError(
-                f"The bundle '{folder}' was changed after it was written: '{name}' does not match its "
-                "hash. Copy or export the bundle again."
+                f"The bundle '{folder}' was changed after it was written: '{name}' does not "
+                "match its hash. Copy or export the bundle again."
             )
     return dict(manifest)
 

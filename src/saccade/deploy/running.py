@@ -118,9 +118,9 @@ def refuse_to_overwrite(source: str, save: Path) -> None:
     Raises:
         DataError: it would be.
     """
-    if not is_live(source) and Path(source).exists() and save.exists():
-        if Path(source).samefile(save):
-            raise DataError(f"--save '{save}' is the source itself. Choose another file.")
+    there = not is_live(source) and Path(source).exists() and save.exists()
+    if there and Path(source).samefile(save):
+        raise DataError(f"--save '{save}' is the source itself. Choose another file.")
 
 
 def open_canvas(source: str, save: Path) -> Canvas:

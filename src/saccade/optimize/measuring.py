@@ -18,7 +18,7 @@ from saccade.measurement import STAGES, Block
 from saccade.pipeline.config import PipelineConfig
 from saccade.pipeline.engine import Emission
 from saccade.pipeline.pipeline import Pipeline
-from saccade.validate.detections import Detections
+from saccade.tasks.detections import Detections
 
 
 @dataclass(frozen=True)

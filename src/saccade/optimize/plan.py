@@ -57,7 +57,9 @@ class Plan:
 
 
 def make_plan(context: PlanContext, tried: Set[str] = frozenset()) -> Plan:
-    """Every variant of every optimization that applies and was not tried, best first.
+    """Every variant of every optimization that applies and was not tried.
+
+    Those that cost no accuracy come first, each group by predicted gain over cost.
 
     A change whose gain has an upper bound below `MIN_GAIN` is listed with that as its reason.
     """
@@ -76,7 +78,9 @@ def make_plan(context: PlanContext, tried: Set[str] = frozenset()) -> Plan:
             inapplicable.append((change.label, reason))
             continue
         candidates.append(Candidate(change, prediction))
-    candidates.sort(key=lambda candidate: -candidate.score)
+    # What costs no accuracy comes first: later trials then start from a faster system, and what
+    # only labels can allow is not needed where the goals are met without it.
+    candidates.sort(key=lambda c: (c.change.effect == "lossy", -c.score))
     return Plan(tuple(candidates), tuple(inapplicable))
 
 

@@ -13,7 +13,7 @@ from saccade.optimize.measuring import BlockReply
 from saccade.optimize.worker import Worker
 from saccade.pipeline.config import PipelineConfig
 from saccade.statistics import Comparison, compare
-from saccade.validate.detections import Detections
+from saccade.tasks.detections import Detections
 
 SUBJECT = "saccade.optimize.measuring:Subject"
 # Frames before each block: what was prepared while the other side ran must not count, and
@@ -22,7 +22,7 @@ BLOCK_WARMUP = {"sequential": 2, "overlapped": 8}
 FIRST_WARMUP = 16
 OPEN_TIMEOUT_S = 120.0
 BLOCK_TIMEOUT_S = 120.0
-MIN_FRAMES, MAX_FRAMES = 16, 400
+MIN_FRAMES, MAX_FRAMES = 10, 400
 
 
 @dataclass(frozen=True)

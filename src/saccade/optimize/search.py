@@ -13,6 +13,7 @@ from dataclasses import replace
 
 from saccade.errors import SaccadeError, StorageError
 from saccade.optimize.change import Optimization, PlanContext
+from saccade.optimize.combined import combine
 from saccade.optimize.job import Job, plan_context
 from saccade.optimize.metrics import speed_metrics, values
 from saccade.optimize.plan import Candidate, Plan, make_plan
@@ -26,6 +27,7 @@ from saccade.study import Ratio, RunFolder, Trial, Verdict
 ProfileOf = Callable[[PipelineConfig], Profile]
 # A change that could not be told apart is tried again once its predicted gain has grown so much.
 RETRY_GROWTH = 1.6
+MIN_SMALL_GAIN = 0.08
 
 
 class Search:
@@ -55,6 +57,8 @@ class Search:
         self._resolution = resolution
         self._deadline = deadline
         self._race_plan = RacePlan()
+        # Gains below about twice the noise take many pairs to see; such changes go together.
+        self._small = 1 + max(MIN_SMALL_GAIN, 2 * resolution)
         self._known = [t for t in run.trials() if t.environment_hash == job.environment.hash]
         self._promised: dict[str, float] = {}
         self.trials: list[Trial] = []
@@ -99,17 +103,24 @@ class Search:
         if forced is not None and forced.applies(context) is None:
             return Candidate(forced, forced.predict(context))
         self.last_plan = make_plan(context)
-        for candidate in self.last_plan.candidates:
-            promised = self._promised.get(candidate.change.label)
-            gain = candidate.prediction.gain
-            if promised is None or gain - 1 > RETRY_GROWTH * max(promised - 1, 0.01):
-                return candidate
-        return None
+        best = next((c for c in self.last_plan.candidates if self._is_new(c)), None)
+        if best is None or best.prediction.gain < self._small or best.change.effect == "lossy":
+            together = combine(context, self._small, frozenset())
+            if together is not None and self._is_new(together):
+                return together
+        return best
+
+    def _is_new(self, candidate: Candidate) -> bool:
+        """Whether a change was not tried, or promises clearly more than when it was."""
+        promised = self._promised.get(candidate.change.label)
+        gain = candidate.prediction.gain
+        return promised is None or gain - 1 > RETRY_GROWTH * max(promised - 1, 0.01)
 
     def _try(self, context: PlanContext, candidate: Candidate) -> Trial:
         change, prediction = candidate.change, candidate.prediction
         number = len(self.trials) + 1
-        self._promised[change.label] = prediction.gain
+        for part in (change, *getattr(change, "parts", ())):
+            self._promised[part.label] = prediction.gain
         self._progress.trial_started(number, change.label, prediction.gain)
         began = time.monotonic()
         draft = Trial(

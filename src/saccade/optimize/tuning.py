@@ -109,14 +109,13 @@ def _open(run: RunFolder, incumbent: PipelineConfig, seed: int) -> Any:
     logging.getLogger("optuna").setLevel(logging.WARNING)
     with storage_errors(run.path / "study.db"), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        study = optuna.create_study(
+        return optuna.create_study(
             study_name=incumbent.hash,
             storage=f"sqlite:///{run.path / 'study.db'}",
             direction="maximize",
             sampler=optuna.samplers.TPESampler(seed=seed, n_startup_trials=6),
             load_if_exists=True,
         )
-    return study
 
 
 def _quick_race(

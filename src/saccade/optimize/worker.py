@@ -113,8 +113,8 @@ class Worker:
         if used_mb > self._limit_mb:
             self.close()
             raise WorkerFailure(
-                f"The worker used {used_mb:.0f} MB, above its limit of {self._limit_mb:.0f} MB, and "
-                "was stopped (out of memory)."
+                f"The worker used {used_mb:.0f} MB, above its limit of {self._limit_mb:.0f} MB, "
+                "and was stopped (out of memory)."
             )
 
     def _obituary(self) -> str:

@@ -20,10 +20,10 @@ from saccade.optimize.race import RacePlan, Runner, compare_blocks, race
 from saccade.pipeline.config import PipelineConfig
 from saccade.progress import Progress
 from saccade.study import Drop, Ratio
+from saccade.tasks.detections import Detections
 from saccade.validate.agreement import agreement, agreement_drop
 from saccade.validate.bootstrap import replicates, resample_weights
 from saccade.validate.detection_metrics import evaluate
-from saccade.validate.detections import Detections
 from saccade.validate.drop_bound import DropBound, paired_drop
 from saccade.validate.guard import FinalBound, final_bound
 from saccade.validate.per_class import ClassDrop, per_class_drops

@@ -16,7 +16,7 @@ from saccade.playbook.final import Accuracy, Final
 from saccade.playbook.steps import Baseline
 from saccade.profile.operators import attained
 from saccade.profile.records import Profile
-from saccade.study import Trial
+from saccade.study import Drop, Trial
 
 TOP_OPERATORS = 12
 
@@ -244,11 +244,19 @@ def _trial(trial: Trial) -> dict[str, Any]:
 def pareto(story: Story) -> list[dict[str, Any]]:
     """Every judged configuration as a point; the front is marked."""
     points: list[dict[str, Any]] = []
+    start = _baseline_point(story)
+    if start is not None:
+        points.append(start)
+    judged: dict[int, tuple[Drop, float]] = {}
     for trial in story.trials:
         drop = trial.drop
         accuracy = trial.metrics.get(drop.metric) if drop else None
-        if accuracy is None or drop is None:
-            continue
+        if drop is None or accuracy is None:
+            # Found the same boxes as its parent, so it is as accurate.
+            if not trial.kept or trial.parent not in judged:
+                continue
+            drop, accuracy = judged[trial.parent]
+        judged[trial.number] = (drop, accuracy)
         points.append(
             {
                 "trial": trial.number,
@@ -268,6 +276,27 @@ def pareto(story: Story) -> list[dict[str, Any]]:
             for other in points
         )
     return points
+
+
+def _baseline_point(story: Story) -> dict[str, Any] | None:
+    """The baseline on the data that the trials were judged on."""
+    if story.guard is None:
+        return None
+    name = story.guard.base
+    accuracy = 1.0 if name == "agreement" else story.baseline_accuracy.get(name)
+    if accuracy is None:
+        return None
+    speed = values(story.baseline.metrics)
+    return {
+        "trial": 0,
+        "label": "baseline",
+        "throughput_fps": speed["throughput_fps"],
+        "latency_ms": speed["latency_ms.p50"],
+        "accuracy": accuracy,
+        "accuracy_low": accuracy,
+        "accuracy_high": accuracy,
+        "kept": True,
+    }
 
 
 def _stages(profile: Profile | None) -> list[dict[str, Any]]:

@@ -127,7 +127,7 @@ def profiler_of(job: Job, roofline: Roofline | None) -> Callable[[PipelineConfig
 
 
 def measure_roofline(run: RunFolder, environment: Environment) -> Roofline:
-    """This machine's peaks, from the run folder where they were measured in the same environment."""
+    """This machine's peaks; those in the run folder where the environment is the same."""
     known = run.read_json("roofline.json")
     if known is not None and known.get("environment_hash") == environment.hash:
         return roofs.from_dict(known["roofline"])

@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 
 from saccade.data.contract import Dataset, LabelledImage
 from saccade.errors import DataError
+from saccade.tasks.detections import Detections
 from saccade.validate.bootstrap import Replicates, replicates
 from saccade.validate.detection_metrics import DetectionAccuracy, evaluate
-from saccade.validate.detections import Detections
 from saccade.validate.drop_bound import DropBound, paired_drop
 
 CONFIDENT = 0.25

@@ -19,7 +19,7 @@ from pycocotools.cocoeval import COCOeval
 
 from saccade.data.contract import Dataset, LabelledImage
 from saccade.errors import DataError
-from saccade.validate.detections import Detections
+from saccade.tasks.detections import Detections
 
 MAX_DETECTIONS = 100
 _EVERY_AREA = [[0.0, 1e10]]

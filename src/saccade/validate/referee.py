@@ -13,10 +13,10 @@ from saccade.optimize.change import Effect
 from saccade.optimize.race import Runner
 from saccade.optimize.referee import Judgement
 from saccade.study import Drop
+from saccade.tasks.detections import Detections
 from saccade.validate.agreement import agreement, agreement_drop
 from saccade.validate.bootstrap import Replicates, replicates, resample_weights
 from saccade.validate.detection_metrics import DetectionAccuracy, evaluate
-from saccade.validate.detections import Detections
 from saccade.validate.drop_bound import DropBound, paired_drop
 from saccade.validate.guard import LEVEL, judge
 

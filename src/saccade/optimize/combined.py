@@ -1,0 +1,94 @@
+"""Several small changes as one: what each gains alone, this machine could not tell from noise."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Set
+from dataclasses import dataclass, replace
+from typing import ClassVar, Self
+
+from saccade.optimize.change import Effect, Optimization, PlanContext, Prediction
+from saccade.optimize.plan import MIN_GAIN, Candidate, variants
+from saccade.pipeline.config import PipelineConfig
+
+
+@dataclass(frozen=True)
+class Combined:
+    """Changes applied one after the other and judged together. None of them is lossy."""
+
+    name: ClassVar[str] = "combined"
+
+    parts: tuple[Optimization, ...]
+
+    @classmethod
+    def variants(cls, context: PlanContext) -> Iterable[Self]:
+        """None of itself; `combine` makes them."""
+        return ()
+
+    @property
+    def effect(self) -> Effect:
+        """That of the part that does most."""
+        exact = all(part.effect == "exact" for part in self.parts)
+        return "exact" if exact else "near_lossless"
+
+    @property
+    def label(self) -> str:
+        """The parts' labels."""
+        return " + ".join(part.label for part in self.parts)
+
+    def applies(self, context: PlanContext) -> str | None:
+        """Each must apply once those before it were applied."""
+        for part in self.parts:
+            reason = part.applies(context)
+            if reason is not None:
+                return f"{part.label}: {reason}"
+            context = replace(context, config=part.apply(context))
+        return None
+
+    def predict(self, context: PlanContext) -> Prediction:
+        """The product of the parts' predictions."""
+        found = [part.predict(context) for part in self.parts]
+        return Prediction(
+            math.prod(p.gain for p in found),
+            math.prod(p.bound for p in found),
+            "together, each too small to be told from noise alone",
+            sum(p.cost_s for p in found),
+        )
+
+    def apply(self, context: PlanContext) -> PipelineConfig:
+        """Apply them in order."""
+        for part in self.parts:
+            context = replace(context, config=part.apply(context))
+        return context.config
+
+
+def combine(context: PlanContext, small: float, tried: Set[str]) -> Candidate | None:
+    """All lossless changes that promise less than ``small``, as one; None for fewer than two.
+
+    One change may make another applicable, so they are collected until nothing is added.
+    """
+    parts: list[Optimization] = []
+    current = context
+    while True:
+        added = next(_addable(current, small, tried, parts), None)
+        if added is None:
+            break
+        parts.append(added)
+        current = replace(current, config=added.apply(current))
+    if len(parts) < 2:
+        return None
+    together = Combined(tuple(parts))
+    return Candidate(together, together.predict(context))
+
+
+def _addable(
+    context: PlanContext, small: float, tried: Set[str], parts: list[Optimization]
+) -> Iterator[Optimization]:
+    for change in variants(context):
+        if change in parts or change.label in tried or change.effect == "lossy":
+            continue
+        if change.applies(context) is not None:
+            continue
+        prediction = change.predict(context)
+        if prediction.bound >= MIN_GAIN and prediction.gain < small and not prediction.cost_s:
+            yield change
