@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 import re
 from dataclasses import dataclass
 from typing import Literal
@@ -77,8 +78,12 @@ class Goal:
         return METRICS[self.base].accuracy
 
     def status(self, value: float | None, low: float | None, high: float | None) -> Status:
-        """Judge a value by its interval: a goal is met when all of the interval meets it."""
-        if value is None:
+        """Judge a value by its interval: a goal is met when all of the interval meets it.
+
+        A value that could not be measured (None, or NaN where accuracy is undefined) decides
+        nothing.
+        """
+        if value is None or math.isnan(value):
             return "inconclusive"
         worst, best = (high, low) if self.op == "<=" else (low, high)
         worst = value if worst is None else worst
@@ -118,7 +123,11 @@ def parse_goal(text: str) -> Goal:
     try:
         bound = float(number)
     except ValueError:
-        raise GoalError(f"The goal '{text}' has no valid number: '{number}'.") from None
+        raise GoalError(
+            f"The goal '{text}' has no valid number: '{number}'. Expected one such as 60 or 0.01."
+        ) from None
+    if not math.isfinite(bound):
+        raise GoalError(f"The goal '{text}' has a number that is too large. Expected a finite one.")
     goal = Goal(metric, "<=" if op == "<=" else ">=", bound)
     _check_possible(goal, text)
     return goal

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -16,11 +17,18 @@ from saccade.goals import Goal, parse_goal
 _DURATION = re.compile(
     r"^\s*(?:(\d+(?:\.\d+)?)\s*h)?\s*(?:(\d+(?:\.\d+)?)\s*m(?:in)?)?\s*(?:(\d+(?:\.\d+)?)\s*s)?\s*$"
 )
+_NUMBER = re.compile(r"^\s*\d+(?:\.\d+)?\s*$")
+# The settings that name something on disk.
+_PATHS = ("model", "data", "video")
+# Longest input that an error message repeats.
+_SHOWN = 60
 
 
 def parse_duration(value: object) -> float:
-    """Seconds of ``"5m"``, ``"1h30m"``, ``"90s"`` or a number of seconds."""
+    """Seconds of ``"5m"``, ``"1h30m"``, ``"90s"`` or a number of seconds, also as text."""
     if isinstance(value, int | float) and not isinstance(value, bool):
+        return float(value)
+    if isinstance(value, str) and _NUMBER.match(value):
         return float(value)
     match = _DURATION.match(str(value))
     if match is None or not any(match.groups()):
@@ -67,7 +75,7 @@ class Spec(BaseModel):
     target: str = Field("cpu", description="where it will run")
     goals: tuple[str, ...] = Field((), description="each 'metric<=number' or 'metric>=number'")
     budget: Annotated[float, BeforeValidator(parse_duration)] = Field(
-        300.0, gt=0, description="time for the search, such as 5m"
+        300.0, gt=0, allow_inf_nan=False, description="time for the search, such as 5m"
     )
     score_threshold: float = Field(0.25, ge=0, lt=1, description="boxes below are dropped")
     max_detections: int = Field(300, ge=1, description="boxes kept per image")
@@ -79,6 +87,11 @@ class Spec(BaseModel):
         None, description="your own preprocessing, as package.module:Class"
     )
     seed: int = Field(0, description="of splits, bootstrap and search")
+
+    @field_validator("video", mode="before")
+    @classmethod
+    def _camera_index_is_text(cls, value: object) -> object:
+        return str(value) if type(value) is int else value
 
     @field_validator("goals", mode="before")
     @classmethod
@@ -104,14 +117,17 @@ class Spec(BaseModel):
 
 
 def make_spec(values: dict[str, Any], base: Path | None = None) -> Spec:
-    """Validate a document; relative paths are relative to ``base``.
+    """Validate a document; relative paths are relative to ``base``, by default the current folder.
+
+    The paths of the result are absolute, so that the spec that a run folder keeps means the same
+    wherever it is read.
 
     Raises:
         SpecError: an unknown key (the nearest known one is named) or an invalid value.
         GoalError: an invalid goal.
     """
     try:
-        spec = Spec.model_validate(values)
+        spec = Spec.model_validate(absolute_paths(values, base))
     except ValidationError as error:
         raise SpecError(_explain(error)) from None
     spec.parsed_goals()
@@ -120,21 +136,29 @@ def make_spec(values: dict[str, Any], base: Path | None = None) -> Spec:
             f"The target '{spec.target}' is not known. This version optimizes for 'cpu', the "
             "machine it runs on."
         )
-    if base is None:
-        return spec
-    return spec.model_copy(
-        update={name: _resolve(getattr(spec, name), base) for name in ("model", "data", "video")}
-    )
+    return spec
 
 
-def _resolve(value: Path | str | None, base: Path) -> Path | str | None:
-    if value is None or Path(value).is_absolute():
+def absolute_paths(values: dict[str, Any], base: Path | None = None) -> dict[str, Any]:
+    """The document with its paths made absolute; ``~`` is the home folder.
+
+    What is no path (a stream URL, a camera index, an invalid value) stays as it is.
+    """
+    root = Path.cwd() if base is None else base
+    return {k: _absolute(k, v, root) if k in _PATHS else v for k, v in values.items()}
+
+
+def _absolute(key: str, value: object, base: Path) -> object:
+    if not isinstance(value, str | Path) or not str(value):
         return value
-    local = base / value
-    # A stream URL or a camera index is not a file beside the spec.
-    if isinstance(value, str) and not local.exists():
+    if key == "video" and (str(value).isdecimal() or "://" in str(value)):
         return value
-    return str(local) if isinstance(value, str) else local
+    try:
+        home = Path(value).expanduser()
+    except RuntimeError:  # no such user
+        home = Path(value)
+    # Not `Path.resolve`: a link is followed when the file is read, not now.
+    return os.path.abspath(base / home)
 
 
 def read_spec(path: Path) -> dict[str, Any]:
@@ -151,7 +175,7 @@ def read_spec(path: Path) -> dict[str, Any]:
         ) from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise SpecError(
-            f"The spec '{path}' is not valid YAML: {str(error).splitlines()[0]}."
+            f"The spec '{path}' is not valid YAML: {_yaml_problem(error)}. Correct that place."
         ) from None
     if not isinstance(document, dict):
         raise SpecError(
@@ -160,9 +184,17 @@ def read_spec(path: Path) -> dict[str, Any]:
     return document
 
 
+def _yaml_problem(error: Exception) -> str:
+    """What is wrong and where, on one line."""
+    mark = getattr(error, "problem_mark", None)
+    said = getattr(error, "problem", None) or str(error).partition("\n")[0]
+    return f"{said} (line {mark.line + 1}, column {mark.column + 1})" if mark else said
+
+
 def _explain(error: ValidationError) -> str:
     """One sentence for the first problem."""
-    problem = error.errors()[0]
+    # An unknown key may be the reason why another is missing.
+    problem = min(error.errors(), key=lambda found: found["type"] != "extra_forbidden")
     where = ".".join(str(part) for part in problem["loc"])
     if problem["type"] == "extra_forbidden":
         owner = ModelOverrides if problem["loc"][0] == "overrides" else Spec
@@ -170,8 +202,10 @@ def _explain(error: ValidationError) -> str:
         near = difflib.get_close_matches(key, owner.model_fields, n=1, cutoff=0.4)
         hint = f"Did you mean '{near[0]}'?" if near else f"Known: {', '.join(owner.model_fields)}."
         return f"Unknown setting '{where}'. {hint}"
-    if problem["type"] == "missing":
+    if problem["type"] == "missing" and where in Spec.model_fields:
         wanted = Spec.model_fields[where].description or "see the documentation"
         return f"The setting '{where}' is missing. Expected: {wanted}."
     message = problem["msg"].removeprefix("Value error, ")
-    return f"The setting '{where}' is wrong: {message} (got {problem.get('input')!r})."
+    got = repr(problem.get("input"))
+    got = got if len(got) <= _SHOWN else f"{got[:_SHOWN]}…"
+    return f"The setting '{where}' is wrong: {message} (got {got})."

@@ -34,8 +34,11 @@ HEAD_DEPTH = 3
 SENSITIVE_SHARE = 0.1
 CALIBRATION_IMAGES = 64
 VIDEO_FRAMES = 16
+FRAME_STEP = 8
 SENSITIVITY_IMAGES = 4
 TIMEOUT_S = 180.0
+# Preprocessors that feed the model the same values; one of the user's own is used as it is.
+FLOAT_EQUIVALENT = ("numpy", "graph")
 
 
 def quantize(context: PlanContext, rung: int) -> ModelFile:
@@ -91,8 +94,8 @@ class Quantizer:
         import openvino as ov
 
         nncf.set_log_level(logging.ERROR)
-        model = ov.Core().read_model(job.config.model.path)
         samples = calibration_tensors(job)
+        model = ov.Core().read_model(_source(job.config, samples))
         ignored: list[str] = []
         if job.rung >= 1:
             ignored = head_nodes(model)
@@ -106,14 +109,29 @@ class Quantizer:
         partial.replace(target)
 
 
+def _source(config: PipelineConfig, samples: list[NDArray[np.float32]]) -> str | bytes:
+    """The ONNX model; made dynamic where its fixed shape is not that of every sample.
+
+    Raises:
+        ModelError: it cannot be made dynamic.
+    """
+    shape = config.description.input
+    wanted = {(1, 3, shape.height, shape.width)}
+    if shape.dynamic or {sample.shape for sample in samples} == wanted:
+        return config.model.path
+    from saccade.models.onnx_model import read_onnx
+    from saccade.models.reshape import reshape
+
+    return bytes(reshape(read_onnx(config.model.path), None).SerializeToString())
+
+
 def calibration_tensors(job: QuantizationJob) -> list[NDArray[np.float32]]:
     """Real frames as the model sees them, images and video both."""
     from dataclasses import replace
 
-    config = replace(
-        job.config, preprocessor="fused", execution="sequential", runtime="onnxruntime"
-    )
-    config = replace(config, options=replace(config.options, precision="fp32"))
+    config = replace(job.config, execution="sequential")
+    if config.preprocessor in FLOAT_EQUIVALENT:
+        config = replace(config, preprocessor="fused")
     with Pipeline(config) as pipeline:
         tensors = [_tensor(pipeline, ArrayFrame(read_image(p), "rgb")) for p in job.images]
         if job.video is not None:
@@ -127,10 +145,10 @@ def calibration_tensors(job: QuantizationJob) -> list[NDArray[np.float32]]:
 def _spread(pipeline: Pipeline, video: str) -> Any:
     """A few frames of the video, some distance apart."""
     for index, frame in enumerate(pipeline.frames(video)):
-        if index % 8 == 0:
-            yield frame
-        if index >= 8 * VIDEO_FRAMES:
+        if index >= FRAME_STEP * VIDEO_FRAMES:
             return
+        if index % FRAME_STEP == 0:
+            yield frame
 
 
 def _tensor(pipeline: Pipeline, frame: Any) -> NDArray[np.float32]:

@@ -27,6 +27,7 @@ from saccade.study import Ratio, RunFolder, Trial, Verdict
 ProfileOf = Callable[[PipelineConfig], Profile]
 # A change that could not be told apart is tried again once its predicted gain has grown so much.
 RETRY_GROWTH = 1.6
+RETRY_ROOM = 1.05
 MIN_SMALL_GAIN = 0.08
 
 
@@ -112,9 +113,19 @@ class Search:
 
     def _is_new(self, candidate: Candidate) -> bool:
         """Whether a change was not tried, or promises clearly more than when it was."""
-        promised = self._promised.get(candidate.change.label)
-        gain = candidate.prediction.gain
-        return promised is None or gain - 1 > RETRY_GROWTH * max(promised - 1, 0.01)
+        label, gain = candidate.change.label, candidate.prediction.gain
+        promised = self._promised.get(label)
+        if promised is None or gain - 1 > RETRY_GROWTH * max(promised - 1, 0.01):
+            return True
+        # A race that left room for a gain deserves one more on another configuration.
+        before = [t for t in self.trials if t.change == label]
+        return (
+            len(before) == 1
+            and before[0].verdict == "not distinguishable"
+            and before[0].parent != self.parent
+            and before[0].gain is not None
+            and before[0].gain.high >= RETRY_ROOM
+        )
 
     def _try(self, context: PlanContext, candidate: Candidate) -> Trial:
         change, prediction = candidate.change, candidate.prediction

@@ -8,6 +8,7 @@ length, and a slow consumer slows the decoder down instead of filling a queue.
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import threading
 import time
@@ -158,11 +159,14 @@ def run_overlapped(
 def _finish(stages: Stages, slot: _Slot) -> Emission:
     """Collect one inference, postprocess it, and give the slot's buffers back."""
     assert slot.session is not None and slot.ticket is not None and slot.box is not None
-    outputs = slot.session.collect(slot.ticket)
-    inferred = stages.clock()
-    result = stages.postprocess(outputs, slot.box)
-    slot.session.release(slot.ticket)
-    slot.ticket = None
+    try:
+        outputs = slot.session.collect(slot.ticket)
+        inferred = stages.clock()
+        result = stages.postprocess(outputs, slot.box)
+    finally:
+        # Also after a failure: the feeder may be waiting for this very request.
+        slot.session.release(slot.ticket)
+        slot.ticket = None
     done = stages.clock()
     times = dict(slot.times)
     submitted = times["preprocess"][1]
@@ -208,7 +212,9 @@ class _Feeder:
             except queue.Empty:
                 return
             if isinstance(item, _Slot) and item.ticket is not None and item.session is not None:
-                item.session.collect(item.ticket)
+                # Nobody wants this result, so nobody wants to hear that it failed.
+                with contextlib.suppress(Exception):
+                    item.session.collect(item.ticket)
                 item.session.release(item.ticket)
 
     def _run(self) -> None:

@@ -18,10 +18,12 @@ from numpy.typing import NDArray
 from saccade.models.description import ChannelOrder
 from saccade.pipeline.geometry import Letterbox
 
-# Pixel formats whose three planes can be scaled one by one and then converted by OpenCV, which
-# assumes limited range; others go through FFmpeg's scaler.
-PLANAR_FORMATS = frozenset({"yuv420p"})
+# Pixel formats whose three planes can be scaled one by one; others go through FFmpeg's scaler.
+PLANAR_FORMATS = frozenset({"yuv420p", "yuvj420p"})
 _FULL_RANGE = 2
+# Matrices (ITU-T H.273) that OpenCV's conversion of YUV stands for: unspecified, which FFmpeg
+# takes for BT.601 too, and BT.601 in its European and American variants.
+_BT601 = frozenset({2, 5, 6})
 
 
 class Frame(Protocol):
@@ -92,7 +94,7 @@ class PlanarFrame:
         """Scale Y, U and V on their own, then convert at the small size."""
         height, width = box.scaled_hw
         planar = self._frame.format.name in PLANAR_FORMATS and not height % 2 and not width % 2
-        if not planar or int(self._frame.color_range) == _FULL_RANGE:
+        if not planar:
             SwscaleFrame(self._frame).scale(box, order, canvas)
             return
         small = np.empty((height * 3 // 2, width), np.uint8)
@@ -106,8 +108,22 @@ class PlanarFrame:
         )
         for plane, target in zip(self._frame.planes, targets, strict=True):
             cv2.resize(plane_pixels(plane), target.shape[::-1], dst=target)
-        code = cv2.COLOR_YUV2RGB_I420 if order == "rgb" else cv2.COLOR_YUV2BGR_I420
-        cv2.cvtColor(small, code, dst=inside(canvas, box))
+        self._convert(small, order, inside(canvas, box))
+
+    def _convert(
+        self, small: NDArray[np.uint8], order: ChannelOrder, target: NDArray[np.uint8]
+    ) -> None:
+        """From I420 to interleaved, by the matrix and the range that the video declares."""
+        frame = self._frame
+        full = frame.format.name == "yuvj420p" or int(frame.color_range) == _FULL_RANGE
+        if int(frame.colorspace) in _BT601 and not full:
+            code = cv2.COLOR_YUV2RGB_I420 if order == "rgb" else cv2.COLOR_YUV2BGR_I420
+            cv2.cvtColor(small, code, dst=target)
+            return
+        # OpenCV knows one matrix only; FFmpeg is slower but knows them all.
+        scaled = av.VideoFrame.from_ndarray(small, format=frame.format.name)
+        scaled.colorspace, scaled.color_range = frame.colorspace, frame.color_range
+        target[...] = scaled.to_ndarray(format="rgb24" if order == "rgb" else "bgr24")
 
 
 class SwscaleFrame:
@@ -158,6 +174,8 @@ def as_decoded(rgb: NDArray[np.uint8], resize: str) -> Frame:
     if resize == "bgr":
         return ArrayFrame(rgb, "rgb")
     height, width = (side - side % 2 for side in rgb.shape[:2])
+    if not height or not width:  # one pixel wide: no video has such frames
+        return ArrayFrame(rgb, "rgb")
     even = np.ascontiguousarray(rgb[:height, :width])
     frame = av.VideoFrame.from_ndarray(even, format="rgb24").reformat(format="yuv420p")
     return PlanarFrame(frame) if resize == "planes" else SwscaleFrame(frame)

@@ -168,7 +168,7 @@ class Pipeline:
 
 
 def _checked(image: NDArray[Any]) -> NDArray[np.uint8]:
-    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
+    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
         raise DataError(
             f"Got an array of shape {image.shape} and dtype {image.dtype}. Expected an RGB uint8 "
             "image of shape (H, W, 3)."

@@ -79,6 +79,7 @@ class FusedPreprocessor:
         self._pre = config.description.preprocessing
         self._factor, self._offset = affine(self._pre)
         self._canvas: NDArray[np.uint8] | None = None
+        self._box: Letterbox | None = None
 
     def allocate(self, box: Letterbox) -> NDArray[Any]:
         """A ``(1, 3, H, W)`` float32 buffer."""
@@ -86,8 +87,9 @@ class FusedPreprocessor:
 
     def run(self, frame: Frame, box: Letterbox, out: NDArray[Any]) -> NDArray[Any]:
         """Preprocess into ``out``."""
-        if self._canvas is None or self._canvas.shape[:2] != box.input_hw:
-            self._canvas = blank(box, self._pre)
+        if self._canvas is None or self._box != box:
+            # Also where only the place in it changed: the border would keep the last frame.
+            self._canvas, self._box = blank(box, self._pre), box
         frame.scale(box, self._pre.channel_order, self._canvas)
         for channel in range(3):
             target = out[0, channel]

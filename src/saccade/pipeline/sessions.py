@@ -44,8 +44,10 @@ class SessionPool:
     def _get(self, use: str, input_hw: tuple[int, int] | None, options: RuntimeOptions) -> Session:
         key = (use, input_hw)
         if key not in self._open:
-            while len(self._open) >= KEPT_SESSIONS:
-                self._open.popitem(last=False)[1].close()
+            # By use, so that images cannot take the session away from a stream in progress.
+            same_use = [kept for kept in self._open if kept[0] == use]
+            for oldest in same_use[: len(same_use) - KEPT_SESSIONS + 1]:
+                self._open.pop(oldest).close()
             self._open[key] = self._create(input_hw, options)
         self._open.move_to_end(key)
         return self._open[key]

@@ -48,6 +48,8 @@ SEARCH_SHARE = 0.72
 FINAL_RACE_S = 22.0
 FINAL_FRAME_S = 1.5
 REPORT_S = 3.0
+# The race that confirms what tuning found.
+CONFIRM_S = 14.0
 
 
 def optimize(spec: Spec, out: Path, progress: Progress | None = None) -> Study:
@@ -209,7 +211,7 @@ class Playbook:
             self._run,
             search.incumbent,
             self._say,
-            lambda: self._left() - final_s - 8.0,
+            lambda: self._left() - final_s - CONFIRM_S,
         )
         if winner is None or winner.hash == search.incumbent.hash:
             return search.incumbent

@@ -105,11 +105,19 @@ class Session(ABC):
         """Start an inference and return at once; waits while ``in_flight`` are under way.
 
         The caller must leave ``tensor`` alone until the ticket has been collected.
+
+        Raises:
+            RuntimeFailure: the runtime refused the input (here or in `collect`), or the session
+                was closed, also while this call was waiting.
         """
 
     @abstractmethod
     def collect(self, ticket: Ticket) -> list[NDArray[np.float32]]:
-        """Wait for ``ticket``. The outputs are valid until `release`."""
+        """Wait for ``ticket``. The outputs are valid until `release`.
+
+        Raises:
+            RuntimeFailure: the inference failed; the ticket still has to be released.
+        """
 
     @abstractmethod
     def release(self, ticket: Ticket) -> None:
@@ -121,7 +129,10 @@ class Session(ABC):
 
     @abstractmethod
     def close(self) -> None:
-        """Release everything. Calling it twice is allowed."""
+        """Release everything. Calling it twice is allowed.
+
+        Tickets under way are finished first and may still be collected and released.
+        """
 
 
 class Runtime(ABC):

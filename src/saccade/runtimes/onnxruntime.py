@@ -69,7 +69,7 @@ class OnnxRuntimeSession(Session):
         self._request = request
         self._profile_dir = tempfile.TemporaryDirectory() if request.profile else None
         try:
-            self._session = ort.InferenceSession(
+            self._session: Any = ort.InferenceSession(
                 _model_source(request), self._session_options(ort), ["CPUExecutionProvider"]
             )
         except Exception as error:
@@ -79,7 +79,8 @@ class OnnxRuntimeSession(Session):
         self._slots: queue.SimpleQueue[None] = queue.SimpleQueue()
         for _ in range(max(1, self._options.in_flight)):
             self._slots.put(None)
-        self._runs = 0
+        self._closed = False
+        self._operators: list[OperatorTime] | None = None
 
     def _session_options(self, ort: Any) -> Any:
         options = ort.SessionOptions()
@@ -102,9 +103,11 @@ class OnnxRuntimeSession(Session):
 
     def infer(self, tensor: NDArray[Any]) -> list[NDArray[np.float32]]:
         """Run once and wait."""
-        self._runs += 1
+        session = self._session
+        if session is None:
+            raise RuntimeFailure("The ONNX Runtime session is closed.")
         try:
-            outputs: list[NDArray[np.float32]] = self._session.run(None, {self._input: tensor})
+            outputs: list[NDArray[np.float32]] = session.run(None, {self._input: tensor})
         except Exception as error:
             raise RuntimeFailure(f"ONNX Runtime failed to run: {first_line(error)}") from error
         return outputs
@@ -112,6 +115,9 @@ class OnnxRuntimeSession(Session):
     def submit(self, tensor: NDArray[Any]) -> Ticket:
         """Start an inference on one of as many threads as there are streams."""
         self._slots.get()
+        if self._closed:
+            self._slots.put(None)  # for whoever else is waiting
+            raise RuntimeFailure("The ONNX Runtime session is closed.")
         if self._pool is None:
             self._pool = ThreadPoolExecutor(max(1, self._options.streams))
         return Ticket(self._pool.submit(self.infer, tensor))
@@ -132,13 +138,19 @@ class OnnxRuntimeSession(Session):
 
         if self._profile_dir is None:
             raise RuntimeFailure("Operator times need a session that was opened with profile=True.")
-        return parse_ort_profile(Path(self._session.end_profiling()))
+        if self._operators is None:  # ONNX Runtime ends its profiling once
+            self._operators = parse_ort_profile(Path(self._session.end_profiling()))
+        return self._operators
 
     def close(self) -> None:
-        """Stop the threads and drop the session."""
+        """Finish what is under way, stop the threads and drop the session."""
+        if not self._closed:
+            self._closed = True
+            self._slots.put(None)
         if self._pool is not None:
-            self._pool.shutdown(wait=True, cancel_futures=True)
+            self._pool.shutdown(wait=True)
             self._pool = None
+        self._session = None
         if self._profile_dir is not None:
             self._profile_dir.cleanup()
             self._profile_dir = None

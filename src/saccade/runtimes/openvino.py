@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import queue
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -19,6 +20,7 @@ from saccade.runtimes.contract import (
     SessionRequest,
     Ticket,
 )
+from saccade.runtimes.onnxruntime import first_line
 
 PRECISIONS = {"fp32": "f32", "bf16": "bf16"}
 
@@ -67,8 +69,6 @@ class OpenVinoSession(Session):
         try:
             compiled = self._compile(ov, request)
         except Exception as error:
-            from saccade.runtimes.onnxruntime import first_line
-
             raise RuntimeFailure(f"OpenVINO refused the model: {first_line(error)}") from error
         self._compiled = compiled
         self._sync = compiled.create_infer_request()
@@ -77,6 +77,7 @@ class OpenVinoSession(Session):
             self._free.put(compiled.create_infer_request())
         self._profile = request.profile
         self._profiled: list[Any] = []
+        self._closed = False
 
     def _compile(self, ov: Any, request: SessionRequest) -> Any:
         core = ov.Core()
@@ -101,6 +102,8 @@ class OpenVinoSession(Session):
 
     def infer(self, tensor: NDArray[Any]) -> list[NDArray[np.float32]]:
         """Run once and wait."""
+        if self._closed:
+            raise RuntimeFailure("The OpenVINO session is closed.")
         try:
             self._sync.infer(
                 {0: self._ov.Tensor(tensor, shared_memory=True)},
@@ -108,7 +111,7 @@ class OpenVinoSession(Session):
                 share_outputs=True,
             )
         except Exception as error:
-            raise RuntimeFailure(f"OpenVINO failed to run: {error}") from error
+            raise RuntimeFailure(f"OpenVINO failed to run: {first_line(error)}") from error
         if self._profile:
             self._profiled.append(self._sync.profiling_info)
         return self._outputs(self._sync)
@@ -119,13 +122,16 @@ class OpenVinoSession(Session):
     def submit(self, tensor: NDArray[Any]) -> Ticket:
         """Start one of the pool's requests."""
         request = self._free.get()
+        if self._closed:
+            self._free.put(request)  # for whoever else is waiting
+            raise RuntimeFailure("The OpenVINO session is closed.")
         try:
             shared = self._ov.Tensor(tensor, shared_memory=True)
             request.set_input_tensor(shared)
             request.start_async()
         except Exception as error:
             self._free.put(request)
-            raise RuntimeFailure(f"OpenVINO failed to start: {error}") from error
+            raise RuntimeFailure(f"OpenVINO failed to start: {first_line(error)}") from error
         return Ticket(request, {"tensor": shared})
 
     def collect(self, ticket: Ticket) -> list[NDArray[np.float32]]:
@@ -133,12 +139,16 @@ class OpenVinoSession(Session):
         try:
             ticket.payload.wait()
         except Exception as error:
-            raise RuntimeFailure(f"OpenVINO failed to run: {error}") from error
+            raise RuntimeFailure(f"OpenVINO failed to run: {first_line(error)}") from error
+        if self._profile:
+            self._profiled.append(ticket.payload.profiling_info)
         return self._outputs(ticket.payload)
 
     def release(self, ticket: Ticket) -> None:
         """Put the request back into the pool."""
-        self._free.put(ticket.payload)
+        if not self._closed:
+            self._free.put(ticket.payload)
+        ticket.payload = None
 
     def operators(self) -> list[OperatorTime]:
         """Operator times from OpenVINO's performance counters."""
@@ -150,9 +160,13 @@ class OpenVinoSession(Session):
 
     def close(self) -> None:
         """Drop requests and model; their memory is freed with them."""
+        self._closed = True
         self._profiled.clear()
         self._sync = None
-        self._free = queue.SimpleQueue()
+        with contextlib.suppress(queue.Empty):
+            while True:
+                self._free.get_nowait()
+        self._free.put(None)  # wakes a `submit` that waits for a request
         self._compiled = None
 
 

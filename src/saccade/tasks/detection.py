@@ -11,9 +11,12 @@ from saccade.errors import ModelError
 from saccade.pipeline.config import PipelineConfig
 from saccade.pipeline.geometry import Letterbox
 from saccade.tasks.contract import Postprocessor
-from saccade.tasks.detection_decode import DECODES
+from saccade.tasks.detection_decode import DECODES, Candidates
 from saccade.tasks.nms import METHODS
 from saccade.tasks.results import DetectionResult
+
+# Pixels. Far larger than any image, and far from where float32 areas overflow.
+MAX_COORDINATE = 1e7
 
 
 class DetectionTask:
@@ -40,7 +43,10 @@ class DetectionTask:
         def postprocess(outputs: Sequence[NDArray[np.float32]], box: Letterbox) -> DetectionResult:
             if turned:
                 outputs = [np.swapaxes(tensor, -1, -2) for tensor in outputs]
-            boxes, scores, class_ids = decode(outputs, config.score_threshold, box.input_hw)
+            # A model that overflowed puts anything here; what is not finite is dropped below.
+            with np.errstate(invalid="ignore", over="ignore"):
+                found = decode(outputs, config.score_threshold, box.input_hw)
+            boxes, scores, class_ids = finite(found)
             if not len(boxes):
                 return DetectionResult.empty()
             kept = suppress(boxes, scores, class_ids, config.iou_threshold, config.max_detections)
@@ -66,6 +72,15 @@ class DetectionTask:
             name = class_names[class_id] if class_id < len(class_names) else str(class_id)
             _label(canvas, f"{name} {score:.2f}", (left, top), color, line)
         return canvas
+
+
+def finite(candidates: Candidates) -> Candidates:
+    """Only the candidates whose boxes and scores are numbers that can be reckoned with."""
+    boxes, scores, class_ids = candidates
+    sound = (np.abs(boxes) < MAX_COORDINATE).all(axis=1) & np.isfinite(scores)
+    if sound.all():
+        return candidates
+    return boxes[sound], scores[sound], class_ids[sound]
 
 
 def class_color(class_id: int) -> tuple[int, int, int]:

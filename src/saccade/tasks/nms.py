@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 Boxes = NDArray[np.float32]
 Suppress = Callable[[Boxes, Boxes, NDArray[np.int64], float, int], NDArray[np.int64]]
 
-# Above this many candidates the pairwise matrix is built class by class to bound its memory.
+# Above this many candidates the pairwise matrix is built class by class, and not at all for a
+# class that is larger still: its memory grows with the square.
 MATRIX_LIMIT = 512
 
 
@@ -46,8 +47,22 @@ def nms_vectorized(
     for class_id in np.unique(class_ids):
         members = np.flatnonzero(class_ids[order] == class_id)
         ranked = order[members]
-        keep[members] = _greedy(boxes[ranked], class_ids[ranked], iou)
+        if members.size <= MATRIX_LIMIT:
+            keep[members] = _greedy(boxes[ranked], class_ids[ranked], iou)
+        else:
+            keep[members[_one_by_one(boxes[ranked], iou, limit)]] = True
     return order[keep][:limit]
+
+
+def _one_by_one(boxes: Boxes, iou: float, limit: int) -> list[int]:
+    """Indices of the boxes, best first, that survive; no more than could be returned."""
+    kept: list[int] = []
+    rest = np.arange(len(boxes))
+    while rest.size and len(kept) < limit:
+        best, rest = rest[0], rest[1:]
+        kept.append(int(best))
+        rest = rest[iou_matrix(boxes[best : best + 1], boxes[rest])[0] <= iou]
+    return kept
 
 
 def _greedy(boxes: Boxes, class_ids: NDArray[np.int64], iou: float) -> NDArray[np.bool_]:

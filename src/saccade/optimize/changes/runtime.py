@@ -1,12 +1,13 @@
-"""Run the model in another inference runtime."""
+"""Run the model in another inference runtime, in its fastest precision that is harmless."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import ClassVar, Self
+from typing import ClassVar, Literal, Self
 
 from saccade.optimize.change import Effect, PlanContext, Prediction, by_stage
+from saccade.optimize.precision_gain import precision_prediction
 from saccade.pipeline.config import PipelineConfig
 
 # Inference time relative to ONNX Runtime in the same precision. Priors, from small detectors on
@@ -17,43 +18,64 @@ BEST_CASE = 0.5
 
 @dataclass(frozen=True)
 class SwitchRuntime:
-    """Another runtime, same arithmetic."""
+    """Another runtime.
+
+    Where it has bf16 on this CPU, that is part of the switch: the runtime alone may gain less
+    than can be told from noise, and would then never open the way to its precision. Where bf16
+    costs accuracy, the runtime is tried in fp32.
+    """
 
     name: ClassVar[str] = "runtime"
     effect: ClassVar[Effect] = "near_lossless"
 
     runtime: str
+    precision: Literal["fp32", "bf16"] = "fp32"
 
     @classmethod
     def variants(cls, context: PlanContext) -> Iterable[Self]:
-        """Every other runtime."""
-        return [cls(name) for name in context.runtimes if name != context.config.runtime]
+        """Every other runtime, in its fastest harmless precision."""
+        for name, available in context.runtimes.items():
+            if name != context.config.runtime:
+                yield cls(name, "bf16" if "bf16" in available.precisions else "fp32")
+
+    @property
+    def next_rung(self) -> SwitchRuntime | None:
+        """The same runtime in fp32."""
+        return SwitchRuntime(self.runtime) if self.precision != "fp32" else None
 
     @property
     def label(self) -> str:
-        """Name and runtime."""
-        return f"runtime: {self.runtime}"
+        """Name, runtime and precision."""
+        return f"runtime: {self.runtime} {self.precision}"
 
     def applies(self, context: PlanContext) -> str | None:
         """It must be installed and take the model's format."""
         available = context.runtimes[self.runtime]
+        if self.runtime == context.config.runtime:
+            return "already in use"
         if not available.ok:
             return f"{self.runtime} is {available.detail}"
         if context.config.model.format != "onnx":
             return f"the model is in {context.config.model.format} format"
-        if context.config.options.precision not in available.precisions:
-            return f"{self.runtime} has no {context.config.options.precision} here"
+        if self.precision not in available.precisions:
+            return f"{self.runtime} has no {self.precision} here"
         return None
 
     def predict(self, context: PlanContext) -> Prediction:
-        """By priors on inference time."""
-        factor = RELATIVE_TIME.get(self.runtime, 1.0) / RELATIVE_TIME.get(
-            context.config.runtime, 1.0
-        )
-        return by_stage(
-            context, {"infer": factor}, "prior for this pair of runtimes", {"infer": BEST_CASE}
+        """By priors on the runtime and, for bf16, the measured peaks of this machine."""
+        here = RELATIVE_TIME.get(context.config.runtime, 1.0)
+        factor = RELATIVE_TIME.get(self.runtime, 1.0) / here
+        basis = "prior for this pair of runtimes"
+        alone = by_stage(context, {"infer": factor}, basis, {"infer": BEST_CASE})
+        if self.precision == context.config.options.precision:
+            return alone
+        lower = precision_prediction(context, self.precision, bytes_factor=0.5)
+        return Prediction(
+            alone.gain * lower.gain, alone.bound * lower.bound, f"{basis}; {lower.basis}"
         )
 
     def apply(self, context: PlanContext) -> PipelineConfig:
-        """Swap the runtime, leaving its options."""
-        return replace(context.config, runtime=self.runtime)
+        """Swap runtime and precision, leaving the other options."""
+        config = context.config
+        options = replace(config.options, precision=self.precision, graph_level="default")
+        return replace(config, runtime=self.runtime, options=options)
