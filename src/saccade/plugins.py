@@ -87,7 +87,8 @@ def load(kind: str, name: str) -> Any:
     project can use its own plug-in without packaging it.
 
     Raises:
-        SpecError: there is no such plug-in; the message lists those there are.
+        SpecError: there is no such plug-in (the message lists those there are), or the one that
+            was named by module cannot be imported.
     """
     target = TABLE[kind].get(name)
     if target is None and name in _entry_points(kind):
@@ -97,4 +98,12 @@ def load(kind: str, name: str) -> Any:
     if target is None:
         raise SpecError(f"There is no {kind[:-1]} named '{name}'. Known: {', '.join(names(kind))}.")
     module, _, attribute = target.partition(":")
-    return getattr(importlib.import_module(module), attribute)
+    try:
+        return getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        if target != name:  # our own table is right, so something else is wrong
+            raise
+        raise SpecError(
+            f"The {kind[:-1]} '{name}' cannot be imported: {error}. Expected "
+            "'package.module:Class'; put the folder that holds the package on PYTHONPATH."
+        ) from error

@@ -32,7 +32,7 @@ def parse_duration(value: object) -> float:
         return float(value)
     match = _DURATION.match(str(value))
     if match is None or not any(match.groups()):
-        raise ValueError(f"'{value}' is not a duration; expected for example 5m, 90s or 1h30m")
+        raise ValueError("expected a duration such as 5m, 90s or 1h30m")
     hours, minutes, seconds = (float(part or 0) for part in match.groups())
     return 3600 * hours + 60 * minutes + seconds
 
@@ -158,7 +158,7 @@ def _absolute(key: str, value: object, base: Path) -> object:
     except RuntimeError:  # no such user
         home = Path(value)
     # Not `Path.resolve`: a link is followed when the file is read, not now.
-    return os.path.abspath(base / home)
+    return os.path.abspath(base / home)  # noqa: PTH100
 
 
 def read_spec(path: Path) -> dict[str, Any]:
@@ -199,6 +199,8 @@ def _explain(error: ValidationError) -> str:
     if problem["type"] == "extra_forbidden":
         owner = ModelOverrides if problem["loc"][0] == "overrides" else Spec
         key = str(problem["loc"][-1])
+        if owner is Spec and key in ModelOverrides.model_fields:
+            return f"The setting '{key}' is in the wrong place. Put it under 'overrides'."
         near = difflib.get_close_matches(key, owner.model_fields, n=1, cutoff=0.4)
         hint = f"Did you mean '{near[0]}'?" if near else f"Known: {', '.join(owner.model_fields)}."
         return f"Unknown setting '{where}'. {hint}"

@@ -17,6 +17,8 @@ from saccade.errors import InputError, StorageError
 from saccade.measurement import Block
 
 SCHEMA_VERSION = 1
+# Marks a folder as a run, because a stranger's folder may well hold a result.json.
+MARKER = ".saccade-run"
 
 Verdict = Literal[
     "better", "worse", "not distinguishable", "broke a goal", "failed", "inconclusive"
@@ -123,29 +125,31 @@ class RunFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        if path.exists() and not path.is_dir():
-            raise InputError(
-                f"'{path}' is a file. Expected a folder for the run; choose another --out."
-            )
-        if path.is_dir() and any(path.iterdir()) and not self.holds_run(path):
-            raise InputError(
-                f"The folder '{path}' is not empty and holds no saccade run. Nothing was changed; "
-                "choose another --out or an empty folder."
-            )
         with storage_errors(path):
+            if path.exists() and not path.is_dir():
+                raise InputError(
+                    f"'{path}' is a file. Expected a folder for the run; choose another --out."
+                )
+            if path.is_dir() and any(path.iterdir()) and not self.holds_run(path):
+                raise InputError(
+                    f"The folder '{path}' is not empty and holds no saccade run. Nothing was "
+                    "changed; choose another --out or an empty folder."
+                )
             path.mkdir(parents=True, exist_ok=True)
+            (path / MARKER).touch()
 
     @staticmethod
     def holds_run(path: Path) -> bool:
-        """Whether a folder was made by saccade."""
-        return any(
-            (path / name).exists() for name in ("spec.yaml", "environment.json", "result.json")
-        )
+        """Whether a folder was made by saccade: it has the marker, or our ``environment.json``."""
+        if (path / MARKER).is_file():
+            return True
+        found = _read_document(path / "environment.json") or {}
+        return {"schema_version", "cpu_model", "hash"} <= found.keys()
 
     def write_json(self, name: str, document: Mapping[str, Any]) -> Path:
         """Write a document whole or not at all."""
         content = {"schema_version": SCHEMA_VERSION, **document}
-        return self.write_text(name, json.dumps(finite(content), indent=1, ensure_ascii=False))
+        return self.write_text(name, to_json(content, indent=1))
 
     def write_text(self, name: str, text: str) -> Path:
         """Write a text file whole or not at all."""
@@ -164,16 +168,12 @@ class RunFolder:
 
     def read_json(self, name: str) -> dict[str, Any] | None:
         """A document, or None where it is absent or unreadable."""
-        try:
-            document = json.loads((self.path / name).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return None
-        return document if isinstance(document, dict) else None
+        return _read_document(self.path / name)
 
     def append_trial(self, trial: Trial) -> None:
         """Add a line to ``trials.jsonl``."""
         target = self.path / "trials.jsonl"
-        line = json.dumps(finite(trial.to_dict()), ensure_ascii=False)
+        line = to_json(trial.to_dict())
         with storage_errors(target), target.open("a", encoding="utf-8") as file:
             # A line that an earlier run could not finish must not swallow this one.
             if file.tell() and not _ends_line(target):
@@ -182,23 +182,47 @@ class RunFolder:
 
     def trials(self) -> list[Trial]:
         """Every complete trial on record, in order."""
+        return read_trials(self.path)
+
+
+def read_trials(folder: Path) -> list[Trial]:
+    """Every complete trial in a run folder's ``trials.jsonl``, in order."""
+    try:
+        content = (folder / "trials.jsonl").read_bytes()
+    except OSError:
+        return []
+    found = []
+    # Split as bytes: a line that was cut within a character is not UTF-8.
+    for line in content.split(b"\n"):
         try:
-            lines = (self.path / "trials.jsonl").read_text(encoding="utf-8").splitlines()
-        except OSError:
-            return []
-        found = []
-        for line in lines:
-            try:
-                found.append(Trial.from_dict(json.loads(line)))
-            except (ValueError, TypeError, KeyError):
-                continue  # the line of a run that was killed while writing it
-        return found
+            found.append(Trial.from_dict(json.loads(line)))
+        except (ValueError, TypeError, KeyError, AttributeError):
+            continue  # the line of a run that was killed while writing it
+    return found
+
+
+def _read_document(path: Path) -> dict[str, Any] | None:
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return document if isinstance(document, dict) else None
 
 
 def _ends_line(path: Path) -> bool:
     with path.open("rb") as file:
         file.seek(-1, os.SEEK_END)
         return file.read(1) == b"\n"
+
+
+def to_json(document: Any, indent: int | None = None) -> str:
+    """JSON text that UTF-8 can hold, also where a file name in it is not valid UTF-8."""
+    text = json.dumps(finite(document), indent=indent, ensure_ascii=False)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return json.dumps(finite(document), indent=indent)
+    return text
 
 
 def finite(value: Any) -> Any:
@@ -228,8 +252,8 @@ def storage_errors(target: Path) -> Iterator[None]:
                 "same command again; it resumes where it stopped."
             ) from error
         raise StorageError(
-            f"'{target}' could not be written: {error.strerror}. Choose another --out or change "
-            "the permissions, and run the same command again."
+            f"'{target}' could not be written: {error.strerror or error}. Choose another --out or "
+            "change the permissions, and run the same command again."
         ) from error
 
 
@@ -286,11 +310,11 @@ class Study:
         Raises:
             InputError: there is no result in it.
         """
-        run = RunFolder(Path(folder))
-        result = run.read_json("result.json")
-        if result is None:
+        path = Path(folder)
+        result = _read_document(path / "result.json")
+        if result is None or "status" not in result:
             raise InputError(
                 f"'{folder}' holds no finished run (no readable result.json). "
                 "Run `saccade optimize` with --out pointing there; it resumes."
             )
-        return cls(run.path, result, tuple(run.trials()))
+        return cls(path, result, tuple(read_trials(path)))

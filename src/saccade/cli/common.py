@@ -13,7 +13,7 @@ import typer
 
 from saccade.errors import EXIT_INCONCLUSIVE, EXIT_MET, EXIT_NOT_MET, SpecError
 from saccade.progress import Progress, SilentProgress
-from saccade.spec import Spec, make_spec, read_spec
+from saccade.spec import Spec, absolute_paths, make_spec, read_spec
 from saccade.study import finite
 
 SpecFile = Annotated[Path | None, typer.Argument(help="A YAML spec; flags override it.")]
@@ -58,9 +58,8 @@ def spec_from(
     Raises:
         SpecError: neither was given, or something in them is wrong.
     """
-    document: dict[str, Any] = read_spec(file) if file is not None else {}
-    if file is not None:
-        document = make_spec(document, file.parent).document()
+    # Paths in a file are relative to it, those in flags to the current folder.
+    document = absolute_paths(read_spec(file), file.parent) if file is not None else {}
     flags = {
         "task": task,
         "model": model,

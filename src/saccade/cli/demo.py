@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from saccade.cli.common import AsJson, Out, print_json, progress_for, remember_folder
+from saccade.cli.common import AsJson, Out, progress_for, remember_folder
 from saccade.cli.optimize import finish
 
 DEMO_OUT = Path("runs/demo")
@@ -15,21 +15,17 @@ DemoBudget = Annotated[str, typer.Option(help="Time for the search.")]
 
 
 def demo(out: Out = DEMO_OUT, budget: DemoBudget = "3m", as_json: AsJson = False) -> None:
-    """Run the playbook on YOLO11n and a 1080p city video; needs saccade[demo] and no network.
+    r"""Run the playbook on YOLO11n and a 1080p city video; needs saccade\[demo] and no network.
 
     Example: saccade demo
     """
     from saccade.playbook.demo import demo_spec
     from saccade.playbook.optimize import optimize
 
-    remember_folder(out)
+    remember_folder(out / "run")
     progress = progress_for()
     spec = demo_spec(out, budget, progress)
-    study = optimize(spec, out / "run", progress)
-    if as_json:
-        print_json(study.result)
-        raise typer.Exit(0)
-    finish(study, as_json)
+    finish(optimize(spec, out / "run", progress), as_json)
 
 
 def register(app: typer.Typer) -> None:

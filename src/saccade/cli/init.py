@@ -9,6 +9,7 @@ import typer
 
 from saccade.cli.common import AsJson, Data, Model, Video, print_json
 from saccade.errors import SpecError
+from saccade.study import storage_errors
 
 SpecOut = Annotated[Path, typer.Option(help="The spec to write; it must not exist.")]
 
@@ -30,8 +31,10 @@ def init(
         raise SpecError("There is no model to look at. Give --model with an ONNX file.")
     if out.exists():
         raise SpecError(f"'{out}' exists and was left alone. Choose another --out or remove it.")
-    text, facts = draft_spec(model, data, video)
-    out.write_text(text, encoding="utf-8")
+    text, facts = draft_spec(model, data, video, out.parent)
+    with storage_errors(out):
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text(text, encoding="utf-8")
     if as_json:
         print_json({"spec": str(out), **facts})
         return

@@ -16,8 +16,8 @@ Source = Annotated[
 Save = Annotated[
     Path | None, typer.Option(help="Draw the results into this video (or folder, for images).")
 ]
-Limit = Annotated[int | None, typer.Option(help="Stop after so many frames.")]
-Score = Annotated[float | None, typer.Option(help="Drop boxes below this score.")]
+Limit = Annotated[int | None, typer.Option(min=1, help="Stop after so many frames.")]
+Score = Annotated[float | None, typer.Option(min=0, max=1, help="Drop boxes below this score.")]
 
 
 def run(

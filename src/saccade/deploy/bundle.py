@@ -23,7 +23,7 @@ from typing import Any
 from saccade.errors import BundleError
 from saccade.pipeline.config import ModelFile, PipelineConfig, library_versions
 from saccade.pipeline.pipeline import Pipeline
-from saccade.study import finite, storage_errors
+from saccade.study import finite, storage_errors, to_json
 
 SCHEMA_VERSION = 1
 MANIFEST = "manifest.json"
@@ -38,26 +38,44 @@ def write_bundle(config: PipelineConfig, provenance: Mapping[str, Any], target: 
     """Write a bundle whole or not at all; an older one at ``target`` is replaced.
 
     Raises:
+        BundleError: something that is not a bundle is at ``target``.
         StorageError: the disk is full or read-only.
     """
+    if target.exists() and not _replaceable(target):
+        raise BundleError(
+            f"'{target}' exists and is not a bundle. Nothing was changed; move it away or choose "
+            "another folder."
+        )
     with storage_errors(target):
         target.parent.mkdir(parents=True, exist_ok=True)
         folder = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
         try:
             _fill(folder, config, provenance)
             folder.chmod(0o755)
-            if target.exists():
-                old = target.with_name(f".{target.name}.old")
-                shutil.rmtree(old, ignore_errors=True)
-                target.replace(old)
-                folder.replace(target)
-                shutil.rmtree(old, ignore_errors=True)
-            else:
-                folder.replace(target)
+            _swap_in(folder, target)
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
             raise
     return target
+
+
+def _replaceable(target: Path) -> bool:
+    return target.is_dir() and ((target / MANIFEST).is_file() or not any(target.iterdir()))
+
+
+def _swap_in(folder: Path, target: Path) -> None:
+    """Put ``folder`` where ``target`` is; if that fails, the old one is back in its place."""
+    old = target.with_name(f".{target.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    if target.exists():
+        target.replace(old)
+    try:
+        folder.replace(target)
+    except BaseException:
+        if old.exists():
+            old.replace(target)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def _fill(folder: Path, config: PipelineConfig, provenance: Mapping[str, Any]) -> None:
@@ -80,8 +98,7 @@ def _fill(folder: Path, config: PipelineConfig, provenance: Mapping[str, Any]) -
     }
     manifest = finite(manifest)
     manifest["digest"] = _own_digest(manifest)
-    text = json.dumps(manifest, indent=1, ensure_ascii=False)
-    (folder / MANIFEST).write_text(text, encoding="utf-8")
+    (folder / MANIFEST).write_text(to_json(manifest, indent=1), encoding="utf-8")
 
 
 def _copy_model(folder: Path, model: ModelFile) -> ModelFile:
@@ -136,7 +153,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
             "match its own digest. Copy or export the bundle again."
         )
     for name, expected in files.items():
-        if Path(name).name != name:
+        if Path(name).name != name or name == "..":
             raise BundleError(
                 f"The manifest of '{folder}' names a file outside the bundle: '{name}'."
             )
@@ -144,7 +161,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
             raise BundleError(
                 f"The bundle '{folder}' is incomplete: '{name}' is missing. Copy it again."
             )
-        if _sha256(folder / name) != expected:
+        if _hash_of(folder / name) != expected:
             raise BundleError(
                 f"The bundle '{folder}' was changed after it was written: '{name}' does not "
                 "match its hash. Copy or export the bundle again."
@@ -197,8 +214,18 @@ def load(path: str | os.PathLike[str], **overrides: Any) -> Pipeline:
 def _own_digest(manifest: Mapping[str, Any]) -> str:
     """Hash over everything in the manifest but the hash itself."""
     content = {key: value for key, value in manifest.items() if key != "digest"}
-    text = json.dumps(content, sort_keys=True, ensure_ascii=False)
+    text = json.dumps(content, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _hash_of(path: Path) -> str:
+    try:
+        return _sha256(path)
+    except OSError as error:
+        raise BundleError(
+            f"'{path}' cannot be read: {error.strerror}. Check its permissions or copy the bundle "
+            "again."
+        ) from None
 
 
 def _sha256(path: Path) -> str:

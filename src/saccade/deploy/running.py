@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -13,7 +14,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from saccade.data.images import is_image_name, read_image, walk_images
+from saccade.data.contract import DataProblem
+from saccade.data.images import display_path, is_image_name, read_image, walk_images
 from saccade.data.video import is_live, probe_video
 from saccade.errors import DataError
 from saccade.pipeline.engine import Emission
@@ -27,7 +29,7 @@ class Canvas(Protocol):
     """Where drawn frames go."""
 
     def write(self, rgb: NDArray[np.uint8], name: str) -> None:
-        """Add one RGB ``(H, W, 3)`` frame."""
+        """Add one RGB ``(H, W, 3)`` frame; ``name`` may hold folders, relative to the source."""
         ...
 
     def close(self) -> None:
@@ -96,15 +98,8 @@ def _results(
     pipeline: Pipeline, source: str, keep: bool
 ) -> Iterator[tuple[str, NDArray[np.uint8] | None, Any]]:
     """Name, pixels where they are kept, and result of every frame or image."""
-    if not is_live(source) and (Path(source).is_dir() or is_image_name(Path(source).name)):
-        paths = sorted(walk_images(Path(source))) if Path(source).is_dir() else [Path(source)]
-        if not paths:
-            raise DataError(
-                f"There is no image in '{source}'. Expected JPEG, PNG or similar files."
-            )
-        for path in paths:
-            pixels = read_image(path)
-            yield path.name, pixels, pipeline(pixels)
+    if holds_images(source):
+        yield from _image_results(pipeline, Path(source))
         return
     emission: Emission
     for emission in pipeline.emissions(source, keep_frames=keep):
@@ -112,31 +107,81 @@ def _results(
         yield f"{emission.index:06d}", rgb, emission.result
 
 
+def _image_results(
+    pipeline: Pipeline, source: Path
+) -> Iterator[tuple[str, NDArray[np.uint8], Any]]:
+    """Every readable image; in a folder, one that is not is a problem and no reason to stop."""
+    if not source.is_dir():
+        pixels = read_image(source)
+        yield source.name, pixels, pipeline(pixels)
+        return
+    usable = False
+    for path in sorted(walk_images(source)):
+        try:
+            pixels = read_image(path)
+        except DataError as error:
+            problem = DataProblem("unreadable_image", display_path(path), str(error), "skipped")
+            pipeline.problems.append(problem)
+            continue
+        usable = True
+        yield str(path.relative_to(source)), pixels, pipeline(pixels)
+    if not usable:
+        raise DataError(
+            f"There is no readable image in '{display_path(source)}'. Expected complete JPEG, PNG "
+            "or similar files."
+        )
+
+
+def holds_images(source: str) -> bool:
+    """Whether a source is an image or a folder of images, and not a video."""
+    return not is_live(source) and (Path(source).is_dir() or is_image_name(Path(source).name))
+
+
 def refuse_to_overwrite(source: str, save: Path) -> None:
-    """The source itself must not be written over.
+    """Nothing of the source must be written over.
 
     Raises:
         DataError: it would be.
     """
-    there = not is_live(source) and Path(source).exists() and save.exists()
-    if there and Path(source).samefile(save):
-        raise DataError(f"--save '{save}' is the source itself. Choose another file.")
+    if is_live(source) or not Path(source).exists():
+        return
+    origin, target = Path(source).resolve(), save.resolve()
+    # Drawn images keep their names, so a folder that holds the source would meet it again.
+    within = origin.is_dir() and origin in target.parents
+    beside = origin.is_file() and target.is_dir() and target / origin.name == origin
+    if target == origin or within or beside:
+        raise DataError(
+            f"--save '{save}' would write over the source '{source}'. Choose another place."
+        )
 
 
 def open_canvas(source: str, save: Path) -> Canvas:
-    """A video for a video, a folder for images."""
-    if not is_live(source) and (Path(source).is_dir() or is_image_name(Path(source).name)):
-        return FolderCanvas(save)
+    """A video for a video, a folder for images.
+
+    Raises:
+        DataError: ``save`` cannot be that.
+    """
+    if holds_images(source):
+        return FolderCanvas(save, single=not Path(source).is_dir())
     fps = probe_video(source).fps or DEFAULT_FPS
-    return VideoCanvas(save, Fraction(fps).limit_denominator(1000))
+    return VideoCanvas(save, Fraction(fps).limit_denominator(1001))
 
 
 class FolderCanvas:
-    """Drawn images in a folder, or in one file where ``path`` names an image."""
+    """Drawn images in a folder; a single image may also go into a file.
 
-    def __init__(self, path: Path) -> None:
-        self._file = path if is_image_name(path.name) else None
+    Raises:
+        DataError: ``path`` is or names a file, where a folder is needed.
+    """
+
+    def __init__(self, path: Path, single: bool) -> None:
+        names_file = is_image_name(path.name) and not path.is_dir()
+        self._file = path if single and names_file else None
         self._folder = path.parent if self._file else path
+        if not self._file and (names_file or path.is_file()):
+            raise DataError(
+                f"--save '{path}' is no folder. Expected the name of a folder for drawn images."
+            )
         with storage_errors(path):
             self._folder.mkdir(parents=True, exist_ok=True)
 
@@ -146,6 +191,7 @@ class FolderCanvas:
 
         target = self._file or self._folder / name
         with storage_errors(target):
+            target.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(rgb).save(target)
 
     def close(self) -> None:
@@ -159,18 +205,26 @@ class VideoCanvas:
         import av
 
         self._av = av
-        try:
-            with storage_errors(path):
-                path.parent.mkdir(parents=True, exist_ok=True)
-                self._container = av.open(str(path), "w")
-        except (ValueError, av.error.FFmpegError) as error:
-            raise DataError(
-                f"'{path}' cannot be written as a video ({error}). Expected a name such as out.mp4."
-            ) from None
-        self._stream = self._container.add_stream("libx264", rate=fps)
-        self._stream.pix_fmt = "yuv420p"
-        self._stream.options = {"preset": "veryfast", "crf": "23"}
+        self._path = path
+        with self._guarded():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._container = av.open(str(path), "w")
+            self._stream = self._container.add_stream("libx264", rate=fps)
+            self._stream.pix_fmt = "yuv420p"
+            self._stream.options = {"preset": "veryfast", "crf": "23"}
         self._sized = False
+
+    @contextmanager
+    def _guarded(self) -> Iterator[None]:
+        """What FFmpeg says about the disk as `StorageError`, about the file as `DataError`."""
+        try:
+            with storage_errors(self._path):
+                yield
+        except (ValueError, self._av.error.FFmpegError) as error:
+            raise DataError(
+                f"'{self._path}' cannot be written as a video ({error}). Expected a name such as "
+                "out.mp4."
+            ) from None
 
     def write(self, rgb: NDArray[np.uint8], name: str) -> None:
         """Encode one frame; 4:2:0 video has even sides, so an odd last row or column is cut."""
@@ -180,10 +234,16 @@ class VideoCanvas:
             self._sized = True
         pixels = np.ascontiguousarray(rgb[:height, :width])
         frame = self._av.VideoFrame.from_ndarray(pixels, format="rgb24")
-        self._container.mux(self._stream.encode(frame))
+        with self._guarded():
+            self._container.mux(self._stream.encode(frame))
 
     def close(self) -> None:
-        """Flush the encoder and close the file."""
-        if self._sized:
-            self._container.mux(self._stream.encode())
-        self._container.close()
+        """Flush the encoder and close the file; one without a frame is no video and goes away."""
+        with self._guarded():
+            try:
+                if self._sized:
+                    self._container.mux(self._stream.encode())
+            finally:
+                self._container.close()
+        if not self._sized:
+            self._path.unlink(missing_ok=True)

@@ -90,5 +90,5 @@ def _addable(
         if change.applies(context) is not None:
             continue
         prediction = change.predict(context)
-        if prediction.bound >= MIN_GAIN and prediction.gain < small and not prediction.cost_s:
+        if prediction.bound >= MIN_GAIN and 1 < prediction.gain < small and not prediction.cost_s:
             yield change

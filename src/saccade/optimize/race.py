@@ -23,6 +23,8 @@ FIRST_WARMUP = 16
 OPEN_TIMEOUT_S = 120.0
 BLOCK_TIMEOUT_S = 120.0
 MIN_FRAMES, MAX_FRAMES = 10, 400
+# A block that only waited may have spent less CPU than the clock can show.
+MIN_CORE_MS = 1e-6
 
 
 @dataclass(frozen=True)
@@ -141,8 +143,8 @@ def compare_blocks(
 def cpu_comparison(candidate: list[Block], reference: list[Block]) -> Comparison:
     """Compare by CPU time per frame."""
     return compare(
-        [1 / block.core_ms_per_frame for block in candidate],
-        [1 / block.core_ms_per_frame for block in reference],
+        [1 / max(MIN_CORE_MS, block.core_ms_per_frame) for block in candidate],
+        [1 / max(MIN_CORE_MS, block.core_ms_per_frame) for block in reference],
         0.0,
     )
 

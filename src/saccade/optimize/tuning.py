@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
-from saccade.errors import SaccadeError
+from saccade.errors import RuntimeFailure, SaccadeError, StorageError
 from saccade.optimize.job import Job
 from saccade.optimize.race import RacePlan, Runner, race
 from saccade.pipeline.config import PipelineConfig
@@ -37,7 +38,26 @@ def tune(
     space = knobs(job, incumbent)
     if not space or time_left() <= 0:
         return None
-    study = _open(run, incumbent, job.spec.seed)
+    with database_errors(run):
+        # The environment decides what values the knobs have and what they are worth.
+        study = _open(run, f"{incumbent.hash}-{job.environment.hash}", job.spec.seed)
+        try:
+            _try_knobs(study, space, job, incumbent, progress, time_left, max_trials)
+        except RuntimeFailure as error:  # the incumbent's own worker; what was found stands
+            progress.note(f"tuning ended early: {error}")
+        return _winner(study, incumbent)
+
+
+def _try_knobs(
+    study: Any,
+    space: dict[str, list[Any]],
+    job: Job,
+    incumbent: PipelineConfig,
+    progress: Progress,
+    time_left: Callable[[], float],
+    max_trials: int,
+) -> None:
+    """Race settings against the incumbent until there were ``max_trials`` or time is up."""
     seen: dict[str, float] = {
         t.user_attrs["config_hash"]: t.value for t in study.trials if t.value is not None
     }
@@ -62,7 +82,6 @@ def tune(
                 progress.note(f"{_describe(trial.params)}: {value:.3f}x")
     finally:
         reference.close()
-    return _winner(study, incumbent)
 
 
 def knobs(job: Job, config: PipelineConfig) -> dict[str, list[Any]]:
@@ -102,7 +121,25 @@ def with_knobs(config: PipelineConfig, values: dict[str, Any]) -> PipelineConfig
     )
 
 
-def _open(run: RunFolder, incumbent: PipelineConfig, seed: int) -> Any:
+@contextmanager
+def database_errors(run: RunFolder) -> Iterator[None]:
+    """Turn what SQLite says about ``study.db`` into a `StorageError` that says what to do."""
+    import optuna
+    import sqlalchemy.exc
+
+    target = run.path / "study.db"
+    try:
+        yield
+    except (optuna.exceptions.StorageInternalError, sqlalchemy.exc.DatabaseError) as error:
+        cause = error.__cause__ if isinstance(error.__cause__, sqlalchemy.exc.DBAPIError) else error
+        said = str(getattr(cause, "orig", None) or cause).partition("\n")[0]
+        raise StorageError(
+            f"'{target}' could not be used: {said}. Free some space, or remove the file if it is "
+            "damaged, and run the same command again; it resumes where it stopped."
+        ) from error
+
+
+def _open(run: RunFolder, name: str, seed: int) -> Any:
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -110,7 +147,7 @@ def _open(run: RunFolder, incumbent: PipelineConfig, seed: int) -> Any:
     with storage_errors(run.path / "study.db"), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return optuna.create_study(
-            study_name=incumbent.hash,
+            study_name=name,
             storage=f"sqlite:///{run.path / 'study.db'}",
             direction="maximize",
             sampler=optuna.samplers.TPESampler(seed=seed, n_startup_trials=6),

@@ -24,6 +24,9 @@ from saccade.errors import RuntimeFailure, SaccadeError, WorkerFailure
 
 _HEADER = struct.Struct("<Q")
 _POLL_S = 0.25
+# What a dying process gets to finish, and how much of its last words is read.
+_GRACE_S = 0.5
+_LAST_WORDS = 4096
 # A worker may take this share of the memory that was free when it began.
 MEMORY_SHARE = 0.8
 
@@ -48,7 +51,7 @@ class Worker:
         environment: Mapping[str, str] | None = None,
     ) -> None:
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the worker
-        self._limit_mb = memory_limit_mb or MEMORY_SHARE * psutil.virtual_memory().available / 1e6
+        self._limit_mb = memory_limit_mb or MEMORY_SHARE * free_memory_mb()
         self._process = subprocess.Popen(
             [sys.executable, "-m", "saccade.optimize.worker"],
             stdin=subprocess.PIPE,
@@ -83,12 +86,16 @@ class Worker:
 
     def _exchange(self, message: Any, timeout_s: float) -> Any:
         assert self._process.stdin is not None and self._process.stdout is not None
+        if self._process.stdin.closed:
+            raise WorkerFailure("The worker has ended and cannot be asked anything more.")
         try:
             write_message(self._process.stdin, message)
             self._wait(timeout_s)
             kind, value = read_message(self._process.stdout)
         except (BrokenPipeError, EOFError):
-            raise WorkerFailure(self._obituary()) from None
+            obituary = self._obituary()
+            self.close()
+            raise WorkerFailure(obituary) from None
         if kind == "error":
             raise value
         return value
@@ -118,8 +125,8 @@ class Worker:
             )
 
     def _obituary(self) -> str:
-        code = self._process.wait()
-        self._log.seek(0)
+        code = self._end()
+        self._log.seek(max(0, self._log.seek(0, os.SEEK_END) - _LAST_WORDS))
         last = self._log.read().decode(errors="replace").strip().splitlines()[-1:]
         said = f": {last[0][:200]}" if last else ""
         if code == -signal.SIGKILL:
@@ -136,12 +143,16 @@ class Worker:
                     pipe.close()
                 except OSError:
                     continue
+        self._end()
+        self._log.close()
+
+    def _end(self) -> int:
+        """Wait for the process a little, then kill it; its exit code."""
         try:
-            self._process.wait(timeout=0.5)
+            return self._process.wait(timeout=_GRACE_S)
         except subprocess.TimeoutExpired:
             self._process.kill()
-            self._process.wait()
-        self._log.close()
+            return self._process.wait()
 
     def __enter__(self) -> Worker:
         return self
@@ -150,9 +161,24 @@ class Worker:
         self.close()
 
 
+def free_memory_mb() -> float:
+    """Memory that may still be taken, in 10^6 bytes, cgroup limit included."""
+    from saccade.environment import usable_memory_mb
+
+    available = psutil.virtual_memory().available
+    return min(available / 1e6, usable_memory_mb() - psutil.Process().memory_info().rss / 1e6)
+
+
 def write_message(stream: BinaryIO | Any, message: Any) -> None:
     """Write one length-prefixed pickle."""
-    data = pickle.dumps(message, protocol=pickle.HIGHEST_PROTOCOL)
+    _write(stream, _pickled(message))
+
+
+def _pickled(message: Any) -> bytes:
+    return pickle.dumps(message, protocol=pickle.HIGHEST_PROTOCOL)
+
+
+def _write(stream: BinaryIO | Any, data: bytes) -> None:
     stream.write(_HEADER.pack(len(data)) + data)
     stream.flush()
 
@@ -195,12 +221,21 @@ def _serve() -> None:
         except Exception as error:
             reply = ("error", _portable(error))
         try:
-            write_message(outbox, reply)
+            _answer(outbox, reply)
         except BrokenPipeError:
             break
     # Native threads of runtimes may not survive a normal interpreter shutdown.
     sys.stderr.flush()
     os._exit(0)
+
+
+def _answer(outbox: BinaryIO, reply: tuple[str, Any]) -> None:
+    """Write a reply; one that cannot be pickled becomes an error that says so."""
+    try:
+        data = _pickled(reply)
+    except Exception as error:
+        data = _pickled(("error", RuntimeFailure(f"The answer cannot be sent: {error}")))
+    _write(outbox, data)
 
 
 def _make(kind: str, arguments: tuple[Any, ...]) -> Any:

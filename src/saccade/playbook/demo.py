@@ -44,21 +44,28 @@ def _package(module: str, package: str) -> Path:
 
 def render(sample: Path, target: Path) -> None:
     """Scale a sample video to 1080p H.264; whole or not at all."""
-    import av
-
     with storage_errors(target):
         target.parent.mkdir(parents=True, exist_ok=True)
         partial = target.with_name(f".partial-{target.name}")
-        with av.open(str(sample)) as source, av.open(str(partial), "w") as sink:
-            rate = source.streams.video[0].average_rate or Fraction(25)
-            stream = sink.add_stream("libx264", rate=rate)
-            stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
-            stream.options = {"preset": "veryfast", "crf": "23"}
-            for index, frame in enumerate(source.decode(video=0)):
-                if index >= FRAMES:
-                    break
-                scaled = frame.reformat(width=WIDTH, height=HEIGHT, format="yuv420p")
-                scaled.pts = None
-                sink.mux(stream.encode(scaled))
-            sink.mux(stream.encode())
-        partial.replace(target)
+        try:
+            _transcode(sample, partial)
+            partial.replace(target)
+        finally:
+            partial.unlink(missing_ok=True)
+
+
+def _transcode(sample: Path, target: Path) -> None:
+    import av
+
+    with av.open(str(sample)) as source, av.open(str(target), "w") as sink:
+        rate = source.streams.video[0].average_rate or Fraction(25)
+        stream = sink.add_stream("libx264", rate=rate)
+        stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
+        stream.options = {"preset": "veryfast", "crf": "23"}
+        for index, frame in enumerate(source.decode(video=0)):
+            if index >= FRAMES:
+                break
+            scaled = frame.reformat(width=WIDTH, height=HEIGHT, format="yuv420p")
+            scaled.pts = None
+            sink.mux(stream.encode(scaled))
+        sink.mux(stream.encode())

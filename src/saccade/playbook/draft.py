@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,17 @@ from saccade.models.inspect import summarize
 from saccade.models.onnx_model import describe
 
 
-def draft_spec(model: Path, data: Path | None, video: str | None) -> tuple[str, dict[str, Any]]:
+def draft_spec(
+    model: Path, data: Path | None, video: str | None, folder: Path | None = None
+) -> tuple[str, dict[str, Any]]:
     """The text of a commented spec, and the facts it rests on.
+
+    Args:
+        model: the ONNX file.
+        data: labelled images.
+        video: what it runs on.
+        folder: where the spec will lie; its paths are relative to that. By default the current
+            folder.
 
     Raises:
         ModelError: the model is unreadable or not a detector.
@@ -25,13 +35,26 @@ def draft_spec(model: Path, data: Path | None, video: str | None) -> tuple[str, 
     description = describe(model)
     facts: dict[str, Any] = {"model": summarize(model), "evidence": list(description.evidence)}
     lines = ["# saccade spec. Run it with: saccade optimize <this file>", ""]
-    lines += _model_lines(model, description)
-    lines += _data_lines(data, description, facts)
-    lines += _video_lines(video, facts)
+    lines += _model_lines(_seen_from(folder, str(model)), description)
+    lines += _data_lines(data, folder, description, facts)
+    lines += _video_lines(video, folder, facts)
     labelled = bool(facts.get("labelled"))
     lines += _goal_lines(labelled, video is not None)
     lines += _override_lines(description)
     return "\n".join(lines) + "\n", facts
+
+
+def _seen_from(folder: Path | None, path: str) -> str:
+    """A path as a spec in ``folder`` has to name it; what is no file stays as it is."""
+    given = Path(path).expanduser()
+    if given.is_absolute() or not given.exists():
+        return str(given) if given.is_absolute() else path
+    return os.path.relpath(given, folder or Path.cwd())
+
+
+def _comment(text: str) -> str:
+    # What a file says about itself may hold line breaks, and must stay a comment.
+    return f"#   {' '.join(text.split())}"
 
 
 def _entry(key: str, value: object) -> str:
@@ -39,16 +62,16 @@ def _entry(key: str, value: object) -> str:
     return str(text)
 
 
-def _model_lines(model: Path, description: ModelDescription) -> list[str]:
-    lines = ["task: detection", _entry("model", str(model))]
-    lines += [f"#   {evidence}" for evidence in description.evidence]
+def _model_lines(model: str, description: ModelDescription) -> list[str]:
+    lines = ["task: detection", _entry("model", model)]
+    lines += [_comment(evidence) for evidence in description.evidence]
     if description.license:
-        lines.append(f"#   licence of the weights: {description.license}")
+        lines.append(_comment(f"licence of the weights: {description.license}"))
     return [*lines, ""]
 
 
 def _data_lines(
-    data: Path | None, description: ModelDescription, facts: dict[str, Any]
+    data: Path | None, folder: Path | None, description: ModelDescription, facts: dict[str, Any]
 ) -> list[str]:
     if data is None:
         return [
@@ -64,20 +87,21 @@ def _data_lines(
     facts["labelled"] = roles.report is not None and roles.report.labelled
     facts["problems"] = len(roles.problems)
     said = ", ".join(f"{count} for {name}" for name, count in counts.items())
-    lines = [_entry("data", str(data)), f"#   images: {said}"]
+    lines = [_entry("data", _seen_from(folder, str(data))), _comment(f"images: {said}")]
     if roles.problems:
-        lines.append(f"#   {len(roles.problems)} problems, such as: {roles.problems[0].detail}")
+        such_as = roles.problems[0].detail
+        lines.append(_comment(f"{len(roles.problems)} problems, such as: {such_as}"))
     return [*lines, ""]
 
 
-def _video_lines(video: str | None, facts: dict[str, Any]) -> list[str]:
+def _video_lines(video: str | None, folder: Path | None, facts: dict[str, Any]) -> list[str]:
     if video is None:
         return [
             "# What it runs on (video, folder of images, stream URL, camera):",
             "# video: street.mp4",
             "",
         ]
-    lines = [_entry("video", video)]
+    lines = [_entry("video", video if is_live(video) else _seen_from(folder, video))]
     if is_live(video) or not Path(video).is_dir():
         probe = probe_video(video)
         facts["video"] = {"width": probe.width, "height": probe.height, "fps": probe.fps}
@@ -108,9 +132,10 @@ def _override_lines(description: ModelDescription) -> list[str]:
         f"#   decode: {description.decode}",
         f"#   input_size: {description.input_size}",
         f"#   channel_order: {pre.channel_order}",
-        f"#   scale: {pre.scale:.10g}",
-        f"#   mean: [{', '.join(f'{v:g}' for v in pre.mean)}]",
-        f"#   std: [{', '.join(f'{v:g}' for v in pre.std)}]",
+        # All digits: an override of the same value must mean the same configuration.
+        f"#   scale: {pre.scale!r}",
+        f"#   mean: [{', '.join(f'{v!r}' for v in pre.mean)}]",
+        f"#   std: [{', '.join(f'{v!r}' for v in pre.std)}]",
         f"#   anchor: {pre.anchor}",
         f"#   iou_threshold: {description.iou_threshold:g}",
     ]

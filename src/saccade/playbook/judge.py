@@ -13,6 +13,7 @@ from saccade.data.video import is_live, probe_video
 from saccade.deploy.bundle import MANIFEST, bundle_config
 from saccade.errors import BundleError, DataError, GoalError
 from saccade.goals import Goal
+from saccade.models.files import model_file
 from saccade.optimize.change import Objective
 from saccade.optimize.measuring import as_detections
 from saccade.optimize.metrics import Estimate
@@ -39,16 +40,30 @@ def config_at(path: Path) -> PipelineConfig:
         BundleError: there is none, or the bundle was damaged.
     """
     if path.is_file():
-        try:
-            return PipelineConfig.from_dict(json.loads(path.read_text(encoding="utf-8"))["config"])
-        except (ValueError, KeyError, TypeError):
-            raise BundleError(
-                f"'{path}' holds no configuration. Expected a bundle's folder or a run's "
-                "baseline.json."
-            ) from None
+        return _checked(_config_in(path), path)
     if not (path / MANIFEST).exists() and (path / "bundle" / MANIFEST).exists():
         path = path / "bundle"
     return bundle_config(path)
+
+
+def _config_in(path: Path) -> PipelineConfig:
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+        return PipelineConfig.from_dict(document["config"])
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise BundleError(
+            f"'{path}' holds no configuration. Expected a bundle's folder or a run's baseline.json."
+        ) from None
+
+
+def _checked(config: PipelineConfig, path: Path) -> PipelineConfig:
+    """Only a bundle has its model beside it; elsewhere it may have changed since."""
+    if model_file(config.model.path).sha256 != config.model.sha256:
+        raise BundleError(
+            f"The model '{config.model.path}' is not the one that '{path}' was measured with: its "
+            "content has changed. Measure the baseline again."
+        )
+    return config
 
 
 def compare_configs(

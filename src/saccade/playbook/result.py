@@ -9,7 +9,7 @@ from typing import Any
 
 from saccade.data.contract import DataProblem
 from saccade.diagnose.records import Finding
-from saccade.goals import Goal
+from saccade.goals import METRICS, Goal
 from saccade.optimize.job import Job
 from saccade.optimize.metrics import Estimate, values
 from saccade.playbook.final import Accuracy, Final
@@ -118,7 +118,16 @@ def _goal_value(goal: Goal, story: Story) -> tuple[Estimate, str]:
         return best, ""
     if base is None or base.value is None:
         return Estimate(None), "the baseline has too few frames to compare with"
-    return Estimate(base.value - best.value), "point estimate"
+    lost = loss(base, best) if METRICS[goal.base].better == "higher" else loss(best, base)
+    return lost, "the intervals of both, at their worst"
+
+
+def loss(before: Estimate, after: Estimate) -> Estimate:
+    """How much lower ``after`` is, with an interval that allows for both ends of both."""
+    assert before.value is not None and after.value is not None
+    if before.low is None or before.high is None or after.low is None or after.high is None:
+        return Estimate(before.value - after.value)
+    return Estimate(before.value - after.value, before.low - after.high, before.high - after.low)
 
 
 def _accuracy_value(goal: Goal, accuracy: Accuracy | None) -> tuple[Estimate, str]:

@@ -1,0 +1,98 @@
+"""A detector small enough to build in a test, and what it must answer."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+
+from saccade.models.description import InputSpec, ModelDescription, Preprocessing
+from saccade.models.files import model_file
+from saccade.pipeline.config import PipelineConfig
+
+STRIDE = 8
+SIZE = 64
+CLASSES = ("cat", "dog")
+_CHANNELS = 4 + len(CLASSES)
+
+
+def tiny_detector(hw: tuple[int, int] | None = None) -> onnx.ModelProto:
+    """One convolution per cell of 8 pixels: ``(1, 3, H, W)`` in, ``(1, 4 + 2, cells)`` out.
+
+    The output is laid out as YOLOv8's; the boxes are arbitrary but always the same.
+
+    Args:
+        hw: fixed input height and width, multiples of 8; None for a dynamic size.
+    """
+    weight, bias = _parameters()
+    sides: tuple[int | str, int | str] = hw if hw is not None else ("height", "width")
+    cells = hw[0] * hw[1] // STRIDE**2 if hw is not None else "cells"
+    graph = helper.make_graph(
+        [
+            helper.make_node(
+                "Conv", ["images", "weight", "bias"], ["features"], "conv", strides=[STRIDE] * 2
+            ),
+            helper.make_node("Relu", ["features"], ["active"], "relu"),
+            helper.make_node("Reshape", ["active", "target"], ["output0"], "join"),
+        ],
+        "tiny",
+        [helper.make_tensor_value_info("images", TensorProto.FLOAT, [1, 3, *sides])],
+        [helper.make_tensor_value_info("output0", TensorProto.FLOAT, [1, _CHANNELS, cells])],
+        [
+            numpy_helper.from_array(weight, "weight"),
+            numpy_helper.from_array(bias, "bias"),
+            numpy_helper.from_array(np.array([1, _CHANNELS, -1]), "target"),
+        ],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+def reference(tensor: NDArray[np.float32]) -> NDArray[np.float32]:
+    """What `tiny_detector` answers to ``(1, 3, H, W)`` float32, computed with NumPy."""
+    weight, bias = _parameters()
+    _, _, height, width = tensor.shape
+    cells = tensor.reshape(1, 3, height // STRIDE, STRIDE, width // STRIDE, STRIDE)
+    features = np.einsum("ncydxe,kcde->nkyx", cells, weight) + bias.reshape(1, -1, 1, 1)
+    answer: NDArray[np.float32] = np.maximum(features, 0).reshape(1, _CHANNELS, -1)
+    return answer.astype(np.float32)
+
+
+def tiny_config(folder: Path, hw: tuple[int, int] | None = None, **changes: Any) -> PipelineConfig:
+    """A configuration of `tiny_detector`, which is written into ``folder``.
+
+    Args:
+        folder: an existing folder; a model already there is used again.
+        hw: as for `tiny_detector`.
+        changes: fields of the configuration that differ from the naive ones.
+    """
+    path = folder / ("tiny.onnx" if hw is None else f"tiny-{hw[0]}x{hw[1]}.onnx")
+    if not path.exists():
+        path.write_bytes(tiny_detector(hw).SerializeToString())
+    described = ModelDescription(
+        input=InputSpec("images", "NCHW", (1, 3, *(hw or (None, None))), "float32"),
+        preprocessing=Preprocessing(),
+        decode="yolov8",
+        input_size=max(hw) if hw else SIZE,
+        stride=STRIDE,
+        class_names=CLASSES,
+    )
+    naive = PipelineConfig(
+        task="detection",
+        model=model_file(path),
+        description=described,
+        input_size=described.input_size,
+        iou_threshold=described.iou_threshold,
+    )
+    return replace(naive, **changes)
+
+
+def _parameters() -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    random = np.random.default_rng(0)
+    weight = random.normal(0, 0.05, (_CHANNELS, 3, STRIDE, STRIDE)).astype(np.float32)
+    bias = np.array([20, 20, 12, 12, 0.3, 0.3], np.float32)
+    return weight, bias

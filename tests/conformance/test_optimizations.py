@@ -1,0 +1,107 @@
+"""Every optimization of the table keeps the contract in every common situation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import ClassVar
+
+import cv2
+import numpy as np
+import pytest
+
+from saccade import plugins
+from saccade.data.contract import Dataset
+from saccade.data.image_folder import ImageFolderFormat
+from saccade.optimize.change import Optimization, PlanContext, Prediction
+from saccade.testing.optimization_conformance import CHECKS, Check, example_contexts
+
+NAMES = plugins.names("optimizations")
+
+
+@pytest.fixture(scope="module")
+def calibration(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    folder = tmp_path_factory.mktemp("calibration")
+    random = np.random.default_rng(0)
+    for index in range(2):
+        pixels = random.integers(0, 255, (36, 64, 3), np.uint8)
+        cv2.imwrite(str(folder / f"{index}.png"), pixels)
+    images = ImageFolderFormat.read(folder).val
+    assert images is not None
+    return images
+
+
+@pytest.fixture(scope="module")
+def contexts(
+    calibration: Dataset, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[list[PlanContext]]:
+    """One folder for all, so that files already quantized are used again."""
+    found = list(example_contexts(tmp_path_factory.mktemp("plan"), calibration))
+    # A live source gives no frames to calibrate on, and the tests have no network.
+    yield [replace(context, video=False) if wants_int8(context) else context for context in found]
+
+
+def wants_int8(context: PlanContext) -> bool:
+    return context.config.runtime == "openvino"
+
+
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
+@pytest.mark.parametrize("name", NAMES)
+def test_the_contract_is_kept(name: str, check: Check, contexts: list[PlanContext]) -> None:
+    kind = plugins.load("optimizations", name)
+    if name == "int8":
+        pytest.importorskip("nncf")
+    for context in contexts:
+        check(kind, context)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_optimization_applies_somewhere(name: str, contexts: list[PlanContext]) -> None:
+    """Else the suite would pass without having tried it."""
+    if name == "int8":
+        pytest.importorskip("nncf")
+    kind = plugins.load("optimizations", name)
+    situations = [*contexts, *(replace(context, video=True) for context in contexts)]
+    applying = [
+        change
+        for context in situations
+        for change in kind.variants(context)
+        if change.applies(context) is None
+    ]
+    assert applying
+
+
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
+def test_the_suite_notices_a_broken_optimization(check: Check, tmp_path: Path) -> None:
+    context = next(example_contexts(tmp_path))  # one of its own, because it gets spoiled
+    Broken.asked.clear()
+    with pytest.raises(AssertionError):
+        check(Broken, context)
+
+
+@dataclass(frozen=False, eq=False)
+class Broken:
+    """Breaks every rule at once."""
+
+    name: ClassVar[str] = "broken"
+    effect = "harmless"
+    label = "same label"
+
+    @classmethod
+    def variants(cls, context: PlanContext) -> list[Optimization]:
+        return [cls(), cls()]  # type: ignore[list-item]
+
+    asked: ClassVar[list[int]] = []
+
+    def applies(self, context: PlanContext) -> str | None:
+        self.asked.append(1)
+        if len(context.runtimes) == 2:
+            context.runtimes["mine"] = context.runtimes["openvino"]  # type: ignore[index]
+        return None if len(self.asked) % 2 else ""
+
+    def predict(self, context: PlanContext) -> Prediction:
+        return Prediction(3.0, 2.0, "")
+
+    def apply(self, context: PlanContext):  # type: ignore[no-untyped-def]
+        return context.config
