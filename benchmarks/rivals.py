@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import select
+import shutil
 import subprocess
 import tempfile
 from collections.abc import Callable
@@ -67,7 +68,7 @@ CONFIGURATIONS = (
 )
 
 
-class RivalFailure(RuntimeError):
+class RivalError(RuntimeError):
     """A rival could not be started, ended, or did not answer."""
 
 
@@ -98,19 +99,19 @@ class Rival:
         """Measure a block: ``fps``, ``core_ms`` and ``boxes`` per frame.
 
         Raises:
-            RivalFailure: there was no answer.
+            RivalError: there was no answer.
         """
         assert self._process.stdin is not None and self._process.stdout is not None
         try:
             self._process.stdin.write(json.dumps({"frames": frames, "warmup": warmup}) + "\n")
             self._process.stdin.flush()
         except BrokenPipeError:
-            raise RivalFailure(self._last_words()) from None
+            raise RivalError(self._last_words()) from None
         if not select.select([self._process.stdout], [], [], TIMEOUT_S)[0]:
-            raise RivalFailure(f"no answer within {TIMEOUT_S:.0f} s")
+            raise RivalError(f"no answer within {TIMEOUT_S:.0f} s")
         answer = self._process.stdout.readline()
         if not answer:
-            raise RivalFailure(self._last_words())
+            raise RivalError(self._last_words())
         found: dict[str, float] = json.loads(answer)
         return found
 
@@ -134,36 +135,44 @@ def measure(setting: Setting) -> list[Row]:
     """Install, export, try everything, race the fastest against the bundle."""
     bundle = setting.bundle()
     rivals_venv.install()
-    exports = _exports(setting)
-    tried = {c: _screen(c, exports, setting) for c in CONFIGURATIONS}
-    fastest = sorted(tried, key=lambda c: -tried[c])[:FINALISTS]
-    finalists = [c for c in fastest if tried[c] > 0]
-    if not finalists:
-        raise RivalFailure("no configuration of the rival runs; see the notes above")
-    ours, theirs = _race(setting, bundle, finalists, exports)
-    best = max(theirs, key=lambda c: median(theirs[c]))
-    ratio = ratio_of_blocks(ours, theirs[best])
+    exports = setting.folder / "rivals"
+    try:
+        _export(setting, exports)
+        tried = {c: _screen(c, exports, setting) for c in CONFIGURATIONS}
+        fastest = sorted(tried, key=lambda c: -tried[c])[:FINALISTS]
+        finalists = [c for c in fastest if tried[c] > 0]
+        if not finalists:
+            raise RivalError("no configuration of the rival runs; see the notes above")
+        ours, theirs = _race(setting, bundle, finalists, exports)
+    finally:
+        shutil.rmtree(exports, ignore_errors=True)
+    return [_row(ours, theirs, tried)]
+
+
+def _row(
+    ours: list[float],
+    theirs: dict[Configuration, list[float]],
+    tried: dict[Configuration, float],
+) -> Row:
     ranked = sorted(theirs, key=lambda c: -median(theirs[c]))
+    ratio = ratio_of_blocks(ours, theirs[ranked[0]])
     raced = ", ".join(f"{c.name} {median(theirs[c]):.1f} FPS" for c in ranked)
     short = ", ".join(f"{c.name} {fps:.0f}" for c, fps in tried.items())
-    return [
-        Row(
-            "end-to-end throughput over the best of ultralytics",
-            ratio.value,
-            ratio.interval.low,
-            ratio.interval.high,
-            "x",
-            BAR,
-            detail=f"ours {median(ours):.1f} FPS against {raced}; tried shortly: {short} "
-            f"({rivals_venv.declaration()})",
-        )
-    ]
+    return Row(
+        "end-to-end throughput over the best of ultralytics",
+        ratio.value,
+        ratio.interval.low,
+        ratio.interval.high,
+        "x",
+        BAR,
+        detail=f"ours {median(ours):.1f} FPS against {raced}; tried shortly: {short} "
+        f"({rivals_venv.declaration()})",
+    )
 
 
-def _exports(setting: Setting) -> Path:
-    """The files that the package loads, made by its venv."""
+def _export(setting: Setting, out: Path) -> None:
+    """Make the files that the package loads, in its venv."""
     note("exporting the rival's models")
-    out = setting.folder / "rivals"
     calibration = setting.inputs.data.parent / "images" / "calibration"
     script = REPOSITORY / "benchmarks" / "rival_export.py"
     with tempfile.TemporaryFile() as log:
@@ -175,8 +184,7 @@ def _exports(setting: Setting) -> Path:
         )
         log.seek(0)
         if done.returncode != 0:
-            raise RivalFailure(log.read().decode(errors="replace")[-2000:])
-    return out
+            raise RivalError(log.read().decode(errors="replace")[-2000:])
 
 
 def _screen(configuration: Configuration, exports: Path, setting: Setting) -> float:
@@ -184,7 +192,7 @@ def _screen(configuration: Configuration, exports: Path, setting: Setting) -> fl
     rival = Rival(configuration, exports, setting.inputs.video)
     try:
         found = rival.block(setting.sizes.rival_frames, WARMUP)
-    except RivalFailure as failure:
+    except RivalError as failure:
         note(f"rival: {configuration.name} does not run: {failure}")
         return 0.0
     finally:

@@ -78,7 +78,7 @@ def measured(name: str, setting: Setting) -> list[Row]:
     except Exception as error:
         traceback.print_exc()
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
-        return [Row(name, None, bar=0.0, detail=f"failed: {reason[:300]}")]
+        return [Row(name, None, detail=f"failed: {reason[:300]}")]
     for row in rows:
         note(" | ".join(row.cells()))
     return rows

@@ -103,7 +103,7 @@ class Setting:
         if name not in self.studies:
             note(f"saccade optimize ({name}, budget {self.sizes.budget})")
             began = time.monotonic()
-            self.studies[name] = saccade.optimize(  # type: ignore[operator]
+            self.studies[name] = saccade.optimize(
                 model=model,
                 data=self.inputs.data,
                 video=str(self.inputs.video),

@@ -9,7 +9,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-COLUMNS = ("figure", "measured", "95% interval", "bar", "reached", "detail")
+COLUMNS = ("figure", "measured", "interval", "bar", "reached", "detail")
 WIDTH = 168
 DIGITS = 3
 
@@ -20,7 +20,8 @@ class Row:
 
     Attributes:
         measured: the estimate; None where it could not be measured.
-        low: lower end of its interval; None where there is no interval.
+        low: lower end of its interval (95% of ratios, extremes of shares, one-sided bounds of
+            drops); None where there is none.
         bar: what it has to reach; None where it is only told.
         at_least: whether it has to reach the bar from above.
         detail: what stands behind it.
@@ -38,10 +39,10 @@ class Row:
     @property
     def reached(self) -> str:
         """``yes`` and ``no`` are said of the whole interval, where there is one."""
-        if self.bar is None:
-            return "-"
         if self.measured is None:
             return "no"
+        if self.bar is None:
+            return "-"
         low = self.measured if self.low is None else self.low
         high = self.measured if self.high is None else self.high
         worst, best = (low, high) if self.at_least else (-high, -low)
@@ -77,7 +78,9 @@ def print_table(rows: Sequence[Row], title: str) -> None:
 
 
 def _number(value: float) -> str:
-    """Four significant digits where there are decimals to show."""
+    """About four significant digits where there are decimals to show."""
     if value == int(value) and abs(value) < 1e6:
         return f"{value:.0f}"
+    if abs(value) < 0.1:
+        return f"{value:.4f}"
     return f"{value:.{DIGITS}f}" if abs(value) < 10 else f"{value:.1f}"

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from benchmarks.pairs import alternate
+from benchmarks.pairs import alternate, median
 from benchmarks.setting import THROUGHPUT_GOALS, Setting, bundle_of, note
 from benchmarks.table import Row
 from benchmarks.throughput import drop_row, wall_row
 from saccade.optimize.race import Runner
-from saccade.playbook.judge import config_at
 from saccade.pipeline.config import PipelineConfig
+from saccade.playbook.judge import config_at
 from saccade.statistics import ratio_of_blocks
 
 
@@ -46,5 +46,5 @@ def _ratio_row(setting: Setting, baseline: PipelineConfig, best: PipelineConfig)
         ratio.interval.high,
         "x",
         1.0,
-        detail=f"{sorted(before)[len(before) // 2]:.1f} -> {sorted(after)[len(after) // 2]:.1f} FPS",
+        detail=f"{median(before):.1f} -> {median(after):.1f} FPS, {len(pairs)} interleaved pairs",
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import os
 import sys
@@ -12,6 +13,7 @@ from pathlib import Path
 import typer
 
 from saccade.errors import EXIT_ERROR, EXIT_INCONCLUSIVE, EXIT_INPUT, SaccadeError
+from saccade.study import RunFolder
 
 VERBS = (
     "optimize",
@@ -27,6 +29,9 @@ VERBS = (
     "init",
     "demo",
 )
+
+# What Typer turns Ctrl-C into.
+_INTERRUPTED = 130
 
 app = typer.Typer(
     help="Make a computer-vision system meet its goals on its target hardware, by measurement.",
@@ -50,7 +55,7 @@ def run() -> None:
     """Run the command; every way it can end has its exit code."""
     try:
         code = app(standalone_mode=False)
-        sys.exit(code if isinstance(code, int) else 0)
+        sys.exit(_interrupted() if code == _INTERRUPTED else code if isinstance(code, int) else 0)
     except typer.Exit as done:
         sys.exit(done.exit_code)
     except typer.Abort:
@@ -60,32 +65,46 @@ def run() -> None:
         record_traceback()
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
-        say("Interrupted. What was measured is kept; run the same command again to resume.")
-        sys.exit(EXIT_INCONCLUSIVE)
+        sys.exit(_interrupted())
     except Exception as error:
         sys.exit(_unexpected(error))
 
 
+def _interrupted() -> int:
+    say("Interrupted. What was measured is kept; run the same command again to resume.")
+    return EXIT_INCONCLUSIVE
+
+
 def _unexpected(error: Exception) -> int:
     """Usage errors are input errors; the rest is a bug or the system's doing."""
-    show = getattr(error, "show", None)
-    if show is not None and hasattr(error, "exit_code"):
-        show()
+    if hasattr(error, "format_message") and hasattr(error, "exit_code"):
+        _say_usage(error)
         return EXIT_INPUT
-    say(f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no message'}")
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        where = f" ('{error.filename}' could not be written)" if error.filename else ""
+        say(f"The disk is full{where}. Free some space and run the same command again.")
+    else:
+        say(f"{type(error).__name__}: {error}" if str(error) else type(error).__name__)
     record_traceback()
     return EXIT_ERROR
 
 
+def _say_usage(error: Exception) -> None:
+    context = getattr(error, "ctx", None)
+    message = error.format_message().rstrip(".")  # type: ignore[attr-defined]
+    if message:  # a command without arguments has shown its help and says no more
+        say(f"{message}. See `{context.command_path if context else 'saccade'} --help`.")
+
+
 def say(message: str) -> None:
     """One line on stderr."""
-    print(f"saccade: {message}", file=sys.stderr)
+    print(f"saccade: {' '.join(message.split())}", file=sys.stderr)
 
 
 def record_traceback() -> None:
     """Append the current traceback to ``error.log`` in the run folder, where there is one."""
     folder = _run_folder()
-    if folder is None or not folder.is_dir():
+    if folder is None or not RunFolder.holds_run(folder):
         return
     try:
         with (folder / "error.log").open("a", encoding="utf-8") as file:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import closing
+
 import typer
 
 from saccade.cli.common import (
@@ -38,9 +40,8 @@ def baseline(
 
     spec = spec_from(spec_file, task=task, model=model, data=data, video=video)
     remember_folder(out)
-    progress = progress_for()
-    measured, accuracy = baseline_only(spec, out, progress)
-    progress.close()
+    with closing(progress_for()) as progress:
+        measured, accuracy = baseline_only(spec, out, progress)
     report = baseline_report(measured, accuracy)
     if as_json:
         print_json(report)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -31,11 +32,9 @@ def compare(
     """
     from saccade.playbook.judge import compare_configs
 
-    progress = progress_for()
-    document = compare_configs(
-        first, second, video, "latency" if latency else "throughput", progress
-    )
-    progress.close()
+    objective: Literal["throughput", "latency"] = "latency" if latency else "throughput"
+    with closing(progress_for()) as progress:
+        document = compare_configs(first, second, video, objective, progress)
     if as_json:
         print_json(document)
     else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 from typing import Annotated
 
@@ -23,9 +24,10 @@ def demo(out: Out = DEMO_OUT, budget: DemoBudget = "3m", as_json: AsJson = False
     from saccade.playbook.optimize import optimize
 
     remember_folder(out / "run")
-    progress = progress_for()
-    spec = demo_spec(out, budget, progress)
-    finish(optimize(spec, out / "run", progress), as_json)
+    with closing(progress_for()) as progress:
+        spec = demo_spec(out, budget, progress)
+        study = optimize(spec, out / "run", progress)
+    finish(study, as_json)
 
 
 def register(app: typer.Typer) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import closing
+
 import typer
 
 from saccade.cli.common import (
@@ -43,9 +45,8 @@ def diagnose(
         spec_file, task=task, model=model, data=data, video=video, preprocessor=preprocessor
     )
     remember_folder(out)
-    progress = progress_for()
-    _, _, findings = profile_and_diagnose(spec, out, progress)
-    progress.close()
+    with closing(progress_for()) as progress:
+        _, _, findings = profile_and_diagnose(spec, out, progress)
     if as_json:
         print_json(findings_document(findings))
         return

@@ -28,9 +28,8 @@ def doctor(as_json: AsJson = False) -> None:
         )
         return
     document = environment.to_dict()
-    versions = document.pop("versions", {})
+    document.pop("schema_version", None)
     rows = [(k.replace("_", " "), _text(v)) for k, v in document.items()]
-    rows.append(("versions", _text([f"{k} {v}" for k, v in versions.items()])))
     rows.append(("noise", f"{noise.spread_percent:.1f}% spread, {noise.steal_percent:.1f}% stolen"))
     print_table("This machine", ("", ""), rows)
     print(noise.note)
@@ -50,9 +49,13 @@ def doctor(as_json: AsJson = False) -> None:
 
 
 def _text(value: object) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {item}" for name, item in value.items())
     if isinstance(value, list | tuple):
         return ", ".join(str(item) for item in value) or "none"
-    return "none" if value is None else str(value)
+    if isinstance(value, float):
+        return f"{value:.0f}"
+    return str(value) if value else "not known"
 
 
 def register(app: typer.Typer) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import closing
+
 import typer
 
 from saccade.cli.common import (
@@ -56,7 +58,8 @@ def optimize(
         budget=budget,
     )
     remember_folder(out)
-    study = carry_out(spec, out, progress_for())
+    with closing(progress_for()) as progress:
+        study = carry_out(spec, out, progress)
     finish(study, as_json)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import closing
+
 import typer
 
 from saccade.cli.common import (
@@ -40,9 +42,8 @@ def plan(
 
     spec = spec_from(spec_file, task=task, model=model, data=data, video=video, goals=goal)
     remember_folder(out)
-    progress = progress_for()
-    found = plan_only(spec, out, progress)
-    progress.close()
+    with closing(progress_for()) as progress:
+        found = plan_only(spec, out, progress)
     if as_json:
         print_json(found.document())
         return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from dataclasses import asdict
 
 import typer
@@ -47,9 +48,8 @@ def profile(
         spec_file, task=task, model=model, data=data, video=video, preprocessor=preprocessor
     )
     remember_folder(out)
-    progress = progress_for()
-    _, found, _ = profile_and_diagnose(spec, out, progress)
-    progress.close()
+    with closing(progress_for()) as progress:
+        _, found, _ = profile_and_diagnose(spec, out, progress)
     if as_json:
         document = asdict(found)
         document.pop("spans")

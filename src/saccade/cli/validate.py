@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 from typing import Annotated
 
@@ -31,9 +32,8 @@ def validate(
     from saccade.playbook.judge import judge_bundle
 
     goals = tuple(parse_goal(text) for text in goal or ())
-    progress = progress_for()
-    document = judge_bundle(bundle, data, against, goals, progress)
-    progress.close()
+    with closing(progress_for()) as progress:
+        document = judge_bundle(bundle, data, against, goals, progress)
     if as_json:
         print_json(document)
     else:

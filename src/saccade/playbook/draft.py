@@ -58,8 +58,7 @@ def _comment(text: str) -> str:
 
 
 def _entry(key: str, value: object) -> str:
-    text = yaml.safe_dump({key: value}, allow_unicode=True, default_flow_style=None).strip()
-    return str(text)
+    return str(yaml.safe_dump({key: value}, allow_unicode=True)).strip()
 
 
 def _model_lines(model: str, description: ModelDescription) -> list[str]:

@@ -168,14 +168,16 @@ def corrupt_models_are_refused(runtime: type[Runtime], folder: Path) -> None:
 
 def close_is_final(runtime: type[Runtime], folder: Path) -> None:
     """`close` may be called twice; afterwards nothing runs, and what was under way is whole."""
-    with _session(runtime, folder, RuntimeOptions(in_flight=2)) as session:
-        image = tensor(1)
-        ticket = session.submit(image)
+    with _session(runtime, folder, RuntimeOptions(in_flight=6), input_hw=None) as session:
+        # Large enough that some are still waiting for their turn when the session closes.
+        images = [tensor(seed, (640, 640)) for seed in range(4)]
+        tickets = [session.submit(image) for image in images]
         session.close()
         session.close()
-        _finish(session, image, ticket)
-        _refuses(lambda: session.infer(image), "infer after close")
-        late = _Call(lambda: session.submit(image))
+        for image, ticket in zip(images, tickets, strict=True):
+            _finish(session, image, ticket)
+        _refuses(lambda: session.infer(images[0]), "infer after close")
+        late = _Call(lambda: session.submit(images[0]))
         _expect(late.ended(TOO_LATE_S), "submit after close waits for ever")
         _refuses(late.value, "submit after close")
 

@@ -1,0 +1,85 @@
+"""The README's commands, run as they stand (but for the time they may take)."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+# Not run here: what installs or builds (the Makefile's targets are run by CI and by hand).
+SKIPPED = ("git ", "pip ", "make ", "cd ")
+BUDGET = ("5m", "25s")
+
+pytestmark = [pytest.mark.realdata, pytest.mark.demo_model]
+
+
+def shell_commands() -> list[str]:
+    """Indented command lines of the README, continuation lines joined."""
+    text = README.replace("\\\n", " ")
+    found = re.findall(r"^    (saccade .+?)(?:  #.*)?$", text, re.MULTILINE)
+    return [line for line in found if not line.startswith(SKIPPED)]
+
+
+def python_blocks() -> list[str]:
+    return re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory: pytest.TempPathFactory, data_root: Path, yolo11n: Path) -> Path:
+    """A folder in which the README's file names exist."""
+    folder = tmp_path_factory.mktemp("readme")
+    (folder / "yolo11n.onnx").symlink_to(yolo11n)
+    (folder / "street.mp4").symlink_to(data_root / "video" / "street-1080p.mp4")
+    images = data_root / "coco" / "images" / "validation"
+    (folder / "image.jpg").symlink_to(sorted(images.iterdir())[0])
+    text = (data_root / "coco" / "data.yaml").read_text(encoding="utf-8")
+    (folder / "data.yaml").write_text(
+        re.sub(r"^path:.*$", f"path: {data_root / 'coco'}", text, flags=re.MULTILINE),
+        encoding="utf-8",
+    )
+    return folder
+
+
+def run(arguments: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "SACCADE_QUIET": "1"}
+    return subprocess.run(
+        arguments, cwd=folder, capture_output=True, text=True, timeout=300, env=environment
+    )
+
+
+def saccade(line: str) -> list[str]:
+    words = shlex.split(line.replace(*BUDGET))
+    return [sys.executable, "-c", "from saccade.cli import main; main()", *words[1:]]
+
+
+def test_commands_of_the_readme_run(workplace: Path) -> None:
+    commands = shell_commands()
+    assert len(commands) >= 3
+    for line in commands:
+        if line.startswith("saccade optimize saccade.yaml"):
+            spec = workplace / "saccade.yaml"
+            spec.write_text(spec.read_text().replace(*BUDGET), encoding="utf-8")
+        done = run(saccade(line), workplace)
+        assert done.returncode in (0, 3, 4), f"{line}\n{done.stdout}\n{done.stderr}"
+    assert (workplace / "runs" / "street" / "report.html").is_file()
+
+
+def test_python_of_the_readme_runs(workplace: Path) -> None:
+    (block,) = python_blocks()
+    done = run([sys.executable, "-c", block.replace(*BUDGET)], workplace)
+    assert done.returncode == 0, done.stderr
+
+
+def test_verbs_of_the_readme_exist() -> None:
+    from saccade.cli.app import VERBS
+
+    table = README.split("## Verbs")[1].split("## ")[0]
+    for verb in VERBS:
+        assert f"`{verb}`" in table or f"saccade {verb}" in table, verb

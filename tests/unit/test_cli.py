@@ -1,0 +1,551 @@
+"""The command: its verbs, its exit codes, its one-line messages, and its JSON."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+import yaml
+from PIL import Image
+from tiny_system import picture, write_labels, write_model, write_video
+
+from saccade.cli import app as command
+from saccade.optimize.race import RacePlan
+
+VERBS = (
+    "optimize",
+    "init",
+    "doctor",
+    "baseline",
+    "profile",
+    "diagnose",
+    "plan",
+    "compare",
+    "validate",
+    "run",
+    "report",
+    "demo",
+)
+GOALS = ("throughput_fps>=1", "agreement_drop<=0.9")
+SACCADE = (sys.executable, "-c", "from saccade.cli import main; main()")
+# Long enough for a busy machine; only a test that fails waits for it.
+PATIENCE_S = 240.0
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How one command ended."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def message(self) -> str:
+        """The one line that says why."""
+        lines = [line for line in self.err.splitlines() if line.startswith("saccade: ")]
+        assert len(lines) == 1, self.err
+        assert self.err.rstrip("\n").endswith(lines[0])
+        assert "Traceback" not in self.err
+        return lines[0]
+
+
+Cli = Callable[..., Outcome]
+
+
+@pytest.fixture
+def cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Cli:
+    """Run the command in this process."""
+
+    def call(*arguments: object) -> Outcome:
+        monkeypatch.setenv("SACCADE_RUN_FOLDER", "")
+        monkeypatch.setattr(sys, "argv", ["saccade", *map(str, arguments)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as caught:
+            command.run()
+        assert isinstance(caught.value.code, int)
+        return Outcome(caught.value.code, *capsys.readouterr())
+
+    return call
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Sound inputs in one folder."""
+
+    folder: Path
+    model: Path
+    video: Path
+    data: Path
+
+    @property
+    def flags(self) -> tuple[object, ...]:
+        return ("--model", self.model, "--video", self.video)
+
+
+def make_inputs(folder: Path) -> Inputs:
+    return Inputs(
+        folder,
+        write_model(folder),
+        write_video(folder / "v.mp4"),
+        write_labels(folder / "data"),
+    )
+
+
+@pytest.fixture
+def inputs(tmp_path: Path) -> Inputs:
+    return make_inputs(tmp_path)
+
+
+def document(text: str) -> dict[str, Any]:
+    """The one JSON document that ``text`` is, and no more."""
+    found = json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
+    assert isinstance(found, dict)
+    assert found["schema_version"] == 1
+    return found
+
+
+# Verbs and help
+
+
+def test_every_verb_of_the_issue_exists() -> None:
+    assert set(VERBS) <= set(command.VERBS)
+    assert set(typer.main.get_command(command.app).commands) == set(command.VERBS)  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("verb", command.VERBS)
+def test_help_has_an_example_whose_flags_exist(cli: Cli, verb: str) -> None:
+    outcome = cli(verb, "--help")
+    assert (outcome.code, outcome.err) == (0, "")
+    text = " ".join(outcome.out.split())
+    assert f"Example: saccade {verb}" in text
+    example = text.partition("Example: ")[2].partition("╭")[0]
+    options = typer.main.get_command(command.app).commands[verb].params  # type: ignore[attr-defined]
+    known = {flag for option in options for flag in option.opts}
+    assert set(re.findall(r"--[a-z-]+", example)) <= known
+    assert "--json" in known
+
+
+def test_help_shows_brackets_as_they_are(cli: Cli) -> None:
+    assert "saccade[demo]" in cli("demo", "--help").out
+
+
+def test_the_command_alone_shows_its_verbs(cli: Cli) -> None:
+    outcome = cli()
+    assert (outcome.code, outcome.err) == (2, "")
+    assert all(verb in outcome.out for verb in VERBS)
+
+
+def test_the_installed_command_is_this_one() -> None:
+    done = subprocess.run([*SACCADE, "report", "--help"], capture_output=True, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("--frob",), "No such option: --frob"),
+        (("frob",), "No such command 'frob'"),
+        (("optimize", "--bugdet", "5m"), "--budget"),
+        (("optimize", "--model"), "requires an argument"),
+        (("run",), "Missing argument"),
+        (("run", "x", "--source", "y", "--limit", "0"), "'--limit'"),
+        (("run", "x", "--source", "y", "--score", "2"), "'--score'"),
+    ],
+)
+def test_wrong_usage_is_one_line_that_points_to_the_help(
+    cli: Cli, arguments: tuple[str, ...], says: str
+) -> None:
+    outcome = cli(*arguments)
+    assert (outcome.code, outcome.out) == (2, "")
+    assert says in outcome.message
+    assert "--help`." in outcome.message
+
+
+# Bad input: exit code 2, one line, nothing on stdout
+
+
+def refused(cli: Cli, *arguments: object, code: int = 2) -> str:
+    outcome = cli(*arguments)
+    assert (outcome.code, outcome.out) == (code, ""), outcome.err
+    return outcome.message
+
+
+def test_nothing_to_do(cli: Cli) -> None:
+    assert "`saccade init` writes a spec" in refused(cli, "optimize")
+
+
+def test_a_missing_model(cli: Cli, inputs: Inputs, tmp_path: Path) -> None:
+    flags = ("--model", tmp_path / "none.onnx", "--video", inputs.video, "--out", tmp_path / "run")
+    said = refused(cli, "optimize", *flags, "--json")
+    assert "There is no model file at" in said
+    assert "Check the path" in said
+
+
+@pytest.mark.parametrize("keep", [0, 10, 0.5])
+def test_a_corrupt_model(cli: Cli, inputs: Inputs, tmp_path: Path, keep: float) -> None:
+    content = inputs.model.read_bytes()
+    inputs.model.write_bytes(content[: int(len(content) * keep) if keep < 1 else int(keep)])
+    said = refused(cli, "optimize", *inputs.flags, "--out", tmp_path / "run")
+    assert re.search(r"Export or download it again|export or download it again", said)
+
+
+@pytest.mark.realdata
+def test_a_model_that_is_no_detector(
+    cli: Cli, data_root: Path, inputs: Inputs, tmp_path: Path
+) -> None:
+    model = data_root.parent / "models" / "espnet_camvid_360x480.onnx"
+    flags = ("--model", model, "--video", inputs.video, "--out", tmp_path / "run")
+    assert "is not a detector" in refused(cli, "optimize", *flags)
+
+
+@pytest.mark.parametrize("flag", ["--data", "--video"])
+def test_a_folder_without_images(cli: Cli, inputs: Inputs, tmp_path: Path, flag: str) -> None:
+    (tmp_path / "empty").mkdir()
+    given = ("--model", inputs.model, flag, tmp_path / "empty", "--out", tmp_path / "run")
+    said = refused(cli, "optimize", *given)
+    assert "image" in said
+    assert "empty" in said
+
+
+@pytest.mark.parametrize("flag", ["--data", "--video"])
+def test_an_input_that_is_not_there(cli: Cli, inputs: Inputs, tmp_path: Path, flag: str) -> None:
+    given = ("--model", inputs.model, flag, tmp_path / "none", "--out", tmp_path / "run")
+    assert "does not exist. Check the spelling" in refused(cli, "optimize", *given)
+
+
+def test_label_classes_that_the_model_does_not_have(
+    cli: Cli, inputs: Inputs, tmp_path: Path
+) -> None:
+    data = write_labels(tmp_path / "wrong", class_id=7)
+    said = refused(cli, "optimize", *inputs.flags, "--data", data, "--out", tmp_path / "run")
+    assert "7" in said
+    assert "class" in said
+
+
+@pytest.mark.parametrize(
+    ("goal", "says"),
+    [
+        ("map50_95>=1.5", "cannot be met by any system"),
+        ("map50_95_drop<=-0.1", "cannot be met"),
+        ("throughput_fps<=60", "asks for a worse system"),
+        ("troughput_fps>=60", "Did you mean 'throughput_fps'"),
+        ("map50_95_drop<=0.01", "needs labelled images"),
+        ("map50>=0.5", "set a goal on 'agreement'"),
+    ],
+)
+def test_goals_that_cannot_be_met_or_judged(
+    cli: Cli, inputs: Inputs, tmp_path: Path, goal: str, says: str
+) -> None:
+    flags = ("--goal", goal, "--out", tmp_path / "run")
+    assert says in refused(cli, "optimize", *inputs.flags, *flags)
+
+
+def test_an_unknown_setting_in_a_spec(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "s.yaml").write_text("model: m.onnx\nbugdet: 5m\n", encoding="utf-8")
+    said = refused(cli, "optimize", tmp_path / "s.yaml", "--out", tmp_path / "run")
+    assert said == "saccade: Unknown setting 'bugdet'. Did you mean 'budget'?"
+
+
+def test_a_spec_that_is_no_yaml(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "s.yaml").write_text("model: [m\n", encoding="utf-8")
+    assert "is not valid YAML" in refused(cli, "plan", tmp_path / "s.yaml")
+    assert "cannot be read" in refused(cli, "plan", tmp_path / "none.yaml")
+
+
+@pytest.mark.parametrize("verb", ["optimize", "baseline", "profile", "diagnose", "plan"])
+def test_a_folder_of_somebody_elses_is_left_alone(
+    cli: Cli, inputs: Inputs, tmp_path: Path, verb: str
+) -> None:
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (mine / "spec.yaml").write_text("# my notes\nmodel: tiny.onnx\n", encoding="utf-8")
+    said = refused(cli, verb, *inputs.flags, "--out", mine)
+    assert "holds no saccade run. Nothing was changed; choose another --out" in said
+    assert [path.name for path in mine.iterdir()] == ["spec.yaml"]
+    assert (mine / "spec.yaml").read_text(encoding="utf-8").startswith("# my notes")
+
+
+def test_another_job_is_not_mixed_into_a_run(cli: Cli, inputs: Inputs, tmp_path: Path) -> None:
+    inputs.model.write_bytes(b"broken")
+    run = ("--out", tmp_path / "run")
+    refused(cli, "optimize", *inputs.flags, *run)
+    other = tmp_path / "other.onnx"
+    said = refused(cli, "optimize", "--model", other, "--video", inputs.video, *run)
+    assert "holds a run with another model" in said
+
+
+def test_the_traceback_is_in_the_run_folder(cli: Cli, inputs: Inputs, tmp_path: Path) -> None:
+    inputs.model.write_bytes(b"broken")
+    refused(cli, "optimize", *inputs.flags, "--out", tmp_path / "run")
+    log = (tmp_path / "run" / "error.log").read_text(encoding="utf-8")
+    assert "Traceback" in log
+    assert "ModelError" in log
+
+
+def test_a_full_disk(cli: Cli, inputs: Inputs, tiny_disk: Path) -> None:
+    out = tiny_disk / "run"
+    out.mkdir()
+    try:
+        (tiny_disk / "filler").write_bytes(b"x" * 100_000)
+    except OSError:
+        pass
+    said = refused(cli, "optimize", *inputs.flags, "--out", out, code=1)
+    assert "The disk is full" in said
+    assert "Free some space and run the same command again" in said
+    (tiny_disk / "filler").unlink()
+    inputs.model.write_bytes(b"broken")
+    assert "cannot be read" in refused(cli, "optimize", *inputs.flags, "--out", out)
+
+
+def test_an_error_nobody_expected_is_one_line_and_exit_code_1(
+    cli: Cli, inputs: Inputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any) -> None:
+        raise ZeroDivisionError("first line\nsecond line")
+
+    monkeypatch.setattr("saccade.playbook.prepare.describe", fail)
+    flags = (*inputs.flags, "--out", tmp_path / "run")
+    assert refused(cli, "plan", *flags, code=1) == (
+        "saccade: ZeroDivisionError: first line second line"
+    )
+    assert "ZeroDivisionError" in (tmp_path / "run" / "error.log").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("verb", ["report", "run", "validate", "compare"])
+def test_verbs_on_what_is_no_run_or_bundle(
+    cli: Cli, inputs: Inputs, tmp_path: Path, verb: str
+) -> None:
+    more: dict[str, tuple[object, ...]] = {
+        "report": (),
+        "run": ("--source", inputs.video),
+        "validate": ("--data", inputs.data),
+        "compare": (tmp_path / "none", "--video", inputs.video),
+    }
+    said = refused(cli, verb, tmp_path / "none", *more[verb], "--json")
+    assert "holds no finished run" in said or "is not a bundle" in said
+    assert not (tmp_path / "none").exists()
+
+
+# Specs
+
+
+def test_init_writes_a_spec_that_reads_back(cli: Cli, inputs: Inputs, tmp_path: Path) -> None:
+    spec = tmp_path / "new" / "s.yaml"
+    outcome = cli("init", *inputs.flags, "--data", inputs.data, "--out", spec, "--json")
+    assert outcome.code == 0
+    facts = document(outcome.out)
+    assert facts["spec"] == str(spec)
+    assert facts["data"] == {"calibration": 2, "selection": 3, "report": 3}
+    assert facts["video"]["width"] == 128
+    text = spec.read_text(encoding="utf-8")
+    assert text.count("#") > 10
+    values = yaml.safe_load(text)
+    assert {"model", "data", "video", "goals", "budget"} <= set(values)
+    said = refused(cli, "init", *inputs.flags, "--out", spec)
+    assert "exists and was left alone" in said
+    assert spec.read_text(encoding="utf-8") == text
+
+
+def test_flags_override_a_spec_and_fill_it_in(
+    cli: Cli, inputs: Inputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "s.yaml").write_text(
+        "video: ../v.mp4\nmodel: wrong.onnx\nbudget: 10s\n", encoding="utf-8"
+    )
+    monkeypatch.chdir(tmp_path)
+    inputs.model.write_bytes(b"broken")
+    refused(cli, "optimize", "sub/s.yaml", "--model", "tiny.onnx", "--out", "run")
+    written = yaml.safe_load((tmp_path / "run" / "spec.yaml").read_text(encoding="utf-8"))
+    assert written["model"] == str(inputs.model)
+    assert written["video"] == str(inputs.video)
+    assert written["budget"] == 10
+    (tmp_path / "sub" / "half.yaml").write_text("video: ../v.mp4\n", encoding="utf-8")
+    said = refused(cli, "optimize", "sub/half.yaml", "--model", "tiny.onnx", "--out", "run2")
+    assert "cannot be read as an ONNX model" in said
+
+
+def test_doctor_speaks_json(cli: Cli) -> None:
+    outcome = cli("doctor", "--json")
+    assert (outcome.code, outcome.err) == (0, "")
+    found = document(outcome.out)
+    assert found["environment"]["cores"] >= 1
+    assert found["runtimes"]["onnxruntime"]["ok"] is True
+
+
+# One run, interrupted and resumed, and the verbs that go on from it
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A run that was interrupted once and then came to its end."""
+
+    inputs: Inputs
+    folder: Path
+    interrupted: Outcome
+    result_then: dict[str, Any]
+    baseline_then: bytes
+    resumed: Outcome
+
+
+def _wait_for(path: Path, process: subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + PATIENCE_S
+    while not path.exists():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline, f"{path.name} did not come"
+        time.sleep(0.05)
+
+
+def _interrupted(arguments: list[str], folder: Path) -> Outcome:
+    """Send what a terminal sends on Ctrl-C, to the whole group, once there are findings."""
+    process = subprocess.Popen(
+        [*SACCADE, *arguments, "--budget", "10m"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        _wait_for(folder / "findings.json", process)
+        os.killpg(process.pid, signal.SIGINT)
+        out, err = process.communicate(timeout=PATIENCE_S)
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+    return Outcome(process.returncode, out, err)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    inputs = make_inputs(tmp_path_factory.mktemp("inputs"))
+    folder = inputs.folder / "run"
+    goals = [part for goal in GOALS for part in ("--goal", goal)]
+    arguments = ["optimize", *map(str, inputs.flags), *goals, "--out", str(folder), "--json"]
+    interrupted = _interrupted(arguments, folder)
+    result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
+    baseline = (folder / "baseline.json").read_bytes()
+    again = subprocess.run(
+        [*SACCADE, *arguments, "--budget", "12s"], capture_output=True, text=True, check=False
+    )
+    resumed = Outcome(again.returncode, again.stdout, again.stderr)
+    return Finished(inputs, folder, interrupted, result, baseline, resumed)
+
+
+def test_ctrl_c_ends_with_4_and_keeps_what_there_is(finished: Finished) -> None:
+    outcome = finished.interrupted
+    assert outcome.code == 4, outcome.err
+    assert "Interrupted. What was measured is kept" in outcome.message
+    assert "run the same command again to resume" in outcome.message
+    assert finished.result_then["interrupted"] is True
+    assert finished.result_then["status"] == "inconclusive"
+    assert finished.result_then["baseline"]["metrics"]["throughput_fps"] > 0
+    assert {goal["status"] for goal in finished.result_then["goals"]} == {"inconclusive"}
+
+
+def test_a_run_that_was_interrupted_is_resumed(finished: Finished) -> None:
+    outcome = finished.resumed
+    assert outcome.code in (0, 3, 4), outcome.err
+    assert "the baseline was measured before and is used again" in outcome.err
+    assert (finished.folder / "baseline.json").read_bytes() == finished.baseline_then
+    result = document(outcome.out)
+    assert result["interrupted"] is False
+    assert {"met": 0, "not_met": 3, "inconclusive": 4}[result["status"]] == outcome.code
+    assert result == json.loads((finished.folder / "result.json").read_text(encoding="utf-8"))
+
+
+def test_report_speaks_json(cli: Cli, finished: Finished) -> None:
+    outcome = cli("report", finished.folder, "--json")
+    assert (outcome.code, outcome.err) == (0, "")
+    assert document(outcome.out)["goals"][0]["name"] == GOALS[0]
+    assert cli("report", finished.folder).out.strip()
+
+
+@pytest.mark.parametrize("verb", ["baseline", "profile", "diagnose", "plan"])
+def test_verbs_of_single_steps_speak_json(cli: Cli, finished: Finished, verb: str) -> None:
+    outcome = cli(verb, finished.folder / "spec.yaml", "--out", finished.folder, "--json")
+    assert outcome.code == 0, outcome.err
+    key = {"baseline": "metrics", "profile": "stages", "diagnose": "findings", "plan": "changes"}
+    assert document(outcome.out)[key[verb]]
+
+
+def test_run_speaks_json_and_draws(cli: Cli, finished: Finished, tmp_path: Path) -> None:
+    source = ("--source", finished.inputs.video)
+    out = tmp_path / "out.mp4"
+    outcome = cli("run", finished.folder, *source, "--save", out, "--limit", "5", "--json")
+    assert (outcome.code, outcome.err) == (0, "")
+    found = document(outcome.out)
+    assert (found["frames"], found["saved"]) == (5, str(out))
+    assert out.stat().st_size > 0
+    said = refused(cli, "run", finished.folder, *source, "--save", finished.inputs.video)
+    assert "would write over the source" in said
+
+
+def test_validate_speaks_json_and_judges_goals(cli: Cli, finished: Finished) -> None:
+    bundle, data = finished.folder / "bundle", ("--data", finished.inputs.data)
+    against = ("--against", finished.folder / "baseline.json")
+    outcome = cli("validate", bundle, *data, *against, "--goal", "map50_drop<=1", "--json")
+    assert outcome.code == 0, outcome.err
+    found = document(outcome.out)
+    assert (found["status"], found["images"]) == ("met", 8)
+    assert set(found["metrics"]) == {"map50_95", "map50", "map50_95_drop", "map50_drop"}
+    missed = cli("validate", bundle, *data, "--goal", "map50>=1", "--json")
+    assert missed.code == 3
+    assert document(missed.out)["status"] == "not_met"
+    assert "needs --against" in refused(cli, "validate", bundle, *data, "--goal", "map50_drop<=1")
+    assert "is about throughput_fps" in refused(
+        cli, "validate", bundle, *data, "--goal", "throughput_fps>=1"
+    )
+
+
+def test_validate_needs_labels(cli: Cli, finished: Finished, tmp_path: Path) -> None:
+    Image.fromarray(picture()).save(tmp_path / "a.png")
+    assert "no labelled images" in refused(
+        cli, "validate", finished.folder, "--data", tmp_path, "--json"
+    )
+
+
+def test_a_baseline_whose_model_has_changed_since_is_refused(
+    cli: Cli, finished: Finished, tmp_path: Path
+) -> None:
+    baseline = json.loads(finished.baseline_then)
+    other = write_model(tmp_path)
+    other.write_bytes(other.read_bytes() + b"\n")
+    baseline["config"]["model"]["path"] = str(other)
+    (tmp_path / "baseline.json").write_text(json.dumps(baseline), encoding="utf-8")
+    flags = (finished.folder, "--video", finished.inputs.video)
+    assert "content has changed" in refused(cli, "compare", tmp_path / "baseline.json", *flags)
+
+
+def test_compare_speaks_json(cli: Cli, finished: Finished, monkeypatch: pytest.MonkeyPatch) -> None:
+    short = RacePlan(block_s=0.05, min_pairs=6, max_pairs=6)
+    monkeypatch.setattr("saccade.playbook.judge.COMPARE_RACE", short)
+    flags = ("--video", finished.inputs.video, "--json")
+    outcome = cli("compare", finished.folder / "bundle", finished.folder / "bundle", *flags)
+    found = document(outcome.out)
+    same = found["verdict"] == "not distinguishable"
+    assert outcome.code == (4 if same else 0)
+    assert found["interval"][0] <= found["ratio"] <= found["interval"][1]
+
+
+def test_a_tampered_bundle_is_refused_by_the_command(
+    cli: Cli, finished: Finished, tmp_path: Path
+) -> None:
+    copy = shutil.copytree(finished.folder / "bundle", tmp_path / "copy")
+    model = next(Path(copy).glob("model.*"))
+    model.write_bytes(model.read_bytes()[:-1])
+    said = refused(cli, "run", copy, "--source", finished.inputs.video)
+    assert "was changed after it was written" in said
