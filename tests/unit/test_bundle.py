@@ -252,7 +252,7 @@ def test_a_folder_of_somebody_elses_is_not_replaced(config: PipelineConfig, tmp_
     mine = tmp_path / "mine"
     mine.mkdir()
     (mine / "thesis.txt").write_text("x", encoding="utf-8")
-    with pytest.raises(BundleError, match="is not a bundle. Nothing was changed"):
+    with pytest.raises(BundleError, match=r"is not a bundle. Nothing was changed"):
         write_bundle(config, {}, mine)
     assert (mine / "thesis.txt").read_text(encoding="utf-8") == "x"
     with pytest.raises(BundleError, match="is not a bundle"):

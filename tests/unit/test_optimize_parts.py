@@ -38,7 +38,7 @@ def test_every_plugin_of_the_table_can_be_loaded(kind: str) -> None:
 
 
 def test_an_unknown_plugin_lists_the_known_ones() -> None:
-    with pytest.raises(SpecError, match="no runtime named 'tensorrt'. Known: onnxruntime"):
+    with pytest.raises(SpecError, match=r"no runtime named 'tensorrt'. Known: onnxruntime"):
         plugins.load("runtimes", "tensorrt")
 
 
@@ -51,7 +51,7 @@ def test_a_plugin_can_be_named_by_module() -> None:
     "name", ["no_such_module:X", "saccade.testing.planted:Absent", "saccade.testing.planted:"]
 )
 def test_a_plugin_that_cannot_be_imported_is_an_input_error(name: str) -> None:
-    with pytest.raises(SpecError, match="cannot be imported.*PYTHONPATH"):
+    with pytest.raises(SpecError, match=r"cannot be imported.*PYTHONPATH"):
         plugins.load("preprocessors", name)
 
 

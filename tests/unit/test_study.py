@@ -105,7 +105,7 @@ def test_a_write_that_fails_leaves_the_old_document_and_nothing_else(
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(Path, "replace", full)
-    with pytest.raises(StorageError, match="disk is full.*Free some space"):
+    with pytest.raises(StorageError, match=r"disk is full.*Free some space"):
         run.write_json("a.json", {"old": False})
     assert contents(run.path) == before
 
@@ -158,7 +158,7 @@ def test_a_foreign_folder_is_left_alone(tmp_path: Path) -> None:
         folder.mkdir()
         (folder / name).write_text('{"mine": true, "schema_version": 3}', encoding="utf-8")
         before = contents(folder)
-        with pytest.raises(InputError, match="holds no saccade run. Nothing was changed"):
+        with pytest.raises(InputError, match=r"holds no saccade run. Nothing was changed"):
             RunFolder(folder)
         assert contents(folder) == before
 
