@@ -13,6 +13,7 @@ import numpy as np
 import psutil
 
 from saccade.data.contract import DataProblem, Dataset
+from saccade.data.frame_roles import OFFSETS, STEP, Role
 from saccade.data.images import read_image
 from saccade.measurement import STAGES, Block
 from saccade.pipeline.config import PipelineConfig
@@ -83,9 +84,11 @@ class Subject:
         ]
         return as_detections(found)
 
-    def watch(self, count: int, step: int, score_threshold: float) -> Detections:
-        """Results on every ``step``-th frame of the source from its start, ``count`` at most."""
-        found = self._pipeline.judge_frames(self._source, count, step, score_threshold)
+    def watch(self, count: int, role: Role, score_threshold: float) -> Detections:
+        """Results on ``count`` frames of the source at most, those that serve ``role``."""
+        found = self._pipeline.judge_frames(
+            self._source, count, STEP, score_threshold, OFFSETS[role]
+        )
         return as_detections(list(found))
 
     def close(self) -> None:

@@ -9,12 +9,14 @@ convolution's output, int8 against fp32, on calibration frames.
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from saccade.data.frame_roles import OFFSETS, STEP
 from saccade.data.images import read_image
 from saccade.errors import RuntimeFailure
 from saccade.models.files import model_file
@@ -34,7 +36,6 @@ HEAD_DEPTH = 3
 SENSITIVE_SHARE = 0.1
 CALIBRATION_IMAGES = 64
 VIDEO_FRAMES = 16
-FRAME_STEP = 8
 SENSITIVITY_IMAGES = 4
 TIMEOUT_S = 180.0
 # Preprocessors that feed the model the same values; one of the user's own is used as it is.
@@ -143,12 +144,9 @@ def calibration_tensors(job: QuantizationJob) -> list[NDArray[np.float32]]:
 
 
 def _spread(pipeline: Pipeline, video: str) -> Any:
-    """A few frames of the video, some distance apart."""
-    for index, frame in enumerate(pipeline.frames(video)):
-        if index >= FRAME_STEP * VIDEO_FRAMES:
-            return
-        if index % FRAME_STEP == 0:
-            yield frame
+    """The video's frames that serve calibration, `VIDEO_FRAMES` of them."""
+    start = OFFSETS["calibration"]
+    return itertools.islice(pipeline.frames(video), start, start + STEP * VIDEO_FRAMES, STEP)
 
 
 def _tensor(pipeline: Pipeline, frame: Any) -> NDArray[np.float32]:

@@ -65,10 +65,10 @@ class Pipeline:
         return self._run_one(as_decoded(rgb, self.config.resize), score_threshold)
 
     def judge_frames(
-        self, source: str, count: int, step: int, score_threshold: float
+        self, source: str, count: int, step: int, score_threshold: float, start: int = 0
     ) -> Iterator[Any]:
-        """Results on every ``step``-th frame of ``source``, ``count`` at most."""
-        chosen = itertools.islice(self.frames(source), 0, count * step, step)
+        """Results on every ``step``-th frame of ``source`` from ``start``, ``count`` at most."""
+        chosen = itertools.islice(self.frames(source), start, start + count * step, step)
         stages = self._stages(self._sessions.stream, score_threshold)
         for emission in run_sequential(stages, chosen):
             yield emission.result

@@ -33,7 +33,6 @@ FINAL_RACE = RacePlan(block_s=1.2, min_pairs=6, max_pairs=8)
 # With so many frames a p99 has a two-sided interval.
 LATENCY_FRAMES = 420
 MAX_ATTEMPTS = 2
-VIDEO_STEP = 4
 
 
 @dataclass(frozen=True)
@@ -86,7 +85,7 @@ class FinalJudge:
             self._results_of: Callable[[Runner], Detections] = self._on_images
         else:
             self._dataset = as_dataset(job.source, VIDEO_FRAMES, frame_hw)
-            self._results_of = lambda runner: frames_of(runner, VIDEO_FRAMES, VIDEO_STEP)
+            self._results_of = lambda runner: frames_of(runner, VIDEO_FRAMES, "report")
         self._reference = self._results_of(baseline)
         self._dataset = as_long_as(self._dataset, len(self._reference))
         self._weights = resample_weights(len(self._dataset), seed=job.spec.seed + 1)

@@ -19,7 +19,7 @@ from saccade.optimize.referee import Referee
 from saccade.optimize.search import Search
 from saccade.optimize.tuning import tune
 from saccade.pipeline.config import PipelineConfig
-from saccade.playbook.final import VIDEO_STEP, as_long_as, validate
+from saccade.playbook.final import as_long_as, validate
 from saccade.playbook.prepare import guard_goal, prepare
 from saccade.playbook.result import Story, result_document
 from saccade.playbook.steps import (
@@ -159,13 +159,12 @@ class Playbook:
                     guard.bound,
                     seed,
                 )
-            # Frames between those of the report, so that selection does not see them.
-            reference = frames_of(runner, VIDEO_FRAMES, VIDEO_STEP + 1)
+            reference = frames_of(runner, VIDEO_FRAMES, "selection")
             frames = as_dataset(job.source, VIDEO_FRAMES, profile.frame_hw)
             frames = as_long_as(frames, len(reference))
             return AgreementReferee(
                 frames,
-                lambda r: frames_of(r, VIDEO_FRAMES, VIDEO_STEP + 1),
+                lambda r: frames_of(r, VIDEO_FRAMES, "selection"),
                 runner,
                 guard.bound,
                 seed,

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from saccade.data.contract import Dataset, LabelledImage
+from saccade.data.frame_roles import Role
 from saccade.optimize.change import Effect
 from saccade.optimize.race import Runner
 from saccade.optimize.referee import Judgement
@@ -113,10 +114,10 @@ def detections_on(runner: Runner, dataset: Dataset) -> Detections:
     return found
 
 
-def frames_of(runner: Runner, frames: int, step: int) -> Detections:
-    """What a running configuration finds on frames of its source."""
+def frames_of(runner: Runner, frames: int, role: Role) -> Detections:
+    """What a running configuration finds on the frames of its source that serve ``role``."""
     found: Detections = runner.worker.call(
-        "watch", frames, step, AGREEMENT_THRESHOLD, timeout_s=JUDGE_TIMEOUT_S
+        "watch", frames, role, AGREEMENT_THRESHOLD, timeout_s=JUDGE_TIMEOUT_S
     )
     return found
 

@@ -54,9 +54,9 @@ class OverlapStages:
         }
         then = CostModel(stages, now.cores, overlapped=True, streams=context.cores)
         ideal = then.speedup_over(now)
-        return Prediction(
-            max(1.0, ideal * EFFICIENCY), ideal / EFFICIENCY, "cost model: CPU work over all cores"
-        )
+        gain = max(1.0, ideal * EFFICIENCY)
+        bound = max(gain, ideal / EFFICIENCY)
+        return Prediction(gain, bound, "cost model: CPU work over all cores")
 
     def apply(self, context: PlanContext) -> PipelineConfig:
         """Overlap, with as many streams as cores."""
