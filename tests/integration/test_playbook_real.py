@@ -29,7 +29,7 @@ pytestmark = pytest.mark.realdata
 BUDGET_S = 60.0
 AGAIN_S = 40.0
 # Where the machine is too busy for a single trial within the budget.
-PATIENT_S = 240.0
+PATIENT_S = 120.0
 # Some steps are taken whatever the budget is; these are about so many frames of the baseline.
 FIXED_FRAMES = 500
 SLACK_S = 20.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -298,10 +299,8 @@ def test_the_traceback_is_in_the_run_folder(cli: Cli, inputs: Inputs, tmp_path: 
 def test_a_full_disk(cli: Cli, inputs: Inputs, tiny_disk: Path) -> None:
     out = tiny_disk / "run"
     out.mkdir()
-    try:
+    with contextlib.suppress(OSError):
         (tiny_disk / "filler").write_bytes(b"x" * 100_000)
-    except OSError:
-        pass
     said = refused(cli, "optimize", *inputs.flags, "--out", out, code=1)
     assert "The disk is full" in said
     assert "Free some space and run the same command again" in said

@@ -47,8 +47,8 @@ class CocoFormat:
         files = _one_each(_annotation_files(path), path)
         if not files:
             raise DataError(
-                f"'{display_path(path)}' holds no COCO annotations. Expected a JSON file, or a folder "
-                "with annotations/instances_*.json."
+                f"'{display_path(path)}' holds no COCO annotations. Expected a JSON file, or "
+                "a folder with annotations/instances_*.json."
             )
         if "val" not in files:
             train, problems = _read_file(files["train"], "train", class_names)
