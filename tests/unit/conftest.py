@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from command_line import Cli, Inputs, Outcome, make_inputs
 
 
 @pytest.fixture
@@ -22,3 +24,25 @@ def tiny_disk(tmp_path: Path) -> Iterator[Path]:
         pytest.skip("there is no mount command here")
     yield path
     subprocess.run(["umount", "--lazy", str(path)], check=True)
+
+
+@pytest.fixture
+def cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Cli:
+    """Run the command in this process."""
+    from saccade.cli import app as command
+
+    def call(*arguments: object) -> Outcome:
+        monkeypatch.setenv("SACCADE_RUN_FOLDER", "")
+        monkeypatch.setattr(sys, "argv", ["saccade", *map(str, arguments)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as caught:
+            command.run()
+        assert isinstance(caught.value.code, int)
+        return Outcome(caught.value.code, *capsys.readouterr())
+
+    return call
+
+
+@pytest.fixture
+def inputs(tmp_path: Path) -> Inputs:
+    return make_inputs(tmp_path)

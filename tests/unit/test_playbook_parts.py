@@ -1,9 +1,8 @@
-"""The first and the last steps of the playbook: from a spec to a job, from a run to its result."""
+"""The first steps of the playbook, from a spec to a job; finished things; the demo."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,24 +11,18 @@ import pytest
 import yaml
 from tiny_system import FRAMES, write_labels, write_model, write_video
 
-from saccade.data.contract import DataProblem
 from saccade.environment import Environment, detect
 from saccade.errors import BundleError, DataError, GoalError, MissingExtraError, SpecError
 from saccade.goals import parse_goal
-from saccade.measurement import STAGES, Block
 from saccade.optimize.job import Job
-from saccade.optimize.metrics import Estimate
 from saccade.playbook import demo
 from saccade.playbook.draft import draft_spec
-from saccade.playbook.final import Accuracy, Final
 from saccade.playbook.judge import config_at
-from saccade.playbook.partial import baseline_report, start
+from saccade.playbook.partial import start
 from saccade.playbook.prepare import choose_source, guard_goal, prepare
-from saccade.playbook.result import Story, count_problems, goal_rows, loss, result_document
-from saccade.playbook.steps import Baseline
 from saccade.progress import SilentProgress
 from saccade.spec import make_spec
-from saccade.study import Drop, Ratio, RunFolder, Trial
+from saccade.study import RunFolder
 
 
 class Notes(SilentProgress):
@@ -195,181 +188,6 @@ def test_starting_leaves_the_spec_and_the_environment(
     assert Environment.from_dict(environment).hash == detect().hash
 
 
-# From a run to its result
-
-
-def block(fps: float = 50.0) -> Block:
-    return Block(
-        emitted_s=tuple(i / fps for i in range(11)),
-        latency_ms=(1e3 / fps,) * 10,
-        cpu_s=0.2,
-        busy_share=0.5,
-        stage_ms=dict.fromkeys(STAGES, (1.0, 3.0)),
-        peak_rss_mb=100.0,
-    )
-
-
-def story_of(job: Job, **settings: Any) -> Story:
-    baseline = Baseline(job.baseline, (block(), block(51)), 0.02)
-    return Story(job, baseline, guard_goal(job), **settings)
-
-
-def estimates(fps: float, spread: float = 0.0) -> dict[str, Estimate]:
-    return {
-        "throughput_fps": Estimate(fps, fps - spread, fps + spread),
-        "latency_ms.p50": Estimate(1e3 / fps),
-        "latency_ms.p99": Estimate(None),
-        "peak_rss_mb": Estimate(100.0, 100.0, 100.0),
-    }
-
-
-def final_of(job: Job, accuracy: Accuracy | None = None, **settings: Any) -> Final:
-    values: dict[str, Any] = {
-        "config": replace(job.baseline, nms="vectorized"),
-        "speedup": Ratio(2.0, 1.9, 2.1),
-        "baseline": estimates(50),
-        "best": estimates(100, 5),
-        "baseline_blocks": (block(),),
-        "best_blocks": (block(100),),
-        "accuracy": accuracy,
-    }
-    return Final(**{**values, **settings})
-
-
-def trial(number: int, kept: bool, **settings: Any) -> Trial:
-    made = Trial(
-        number=number,
-        parent=0,
-        change=f"change {number}",
-        name="x",
-        config={"n": number},
-        config_hash=f"h{number}",
-        parent_hash="p",
-        verdict="better" if kept else "worse",
-        reason="so",
-        kept=kept,
-    )
-    return replace(made, **settings)
-
-
-@pytest.fixture
-def job(inputs: dict[str, Any], tmp_path: Path) -> Job:
-    goals = ["throughput_fps>=80", "latency_ms.p99<=20", "agreement_drop<=0.1"]
-    return job_of(tmp_path, model=inputs["model"], video=inputs["video"], goals=goals)
-
-
-def accuracy(estimate: float, lower: float, upper: float) -> Accuracy:
-    drop = Drop("agreement", estimate, lower, upper, 0.975, 40)
-    return Accuracy({"agreement": 1 - estimate}, {"agreement": 1.0}, {"agreement": drop}, None)
-
-
-def statuses(story: Story) -> list[str]:
-    return [row["status"] for row in goal_rows(story)]
-
-
-def test_goals_are_judged_by_their_intervals(job: Job) -> None:
-    met = story_of(job, final=final_of(job, accuracy(0.02, 0.0, 0.05)))
-    assert statuses(met) == ["met", "inconclusive", "met"]
-    wide = story_of(job, final=final_of(job, accuracy(0.02, 0.0, 0.2), best=estimates(82, 5)))
-    assert statuses(wide) == ["inconclusive", "inconclusive", "inconclusive"]
-    missed = story_of(job, final=final_of(job, accuracy(0.3, 0.2, 0.4), best=estimates(60, 5)))
-    assert statuses(missed) == ["not_met", "inconclusive", "not_met"]
-    assert result_document(missed)["status"] == "not_met"
-    assert result_document(met)["status"] == "inconclusive"
-
-
-def test_without_a_final_measurement_nothing_is_decided(job: Job) -> None:
-    document = result_document(story_of(job, interrupted=True))
-    assert {row["status"] for row in document["goals"]} == {"inconclusive"}
-    assert (document["status"], document["best"], document["bundle"]) == (
-        "inconclusive",
-        None,
-        None,
-    )
-    kept = result_document(story_of(job, trials=(trial(1, True), trial(2, False))))
-    assert kept["best"]["trial"] == 1
-    assert [row["trial"] for row in kept["rejected"]] == [2]
-
-
-@pytest.mark.parametrize(
-    ("goal", "base", "best", "status"),
-    [
-        # Two systems with FPS within 1 of what is said.
-        ("throughput_fps_drop<=5", 60, 58, "met"),
-        ("throughput_fps_drop<=5", 60, 54, "inconclusive"),
-        ("throughput_fps_drop<=5", 60, 40, "not_met"),
-        ("throughput_fps_drop<=5", 60, 90, "met"),
-    ],
-)
-def test_a_drop_of_speed_is_judged_by_both_intervals(
-    job: Job, goal: str, base: float, best: float, status: str
-) -> None:
-    asked = replace(job, goals=(parse_goal(goal),))
-    final = final_of(job, baseline=estimates(base, 1), best=estimates(best, 1))
-    assert statuses(story_of(asked, final=final)) == [status]
-
-
-def test_a_drop_of_what_should_be_low_is_a_rise(job: Job) -> None:
-    asked = replace(job, goals=(parse_goal("latency_ms.p50_drop<=3"),))
-    faster = final_of(job, baseline=estimates(50), best=estimates(100))
-    slower = final_of(job, baseline=estimates(100), best=estimates(50))
-    assert statuses(story_of(asked, final=faster)) == ["met"]
-    assert statuses(story_of(asked, final=slower)) == ["not_met"]
-    assert loss(Estimate(5, 4, 6), Estimate(3, 2, 3.5)) == Estimate(2, 0.5, 4)
-
-
-def test_the_result_survives_json_and_has_the_keys_of_the_design(job: Job, tmp_path: Path) -> None:
-    done = story_of(
-        job, final=final_of(job, accuracy(0.0, 0.0, 0.0)), trials=(trial(1, True),), wall_s=3.0
-    )
-    run = RunFolder(tmp_path / "out")
-    run.write_json("result.json", result_document(done))
-    text = (run.path / "result.json").read_text(encoding="utf-8")
-    document = json.loads(text, parse_constant=lambda name: pytest.fail(name))
-    assert {
-        "schema_version",
-        "status",
-        "goals",
-        "baseline",
-        "best",
-        "pareto",
-        "rejected",
-        "wall_s",
-    } <= set(document)
-    assert document["best"]["speedup"] == {"value": 2.0, "interval": [1.9, 2.1]}
-    assert document["best"]["metrics"]["agreement_drop"] == 0.0
-    assert document["best"]["changes"] == ["change 1"]
-
-
-def test_the_front_holds_what_nothing_beats_in_both(job: Job) -> None:
-    def point(number: int, fps: float, drop: float) -> Trial:
-        metrics = {"throughput_fps": fps, "agreement": 1 - drop}
-        return trial(
-            number, True, metrics=metrics, drop=Drop("agreement", drop, drop, drop, 0.95, 40)
-        )
-
-    story = story_of(job, trials=(point(1, 70, 0.0), point(2, 90, 0.05), point(3, 80, 0.1)))
-    front = {row["trial"]: row["front"] for row in result_document(story)["pareto"]}
-    assert (front[1], front[2], front[3]) == (True, True, False)
-
-
-def test_problems_are_counted_with_examples() -> None:
-    problems = [DataProblem("truncated_image", f"{i}.jpg", "cut", "skipped") for i in range(5)]
-    counted = count_problems([*problems, DataProblem("bad_label_line", "a.txt", "x", "skipped")])
-    assert [(row["kind"], row["count"]) for row in counted] == [
-        ("truncated_image", 5),
-        ("bad_label_line", 1),
-    ]
-    assert counted[0]["examples"] == ["0.jpg: cut", "1.jpg: cut", "2.jpg: cut"]
-
-
-def test_the_baseline_report(job: Job) -> None:
-    report = baseline_report(Baseline(job.baseline, (block(), block(51)), 0.02), {"map50": 0.5})
-    assert report["metrics"]["map50"] == {"value": 0.5, "low": None, "high": None}
-    assert report["metrics"]["latency_ms.p99"]["value"] is None
-    assert report["stages_ms"] == dict.fromkeys(STAGES, 2.0)
-
-
 # Finished things, and the demo
 
 
@@ -381,7 +199,8 @@ def test_a_file_without_a_configuration_is_refused(tmp_path: Path, content: str)
         config_at(path)
 
 
-def test_the_configuration_of_a_baseline(job: Job, tmp_path: Path) -> None:
+def test_the_configuration_of_a_baseline(inputs: dict[str, Any], tmp_path: Path) -> None:
+    job = job_of(tmp_path, model=inputs["model"], video=inputs["video"])
     path = tmp_path / "baseline.json"
     path.write_text(json.dumps({"config": job.baseline.to_dict()}), encoding="utf-8")
     assert config_at(path) == job.baseline

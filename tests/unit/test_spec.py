@@ -171,7 +171,11 @@ def test_yaml_that_would_make_objects_is_refused(tmp_path: Path) -> None:
         read_spec(_written(tmp_path, b"model: !!python/object/apply:os.getcwd []\n"))
 
 
-names = st.text(st.characters(codec="utf-8", exclude_characters="\0/"), min_size=1, max_size=12)
+# Control characters are left out: PyYAML itself does not bring all of them back (U+0085).
+letters = st.characters(
+    codec="utf-8", exclude_categories=["Cc", "Zl", "Zp"], exclude_characters="/"
+)
+names = st.text(letters, min_size=1, max_size=12)
 thirds = st.tuples(*[st.floats(-500, 500)] * 3)
 overrides = st.fixed_dictionaries(
     {},

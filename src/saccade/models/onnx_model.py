@@ -287,7 +287,7 @@ def _not_a_detector(
     return (
         f"{name} is not a detector that saccade can decode: its output is {outputs}{kind}. "
         f"Expected, for H x W input, one of: {expected}. "
-        "Give a detector exported without NMS, or say which decode fits with model.decode."
+        "Give a detector exported without NMS, or say which decode fits with overrides: decode."
     )
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from saccade.data.contract import DataProblem
 from saccade.measurement import Block
 from saccade.optimize.change import Objective
 from saccade.optimize.measuring import BlockReply
@@ -47,6 +48,7 @@ class Runner:
 
     def __init__(self, config: PipelineConfig, source: str) -> None:
         self.config = config
+        self.problems: tuple[DataProblem, ...] = ()
         self.worker = Worker(SUBJECT, (config, source), timeout_s=OPEN_TIMEOUT_S)
         try:
             self.first: BlockReply = self.block(MIN_FRAMES, FIRST_WARMUP)
@@ -59,6 +61,7 @@ class Runner:
         if warmup is None:
             warmup = BLOCK_WARMUP[self.config.execution]
         reply: BlockReply = self.worker.call("block", frames, warmup, timeout_s=BLOCK_TIMEOUT_S)
+        self.problems = reply.problems
         return reply
 
     def frames_for(self, seconds: float) -> int:

@@ -70,6 +70,8 @@ class Search:
 
     def run(self, profile: Profile) -> PipelineConfig:
         """Search until nothing promising is left or time is up; the best configuration so far."""
+        if self._replay():
+            profile = self._profile_of(self.incumbent)
         context = self.context(profile)
         forced: Optimization | None = None
         try:
@@ -86,6 +88,29 @@ class Search:
         finally:
             self.close()
         return self.incumbent
+
+    def _replay(self) -> bool:
+        """Go again through what an interrupted run decided; whether it got beyond the baseline.
+
+        Nothing is measured for it, so it happens however little time is left. A change that a
+        stricter goal would not allow now is left out, and with it all that was built on it.
+        """
+        for trial in self._known:
+            if trial.parent_hash != self.incumbent.hash or trial.verdict == "inconclusive":
+                continue
+            if trial.kept and not self._still_allowed(trial):
+                continue
+            if trial.predicted_gain is not None:
+                self._promised[trial.change] = trial.predicted_gain
+            number = len(self.trials) + 1
+            self.record(replace(trial, number=number, parent=self.parent), known=True)
+        return self.incumbent.hash != self._job.baseline.hash
+
+    def _still_allowed(self, trial: Trial) -> bool:
+        if self._referee is None or trial.drop is None:
+            return True
+        same = trial.drop.metric == self._referee.metric
+        return same and trial.drop.estimate <= self._referee.allowed
 
     def time_left(self) -> float:
         """Seconds until the deadline."""

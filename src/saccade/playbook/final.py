@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from saccade.data.contract import Dataset
+from saccade.data.contract import DataProblem, Dataset
 from saccade.goals import Goal
 from saccade.measurement import Block
 from saccade.optimize.job import Job
@@ -61,6 +61,7 @@ class Final:
     Attributes:
         reverted: what the ladder took back before the accuracy could be bounded.
         ladder: every attempt, for the report.
+        problems: what was wrong with the source, as the winner's reader saw it.
     """
 
     config: PipelineConfig
@@ -72,6 +73,7 @@ class Final:
     accuracy: Accuracy | None
     reverted: tuple[str, ...] = ()
     ladder: tuple[dict[str, Any], ...] = ()
+    problems: tuple[DataProblem, ...] = ()
 
 
 class FinalJudge:
@@ -185,6 +187,7 @@ def validate(
         accuracy=accuracy,
         reverted=(reverted,) if reverted else (),
         ladder=tuple(ladder) if len(ladder) > 1 else (),
+        problems=runner.problems,
     )
 
 

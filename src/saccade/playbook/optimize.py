@@ -31,8 +31,8 @@ from saccade.playbook.steps import (
 )
 from saccade.profile.records import Profile
 from saccade.progress import Progress, SilentProgress
-from saccade.spec import Spec
-from saccade.study import RunFolder, Study, Trial
+from saccade.spec import Spec, read_spec
+from saccade.study import RunFolder, Study, Trial, finite
 from saccade.validate.referee import (
     VIDEO_FRAMES,
     AgreementReferee,
@@ -89,10 +89,10 @@ def remember_spec(run: RunFolder, spec: Spec) -> None:
     document = spec.document()
     path = run.path / "spec.yaml"
     if path.exists():
-        before = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+        before = read_spec(path)
         # More time or other goals continue a run; another model or other data do not.
-        fixed = [k for k in document if k not in ("budget", "goals")]
-        changed = [k for k in fixed if before.get(k) != document[k]]
+        fixed = [k for k in {**before, **document} if k not in ("budget", "goals")]
+        changed = [k for k in fixed if before.get(k) != document.get(k)]
         if changed:
             raise InputError(
                 f"'{run.path}' holds a run with another {changed[0]} ({before.get(changed[0])}). "
@@ -258,7 +258,8 @@ class Playbook:
             lambda: self._left() - REPORT_S,
         )
         best_profile = profile_of(final.config)
-        self._know(final=final, best_profile=best_profile)
+        problems = tuple(dict.fromkeys((*self._problems(), *final.problems)))
+        self._know(final=final, best_profile=best_profile, problems=problems)
 
     def _left(self) -> float:
         return self._job.spec.budget - (time.monotonic() - self._began)
@@ -287,7 +288,7 @@ class Playbook:
         result = result_document(story)
         self._run.write_json("result.json", result)
         write_html(self._run.path)
-        return Study(self._run.path, {"schema_version": 1, **result}, story.trials)
+        return Study(self._run.path, finite({"schema_version": 1, **result}), story.trials)
 
 
 def provenance(story: Story) -> dict[str, object]:

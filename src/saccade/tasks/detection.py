@@ -50,9 +50,11 @@ class DetectionTask:
             if not len(boxes):
                 return DetectionResult.empty()
             kept = suppress(boxes, scores, class_ids, config.iou_threshold, config.max_detections)
-            return DetectionResult(
-                box.to_frame(boxes[kept]), scores[kept], class_ids[kept].astype(np.int64)
-            )
+            placed = box.to_frame(boxes[kept])
+            # A box that lies in the border has no area in the frame.
+            inside = (placed[:, 2:] > placed[:, :2]).all(axis=1)
+            kept, placed = kept[inside], placed[inside]
+            return DetectionResult(placed, scores[kept], class_ids[kept].astype(np.int64))
 
         return postprocess
 
