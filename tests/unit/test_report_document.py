@@ -108,7 +108,7 @@ def test_headline_states_request_result_interval_and_bound() -> None:
     assert sections.headline(sample_result()) == (
         "Asked for throughput ≥ 60 FPS and mAP50-95 drop ≤ 0.01: reached 91.2 FPS, 4.40× the "
         "baseline's 20.7 FPS (interval 4.20–4.60), with the loss of mAP50-95 bounded by 0.006 "
-        "(95 % interval)."
+        "(95.0 % one-sided)."
     )
 
 

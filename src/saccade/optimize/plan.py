@@ -77,6 +77,10 @@ def make_plan(context: PlanContext, tried: Set[str] = frozenset()) -> Plan:
             reason = f"at most {prediction.bound:.3f}x ({prediction.basis})"
             inapplicable.append((change.label, reason))
             continue
+        if prediction.gain < 1:
+            reason = f"expected to be slower: {prediction.gain:.2f}x ({prediction.basis})"
+            inapplicable.append((change.label, reason))
+            continue
         candidates.append(Candidate(change, prediction))
     # What costs no accuracy comes first: later trials then start from a faster system, and what
     # only labels can allow is not needed where the goals are met without it.

@@ -13,7 +13,7 @@ from saccade.optimize.change import Objective
 from saccade.optimize.measuring import BlockReply
 from saccade.optimize.worker import Worker
 from saccade.pipeline.config import PipelineConfig
-from saccade.statistics import Comparison, compare
+from saccade.statistics import Comparison, compare, noise_floor, warmup_end
 from saccade.tasks.detections import Detections
 
 SUBJECT = "saccade.optimize.measuring:Subject"
@@ -21,6 +21,10 @@ SUBJECT = "saccade.optimize.measuring:Subject"
 # caches that the other side has used must fill again.
 BLOCK_WARMUP = {"sequential": 2, "overlapped": 8}
 FIRST_WARMUP = 16
+MORE_WARMUPS = 2
+# The interval of every race already holds the noise within it. What A against A adds is how far
+# two equal workers lie apart, and one standard error of that is enough.
+AA_LEVEL = 0.68
 OPEN_TIMEOUT_S = 120.0
 BLOCK_TIMEOUT_S = 120.0
 MIN_FRAMES, MAX_FRAMES = 10, 400
@@ -51,10 +55,20 @@ class Runner:
         self.problems: tuple[DataProblem, ...] = ()
         self.worker = Worker(SUBJECT, (config, source), timeout_s=OPEN_TIMEOUT_S)
         try:
-            self.first: BlockReply = self.block(MIN_FRAMES, FIRST_WARMUP)
+            self.first: BlockReply = self._warmed_up()
         except BaseException:
             self.worker.close()
             raise
+
+    def _warmed_up(self) -> BlockReply:
+        """The first block whose latencies have settled, or the last of a few that have not."""
+        reply = self.block(MIN_FRAMES, FIRST_WARMUP)
+        for _ in range(MORE_WARMUPS):
+            latencies = reply.block.latency_ms
+            if warmup_end(latencies) < len(latencies):
+                break
+            reply = self.block(MIN_FRAMES)
+        return reply
 
     def block(self, frames: int, warmup: int | None = None) -> BlockReply:
         """Measure one block."""
@@ -150,6 +164,26 @@ def cpu_comparison(candidate: list[Block], reference: list[Block]) -> Comparison
         [1 / max(MIN_CORE_MS, block.core_ms_per_frame) for block in reference],
         0.0,
     )
+
+
+def against_itself(
+    first: Runner,
+    twin: Runner,
+    objective: Objective,
+    frames: int,
+    go_on: Callable[[int], bool],
+) -> tuple[tuple[Block, ...], float]:
+    """Race a configuration against its twin; the blocks, and the difference resolvable now.
+
+    ``go_on`` is asked with the number of pairs so far.
+    """
+    pairs: list[tuple[Block, Block]] = []
+    while go_on(len(pairs)):
+        order = (first, twin) if len(pairs) % 2 == 0 else (twin, first)
+        blocks = {runner: runner.block(frames).block for runner in order}
+        pairs.append((blocks[first], blocks[twin]))
+    speeds = [(speed(a, objective), speed(b, objective)) for a, b in pairs]
+    return tuple(block for pair in pairs for block in pair), noise_floor(speeds, AA_LEVEL)
 
 
 def speed(block: Block, objective: Objective) -> float:

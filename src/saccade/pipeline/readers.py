@@ -11,7 +11,7 @@ import numpy as np
 
 from saccade.data.contract import DataProblem
 from saccade.data.images import read_image, walk_images
-from saccade.data.video import decode_frames, is_live, open_container
+from saccade.data.video import decode_frames, open_container
 from saccade.errors import DataError
 from saccade.pipeline.config import PipelineConfig
 from saccade.pipeline.frames import ArrayFrame, Frame, PlanarFrame, SwscaleFrame
@@ -99,8 +99,3 @@ def image_frames(folder: str, on_problem: OnProblem) -> Iterator[Frame]:
             yield ArrayFrame(np.ascontiguousarray(read_image(path)), "rgb")
         except DataError as error:
             on_problem(DataProblem("unreadable_image", str(path), str(error), "skipped"))
-
-
-def source_exists(source: str) -> bool:
-    """Whether a source is there, as far as can be told without opening it."""
-    return is_live(source) or Path(source).exists()

@@ -17,18 +17,16 @@ from saccade.models.files import model_file
 from saccade.optimize.change import Objective
 from saccade.optimize.measuring import as_detections
 from saccade.optimize.metrics import Estimate
-from saccade.optimize.race import RacePlan, Runner, race, speed
+from saccade.optimize.race import RacePlan, Runner, against_itself, race
 from saccade.pipeline.config import PipelineConfig
 from saccade.pipeline.pipeline import Pipeline
 from saccade.progress import Progress
-from saccade.statistics import noise_floor
 from saccade.validate.bootstrap import MapBootstrap, replicates, resample_weights
 from saccade.validate.detection_metrics import evaluate
 from saccade.validate.drop_bound import paired_drop
 from saccade.validate.referee import JUDGE_THRESHOLD
 
 COMPARE_RACE = RacePlan(block_s=1.0, min_pairs=6, max_pairs=10)
-AA_LEVEL = 0.68
 AA_PAIRS = 4
 METRICS = ("map50_95", "map50")
 
@@ -79,7 +77,10 @@ def compare_configs(
         try:
             twin = Runner(config_at(first), source)
             try:
-                resolution = _noise(a, twin, objective)
+                frames = a.frames_for(COMPARE_RACE.block_s / 2)
+                _, resolution = against_itself(
+                    a, twin, objective, frames, lambda pairs: pairs < AA_PAIRS
+                )
             finally:
                 twin.close()
             progress.note(f"differences of {resolution:.1%} can be resolved now")
@@ -101,16 +102,6 @@ def compare_configs(
         "first_fps": [block.fps for block in result.reference],
         "second_fps": [block.fps for block in result.candidate],
     }
-
-
-def _noise(a: Runner, twin: Runner, objective: Objective) -> float:
-    frames = a.frames_for(COMPARE_RACE.block_s / 2)
-    pairs = []
-    for index in range(AA_PAIRS):
-        order = (a, twin) if index % 2 == 0 else (twin, a)
-        blocks = {runner: runner.block(frames).block for runner in order}
-        pairs.append((speed(blocks[a], objective), speed(blocks[twin], objective)))
-    return noise_floor(pairs, AA_LEVEL)
 
 
 def judge_bundle(

@@ -10,26 +10,22 @@ from typing import Any
 from saccade.diagnose.diagnose import diagnose, findings_document
 from saccade.diagnose.records import Finding
 from saccade.environment import Environment
-from saccade.measurement import Block
+from saccade.measurement import Block, Measurement
 from saccade.optimize.job import Job
 from saccade.optimize.metrics import Estimate, speed_metrics
-from saccade.optimize.race import Runner, speed
+from saccade.optimize.race import Runner, against_itself
 from saccade.optimize.worker import Worker
 from saccade.pipeline.config import PipelineConfig
 from saccade.profile import roofline as roofs
 from saccade.profile.records import Profile, Roofline
 from saccade.profile.trace import write_trace
 from saccade.progress import Progress
-from saccade.statistics import noise_floor
 from saccade.study import RunFolder, block_from_dict
 
 AA_PAIRS = 6
 AA_BLOCK_S = 0.6
 # On a slow machine fewer pairs have to do, so that the budget is kept.
 AA_MIN_PAIRS, AA_SHARE = 3, 0.1
-# The interval of every race already holds the noise within it. What A against A adds is how far
-# two equal workers lie apart, and one standard error of that is enough.
-AA_LEVEL = 0.68
 PROFILE_FRAMES = 30
 PROFILE_TIMEOUT_S = 180.0
 
@@ -77,30 +73,30 @@ def measure_baseline(job: Job, run: RunFolder, progress: Progress) -> Baseline:
 
 
 def _against_itself(job: Job, first: Runner, second: Runner) -> tuple[tuple[Block, ...], float]:
-    frames = first.frames_for(AA_BLOCK_S)
-    pairs = []
     began = time.monotonic()
-    for index in range(AA_PAIRS):
-        if index >= AA_MIN_PAIRS and time.monotonic() - began > AA_SHARE * job.spec.budget:
-            break
-        order = (first, second) if index % 2 == 0 else (second, first)
-        blocks = {runner: runner.block(frames).block for runner in order}
-        pairs.append((blocks[first], blocks[second]))
-    speeds = [(speed(a, job.objective), speed(b, job.objective)) for a, b in pairs]
-    resolution = noise_floor(speeds, AA_LEVEL)
-    return tuple(block for pair in pairs for block in pair), resolution
+
+    def go_on(pairs: int) -> bool:
+        late = time.monotonic() - began > AA_SHARE * job.spec.budget
+        return pairs < AA_PAIRS and not (late and pairs >= AA_MIN_PAIRS)
+
+    frames = first.frames_for(AA_BLOCK_S)
+    return against_itself(first, second, job.objective, frames, go_on)
 
 
 def baseline_document(job: Job, baseline: Baseline) -> dict[str, Any]:
     """Content of ``baseline.json``; raw samples included."""
+    measurement = Measurement(
+        baseline.config.hash,
+        job.environment.hash,
+        baseline.blocks,
+        baseline.config.model.size_mb,
+    )
     return {
         "config": baseline.config.to_dict(),
-        "config_hash": baseline.config.hash,
-        "environment_hash": job.environment.hash,
         "source": job.source,
         "resolution": baseline.resolution,
         "metrics": {name: asdict(value) for name, value in baseline.metrics.items()},
-        "blocks": [asdict(block) for block in baseline.blocks],
+        **asdict(measurement),
     }
 
 

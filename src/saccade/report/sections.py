@@ -126,7 +126,7 @@ def accuracy_clause(result: Mapping[str, Any]) -> str:
         return "with its accuracy not judged"
     if drop.upper is None:
         return f"with {name} lower by an estimated {_short(drop.estimate)} (no bound)"
-    level = f" ({q.percent(drop.level)} interval)" if drop.level else ""
+    level = f" ({q.percent(drop.level, 1)} one-sided)" if drop.level else ""
     return f"with the loss of {name} bounded by {_short(drop.upper)}{level}"
 
 

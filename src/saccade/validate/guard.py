@@ -16,19 +16,6 @@ LEVEL = 0.95
 
 
 @dataclass(frozen=True)
-class AccuracyGoal:
-    """How much accuracy may be lost.
-
-    Attributes:
-        metric: ``map50_95``, ``map50`` or ``agreement``.
-        allowed_drop: largest absolute drop allowed, 0-1.
-    """
-
-    metric: str
-    allowed_drop: float
-
-
-@dataclass(frozen=True)
 class GuardVerdict:
     """What the guard decided about one change.
 
