@@ -32,7 +32,7 @@ def test_coco_sample_by_yaml(data_root: Path) -> None:
     )
     assert sum(len(image.boxes) for image in splits.val.images) == label_lines
     roles = split_roles(splits)
-    assert [len(r) for r in (roles.calibration, roles.selection, roles.report) if r] == [64] * 3
+    assert [len(r) for r in (roles.calibration, roles.selection, roles.report) if r] == [32, 96, 64]
 
 
 def test_probed_sizes_are_those_of_the_pixels(data_root: Path) -> None:

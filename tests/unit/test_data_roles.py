@@ -44,13 +44,13 @@ def sizes(roles: Roles) -> tuple[int, int, int]:
     return len(names(roles.calibration)), len(names(roles.selection)), len(names(roles.report))
 
 
-def test_train_is_halved_and_val_reports(tmp_path: Path) -> None:
-    roles = split_roles(open_labelled(yolo(tmp_path, train=10, val=4)))
-    assert sizes(roles) == (5, 5, 4)
+def test_a_quarter_of_train_calibrates_and_val_reports(tmp_path: Path) -> None:
+    roles = split_roles(open_labelled(yolo(tmp_path, train=12, val=4)))
+    assert sizes(roles) == (3, 9, 4)
     dealt = names(roles.calibration) + names(roles.selection)
-    assert sorted(dealt) == [f"train{index:03d}.png" for index in range(10)]
-    # Dealt by hash: halves by position would split at the middle.
-    assert names(roles.calibration) != [f"train{index:03d}.png" for index in range(5)]
+    assert sorted(dealt) == [f"train{index:03d}.png" for index in range(12)]
+    # Dealt by hash, not by position.
+    assert names(roles.calibration) != [f"train{index:03d}.png" for index in range(3)]
     assert names(roles.calibration) == sorted(names(roles.calibration))
     for role in (roles.calibration, roles.selection, roles.report):
         assert role is not None

@@ -20,6 +20,7 @@ from saccade.pipeline.frames import (
     SwscaleFrame,
     as_decoded,
     inside,
+    shrink,
 )
 from saccade.pipeline.geometry import Letterbox, letterbox
 
@@ -178,3 +179,20 @@ def test_the_three_agree_on_a_photograph(data_root: Path) -> None:
     grey = [cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) for image in (exact, planar, swscale)]
     assert differences(grey[0], grey[1])[0] < 1.5
     assert differences(grey[0], grey[2])[0] < 1.5
+
+
+@given(
+    height=st.integers(1, 9),
+    width=st.integers(1, 9),
+    rows=st.integers(1, 5),
+    columns=st.integers(1, 5),
+    seed=st.integers(0, 99),
+)
+def test_shrinking_a_plane_is_bilinear_scaling_at_any_factor(
+    height: int, width: int, rows: int, columns: int, seed: int
+) -> None:
+    generator = np.random.default_rng(seed)
+    plane = generator.integers(0, 256, (height * rows, width * columns), np.uint8)
+    target = np.empty((height, width), np.uint8)
+    shrink(plane, target)
+    np.testing.assert_array_equal(target, cv2.resize(plane, (width, height)))

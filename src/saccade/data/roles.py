@@ -60,9 +60,10 @@ class Roles:
 def split_roles(splits: DataSplits, seed: int = 0) -> Roles:
     """Give every image one role.
 
-    With ``train`` and ``val``, ``train`` is halved into calibration and selection, and ``val`` is
-    the report. A split without labels cannot be judged on, so it is calibrated on and the other
-    is halved. With one split, a quarter calibrates, and the rest is halved. The order is that of
+    With ``train`` and ``val``, a quarter of ``train`` calibrates, the rest is for selection, whose
+    bounds need every label there is, and ``val`` is the report. A split without labels cannot be
+    judged on, so it is calibrated on and the other is halved. With one split, a quarter
+    calibrates, and the rest is halved. The order is that of
     a hash of file name and seed, so it depends neither on the machine nor on where the data lies.
 
     Raises:
@@ -82,8 +83,8 @@ def split_roles(splits: DataSplits, seed: int = 0) -> Roles:
             raise DataError("The data has no images. Give a path with images.")
         return _roles_of_one(only, seed, problems)
     if train.labelled == val.labelled:
-        halves, duplicates = _deal(train, (1, 1), seed)
-        parts = [*halves, val]
+        shares, duplicates = _deal(train, (1, 3), seed)
+        parts = [*shares, val]
     else:
         judged, other = (val, train) if val.labelled else (train, val)
         halves, duplicates = _deal(judged, (1, 1), seed)

@@ -76,12 +76,14 @@ class Prediction:
         bound: the ratio it cannot exceed.
         basis: what the expectation rests on, one clause.
         cost_s: seconds it takes to apply, without measuring.
+        odds: prior chance, 0-1, that the accuracy guard lets it stay.
     """
 
     gain: float
     bound: float
     basis: str
     cost_s: float = 0.0
+    odds: float = 1.0
 
 
 class Optimization(Protocol):

@@ -24,8 +24,9 @@ class Candidate:
 
     @property
     def score(self) -> float:
-        """Expected gain per second of trial."""
-        return (self.prediction.gain - 1) / (TRIAL_S + self.prediction.cost_s)
+        """Expected gain per second of trial, weighed by the chance that it may stay."""
+        expected = (self.prediction.gain - 1) * self.prediction.odds
+        return expected / (TRIAL_S + self.prediction.cost_s)
 
 
 @dataclass(frozen=True)

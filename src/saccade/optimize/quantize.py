@@ -1,10 +1,10 @@
 """int8 after training with NNCF, in a process of its own, one file per rung of the repair ladder.
 
-The ladder answers broken accuracy: everything quantized → without the detection head → without
-the head and the layers that turned out most sensitive. Above it lies bf16, which is a change
-of its own. Heads are found in the graph, not by name: the last convolutions before an output
-and everything after them. Sensitivity is measured: the signal-to-noise ratio of every
-convolution's output, int8 against fp32, on calibration frames.
+The ladder answers broken accuracy: all but the output layers quantized → without the detection
+head → without the head and the layers that turned out most sensitive. Above it lies bf16,
+which is a change of its own. Heads are found in the graph, not by name: the last convolutions
+before an output and everything after them. Sensitivity is measured: the signal-to-noise ratio of
+every convolution's output, int8 against fp32, on calibration frames.
 """
 
 from __future__ import annotations
@@ -26,13 +26,16 @@ from saccade.pipeline.config import ModelFile, PipelineConfig, digest
 from saccade.pipeline.frames import ArrayFrame
 from saccade.pipeline.pipeline import Pipeline
 
+# Boxes in pixels and scores below 1 share the output tensor, so quantizing it ruins one of them,
+# and gains next to nothing: the ladder begins below the output layers.
 RUNGS = (
-    "everything",
+    "without the output layers",
     "without the detection head",
     "without the head and the most sensitive layers",
 )
-# A head is this many convolutions deep in the YOLO family: box and class branches of three.
-HEAD_DEPTH = 3
+# Convolutions before an output that stay float. A head is three deep in the YOLO family: box
+# and class branches of three convolutions.
+OUTPUT_DEPTH, HEAD_DEPTH = 1, 3
 SENSITIVE_SHARE = 0.1
 CALIBRATION_IMAGES = 64
 VIDEO_FRAMES = 16
@@ -96,10 +99,8 @@ class Quantizer:
 
         nncf.set_log_level(logging.ERROR)
         samples = calibration_tensors(job)
-        model = ov.Core().read_model(_source(job.config, samples))
-        ignored: list[str] = []
-        if job.rung >= 1:
-            ignored = head_nodes(model)
+        model = fused(ov.Core().read_model(_source(job.config, samples)))
+        ignored = head_nodes(model, HEAD_DEPTH if job.rung >= 1 else OUTPUT_DEPTH)
         quantized = _quantize(nncf, model, samples, ignored)
         if job.rung >= 2:
             sensitive = most_sensitive(ov, model, quantized, samples, ignored)
@@ -108,6 +109,19 @@ class Quantizer:
         ov.save_model(quantized, str(partial), compress_to_fp16=False)
         partial.with_suffix(".bin").replace(Path(target).with_suffix(".bin"))
         partial.replace(target)
+
+
+def fused(model: Any) -> Any:
+    """The OpenVINO model with its common patterns as single operators, in place.
+
+    ONNX spells SiLU as a sigmoid and a product. NNCF would quantize both inputs of that product,
+    which costs accuracy, and the plug-in could no longer fuse it with the convolution before,
+    which makes int8 as slow as bf16.
+    """
+    from openvino._offline_transformations import apply_moc_transformations
+
+    apply_moc_transformations(model, cf=False)
+    return model
 
 
 def _source(config: PipelineConfig, samples: list[NDArray[np.float32]]) -> str | bytes:
@@ -167,15 +181,15 @@ def _quantize(nncf: Any, model: Any, samples: list[NDArray[np.float32]], ignored
     )
 
 
-def head_nodes(model: Any) -> list[str]:
-    """Nodes of the head: fewer than `HEAD_DEPTH` convolutions away from an output."""
+def head_nodes(model: Any, limit: int = HEAD_DEPTH) -> list[str]:
+    """Nodes of the head: fewer than ``limit`` convolutions away from an output."""
     names: list[str] = []
     seen: dict[str, int] = {}
     queue = [(result.input_value(0).get_node(), 0) for result in model.get_results()]
     while queue:
         node, depth = queue.pop()
         name = node.get_friendly_name()
-        if depth >= HEAD_DEPTH or seen.get(name, HEAD_DEPTH) <= depth:
+        if depth >= limit or seen.get(name, limit) <= depth:
             continue
         if name not in seen and node.get_type_name() not in ("Constant", "Parameter"):
             names.append(name)

@@ -91,7 +91,7 @@ def knobs(job: Job, config: PipelineConfig) -> dict[str, list[Any]]:
         streams = sorted({1, max(1, cores // 2), cores, cores + 1})
         space: dict[str, list[Any]] = {
             "streams": streams,
-            "in_flight": sorted({cores, cores + 1, cores + 2, 2 * cores + 2}),
+            "in_flight": sorted({cores + 1, 2 * cores, 3 * cores, 4 * cores}),
             "queue_depth": [1, 2, 4],
         }
         if config.reader == "pyav":

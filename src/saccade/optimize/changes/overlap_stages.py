@@ -15,6 +15,9 @@ from saccade.profile.cost_model import CostModel, StageCost
 SINGLE_THREAD_CPU = 0.8
 # Overlap never reaches the ideal: threads wait for one another and share caches.
 EFFICIENCY = 0.97
+# One request runs and two wait: results are collected in order, and a core whose next request is
+# still being decoded would idle.
+REQUESTS_PER_CORE = 3
 
 
 @dataclass(frozen=True)
@@ -65,7 +68,7 @@ class OverlapStages:
             config.options,
             threads=context.cores,
             streams=context.cores,
-            in_flight=context.cores + 1,
+            in_flight=REQUESTS_PER_CORE * context.cores,
             spinning=False,
         )
         return replace(
