@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from saccade.goals import parse_goal
 from saccade.optimize.job import Job
 from saccade.playbook import demo
 from saccade.playbook.draft import draft_spec
+from saccade.playbook.final import fallbacks
 from saccade.playbook.judge import config_at
 from saccade.playbook.partial import start
 from saccade.playbook.prepare import choose_source, guard_goal, prepare
@@ -232,3 +234,19 @@ def test_the_demo_video_is_rendered_whole_or_not_at_all(
     with pytest.raises(Exception, match=r"."):
         demo.render(source, tmp_path / "out" / "broken.mp4")
     assert [path.name for path in target.parent.iterdir()] == ["city.mp4"]
+
+
+# Taking changes back at the end
+
+
+def test_taking_int8_back_restores_the_precision_that_the_float_model_ran_in(
+    tmp_path: Path, inputs: dict[str, Any]
+) -> None:
+    baseline = job_of(tmp_path, model=inputs["model"], video=inputs["video"]).baseline
+    bf16 = replace(baseline, options=replace(baseline.options, precision="bf16"))
+    quantized = replace(baseline, model=replace(baseline.model, sha256="int8"))
+    steps = dict(fallbacks(baseline, bf16, quantized))
+    assert steps["int8"].options.precision == "bf16"
+    assert steps["int8"].model == baseline.model
+    assert steps["int8 and bf16"] == baseline
+    assert [name for name, _ in fallbacks(baseline, bf16, bf16)] == ["bf16"]

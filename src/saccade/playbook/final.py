@@ -32,7 +32,7 @@ from saccade.validate.referee import VIDEO_FRAMES, as_dataset, detections_on, fr
 FINAL_RACE = RacePlan(block_s=1.2, min_pairs=6, max_pairs=8)
 # With so many frames a p99 has a two-sided interval.
 LATENCY_FRAMES = 420
-MAX_ATTEMPTS = 2
+MAX_ATTEMPTS = 3
 
 
 @dataclass(frozen=True)
@@ -138,17 +138,21 @@ def validate(
     job: Job,
     guard: Goal,
     best: PipelineConfig,
+    unquantized: PipelineConfig,
     resolution: float,
     frame_hw: tuple[int, int],
     progress: Progress,
     time_left: Callable[[], float],
 ) -> Final:
-    """Judge the winner on unseen data, go down the ladder if need be, then race what stands."""
+    """Judge the winner on unseen data, go down the ladder if need be, then race what stands.
+
+    ``unquantized`` is the last configuration kept whose model was not quantized.
+    """
     baseline = Runner(job.baseline, job.source)
     runner: Runner | None = None
     try:
         judge = FinalJudge(job, guard, baseline, frame_hw)
-        candidates = [("", best), *fallbacks(job.baseline, best)][:MAX_ATTEMPTS]
+        candidates = [("", best), *fallbacks(job.baseline, unquantized, best)][:MAX_ATTEMPTS]
         ladder: list[dict[str, Any]] = []
         chosen: tuple[str, Runner, Accuracy] | None = None
         for attempt, (reverted, config) in enumerate(candidates, start=1):
@@ -208,12 +212,14 @@ def _rung(reverted: str, accuracy: Accuracy) -> dict[str, Any]:
     }
 
 
-def fallbacks(baseline: PipelineConfig, best: PipelineConfig) -> list[tuple[str, PipelineConfig]]:
+def fallbacks(
+    baseline: PipelineConfig, unquantized: PipelineConfig, best: PipelineConfig
+) -> list[tuple[str, PipelineConfig]]:
     """The winner without what may cost accuracy, most doubtful first, cumulatively."""
     found: list[tuple[str, PipelineConfig]] = []
     config, words = best, []
     steps: list[tuple[str, Callable[[PipelineConfig], PipelineConfig]]] = [
-        ("int8", lambda c: replace(c, model=baseline.model)),
+        ("int8", lambda c: _without_int8(c, unquantized)),
         ("resolution", lambda c: replace(c, input_size=baseline.input_size)),
         ("rect_letterbox", lambda c: replace(c, shape=baseline.shape)),
         (
@@ -228,3 +234,11 @@ def fallbacks(baseline: PipelineConfig, best: PipelineConfig) -> list[tuple[str,
             words.append(name)
             found.append((" and ".join(words), config))
     return found
+
+
+def _without_int8(config: PipelineConfig, unquantized: PipelineConfig) -> PipelineConfig:
+    """The float model again, in the precision that it ran in."""
+    if config.model == unquantized.model:
+        return config
+    options = replace(config.options, precision=unquantized.options.precision)
+    return replace(config, model=unquantized.model, options=options)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -252,6 +252,7 @@ class Playbook:
             self._job,
             guard,
             best,
+            last_unquantized(self._job.baseline, search.trials),
             baseline.resolution,
             profile.frame_hw,
             self._say,
@@ -289,6 +290,13 @@ class Playbook:
         self._run.write_json("result.json", result)
         write_html(self._run.path)
         return Study(self._run.path, finite({"schema_version": 1, **result}), story.trials)
+
+
+def last_unquantized(baseline: PipelineConfig, trials: Sequence[Trial]) -> PipelineConfig:
+    """The newest configuration kept that still ran the baseline's model file."""
+    kept = [PipelineConfig.from_dict(trial.config) for trial in trials if trial.kept]
+    same = [config for config in kept if config.model == baseline.model]
+    return same[-1] if same else baseline
 
 
 def provenance(story: Story) -> dict[str, object]:

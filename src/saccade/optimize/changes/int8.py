@@ -20,12 +20,16 @@ ODDS = 0.5
 class QuantizeInt8:
     """NNCF post-training quantization, weights per channel, on real frames.
 
+    It rounds, more coarsely than bf16, so the search may keep it for as long as labels do not
+    speak against it; on unseen data its loss must be bounded like everything else, and it is the
+    first change to be taken back there.
+
     Attributes:
         rung: step of the repair ladder, see `saccade.optimize.quantize.RUNGS`.
     """
 
     name: ClassVar[str] = "int8"
-    effect: ClassVar[Effect] = "lossy"
+    effect: ClassVar[Effect] = "near_lossless"
 
     rung: int = 0
 
