@@ -19,8 +19,9 @@ from saccade.data.images import read_image
 from saccade.models.files import model_file
 from saccade.models.onnx_model import describe
 from saccade.optimize.change import PlanContext
-from saccade.optimize.quantize import quantize
-from saccade.pipeline.config import PipelineConfig, RuntimeOptions
+from saccade.optimize.changes.rect_letterbox import RectLetterbox
+from saccade.optimize.quantize import RUNGS, quantize
+from saccade.pipeline.config import PipelineConfig, RuntimeOptions, Shape
 from saccade.pipeline.pipeline import Pipeline
 from saccade.tasks.nms import iou_matrix
 from saccade.tasks.results import DetectionResult
@@ -223,7 +224,7 @@ def context_of(
     return replace(base, config=config, video=video is not None, source=video or "")
 
 
-@pytest.mark.parametrize("rung", [0, 1])
+@pytest.mark.parametrize("rung", range(len(RUNGS)))
 def test_int8_files_run(
     rung: int, naive: PipelineConfig, calibration: Dataset, data_root: Path, tmp_path: Path
 ) -> None:
@@ -244,10 +245,14 @@ def test_int8_files_run(
         assert seen_share([exact(image)], [rough(image)]) >= 0.5
 
 
+@pytest.mark.parametrize("shape", ["square", "rect"])
 def test_int8_of_a_model_of_fixed_shape_runs_at_another(
-    data_root: Path, calibration: Dataset, tmp_path: Path
+    shape: Shape,
+    data_root: Path,
+    calibration: Dataset,
+    tmp_path: Path,
 ) -> None:
-    """Rectangular letterboxes of calibration images have shapes of their own."""
+    """Whatever the shape that it was calibrated at; rectangular ones differ from image to image."""
     pytest.importorskip("nncf")
     path = data_root.parent / "models" / "yolox_nano_coco.onnx"
     described = describe(path)
@@ -258,10 +263,18 @@ def test_int8_of_a_model_of_fixed_shape_runs_at_another(
         input_size=described.input_size,
         iou_threshold=described.iou_threshold,
         runtime="openvino",
-        shape="rect",
+        shape=shape,
     )
-    model = quantize(context_of(config, calibration, tmp_path), 0)
-    with Pipeline(replace(config, model=model)) as pipeline:
+    context = context_of(config, calibration, tmp_path)
+    quantized = replace(config, model=quantize(context, 0))
+    if shape == "square":
+        change, context = (
+            RectLetterbox(1),
+            replace(context, config=quantized, frame_hw=(1080, 1920)),
+        )
+        assert change.applies(context) is None
+        quantized = change.apply(context)
+    with Pipeline(quantized) as pipeline:
         for image in calibration.images:
             result = pipeline(image.path)
             assert np.isfinite(result.boxes).all()

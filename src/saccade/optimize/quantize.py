@@ -70,9 +70,13 @@ def quantize(context: PlanContext, rung: int) -> ModelFile:
 
 def ir_file(xml: Path) -> ModelFile:
     """An OpenVINO IR on disk; its hash covers both files."""
+    import openvino as ov
+
     weights = xml.with_suffix(".bin")
     parts = [model_file(xml).sha256, model_file(weights).sha256]
-    return ModelFile(str(xml), digest(parts), "openvino_ir", str(weights))
+    shape = ov.Core().read_model(str(xml)).inputs[0].partial_shape
+    dynamic = any(side.is_dynamic for side in list(shape)[2:])
+    return ModelFile(str(xml), digest(parts), "openvino_ir", str(weights), dynamic)
 
 
 class QuantizationJob:
@@ -125,19 +129,22 @@ def fused(model: Any) -> Any:
 
 
 def _source(config: PipelineConfig, samples: list[NDArray[np.float32]]) -> str | bytes:
-    """The ONNX model; made dynamic where its fixed shape is not that of every sample.
+    """The ONNX model, made dynamic where it can be, so that its shape may change later.
 
     Raises:
-        ModelError: it cannot be made dynamic.
+        ModelError: it cannot be made dynamic, and its fixed shape is not that of every sample.
     """
     shape = config.description.input
-    wanted = {(1, 3, shape.height, shape.width)}
-    if shape.dynamic or {sample.shape for sample in samples} == wanted:
+    if shape.dynamic:
         return config.model.path
     from saccade.models.onnx_model import read_onnx
-    from saccade.models.reshape import reshape
+    from saccade.models.reshape import can_reshape, reshape
 
-    return bytes(reshape(read_onnx(config.model.path), None).SerializeToString())
+    model = read_onnx(config.model.path)
+    same = {sample.shape for sample in samples} == {(1, 3, shape.height, shape.width)}
+    if same and can_reshape(model, None) is not None:
+        return config.model.path
+    return bytes(reshape(model, None).SerializeToString())
 
 
 def calibration_tensors(job: QuantizationJob) -> list[NDArray[np.float32]]:

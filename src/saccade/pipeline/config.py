@@ -23,12 +23,18 @@ Resize = Literal["bgr", "planes", "swscale"]
 
 @dataclass(frozen=True)
 class ModelFile:
-    """A model on disk. ``weights`` is the second file of formats that have two (OpenVINO IR)."""
+    """A model on disk.
+
+    Attributes:
+        weights: the second file of formats that have two (OpenVINO IR).
+        dynamic: a converted model takes any height and width, also where the original did not.
+    """
 
     path: str
     sha256: str
     format: Literal["onnx", "openvino_ir"] = "onnx"
     weights: str | None = None
+    dynamic: bool = False
 
     @property
     def size_mb(self) -> float:
@@ -98,6 +104,11 @@ class PipelineConfig:
     queue_depth: int = 2
     score_threshold: float = 0.25
     max_detections: int = 300
+
+    @property
+    def dynamic(self) -> bool:
+        """Whether the model file takes any height and width as it is."""
+        return self.description.input.dynamic or self.model.dynamic
 
     @property
     def hash(self) -> str:

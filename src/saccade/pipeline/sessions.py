@@ -36,7 +36,7 @@ class SessionPool:
 
     def image(self, input_hw: tuple[int, int]) -> Session:
         """The session for one image of some shape."""
-        fixed = not self._config.description.input.dynamic
+        fixed = not self._config.dynamic
         options = replace(self._config.options, streams=1, in_flight=1)
         key = input_hw if fixed or self._config.shape == "square" else None
         return self._get("image", key, options)

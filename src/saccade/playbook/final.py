@@ -30,8 +30,10 @@ from saccade.validate.per_class import ClassDrop, per_class_drops
 from saccade.validate.referee import VIDEO_FRAMES, as_dataset, detections_on, frames_of
 
 FINAL_RACE = RacePlan(block_s=1.2, min_pairs=6, max_pairs=8)
-# With so many frames a p99 has a two-sided interval.
-LATENCY_FRAMES = 420
+# With so many frames a p99 has a two-sided interval, whose upper end is the slowest frame of all;
+# with the other number, a single hiccup of the machine no longer decides it.
+LEAST_LATENCY_FRAMES, LATENCY_FRAMES = 420, 1500
+MORE_FRAMES_S = 30.0
 MAX_ATTEMPTS = 3
 
 
@@ -174,7 +176,7 @@ def validate(
         assert chosen is not None
         reverted, runner, accuracy = chosen
         raced = race(baseline, runner, job.objective, resolution, FINAL_RACE, time_left)
-        extra = _more_frames(job, runner, raced.candidate)
+        extra = _more_frames(job, runner, raced.candidate, time_left())
     finally:
         if runner is not None:
             runner.close()
@@ -195,9 +197,13 @@ def validate(
     )
 
 
-def _more_frames(job: Job, runner: Runner, blocks: tuple[Block, ...]) -> tuple[Block, ...]:
+def _more_frames(
+    job: Job, runner: Runner, blocks: tuple[Block, ...], seconds: float
+) -> tuple[Block, ...]:
     """More frames of the winner alone where a latency goal needs a percentile."""
-    missing = LATENCY_FRAMES - sum(block.frames for block in blocks)
+    done = sum(block.frames for block in blocks)
+    affordable = int(min(max(0.0, seconds), MORE_FRAMES_S) * blocks[-1].fps)
+    missing = min(LATENCY_FRAMES - done, max(LEAST_LATENCY_FRAMES - done, affordable))
     if missing <= 0 or not any(goal.base.startswith("latency_ms.p") for goal in job.goals):
         return ()
     return (runner.block(missing).block,)

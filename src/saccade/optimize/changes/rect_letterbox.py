@@ -52,8 +52,7 @@ class RectLetterbox:
         target = self._target(context)
         if target == (config.input_size, config.input_size):
             return "the frames leave no border to cut"
-        shape = config.description.input
-        if shape.dynamic:
+        if config.dynamic:
             return None
         if config.model.format != "onnx":
             return "the converted model's shape is fixed"

@@ -43,7 +43,7 @@ class LowerResolution:
         config = context.config
         if self.input_size >= config.input_size:
             return "the input is not larger than that"
-        if config.description.input.dynamic:
+        if config.dynamic:
             return None
         if config.model.format != "onnx":
             return "the converted model's shape is fixed"

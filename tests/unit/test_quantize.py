@@ -1,0 +1,62 @@
+"""What is done to a graph before it is quantized; quantizing itself is tested on real models."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from saccade.optimize.quantize import HEAD_DEPTH, OUTPUT_DEPTH, fused, head_nodes
+
+CONVOLUTIONS = 5
+ov = pytest.importorskip("openvino")
+
+
+@pytest.fixture
+def chain() -> object:
+    """Five convolutions, each followed by SiLU as ONNX spells it."""
+    nodes = []
+    for index in range(CONVOLUTIONS):
+        given = "images" if index == 0 else f"silu{index - 1}"
+        nodes += [
+            helper.make_node("Conv", [given, f"w{index}"], [f"conv{index}"], f"conv{index}"),
+            helper.make_node("Sigmoid", [f"conv{index}"], [f"gate{index}"], f"gate{index}"),
+            helper.make_node(
+                "Mul", [f"conv{index}", f"gate{index}"], [f"silu{index}"], f"silu{index}"
+            ),
+        ]
+    weight = np.ones((3, 3, 1, 1), np.float32)
+    graph = helper.make_graph(
+        nodes,
+        "chain",
+        [helper.make_tensor_value_info("images", TensorProto.FLOAT, [1, 3, "h", "w"])],
+        [
+            helper.make_tensor_value_info(
+                f"silu{CONVOLUTIONS - 1}", TensorProto.FLOAT, [1, 3, "h", "w"]
+            )
+        ],
+        [numpy_helper.from_array(weight, f"w{index}") for index in range(CONVOLUTIONS)],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.checker.check_model(model)
+    return ov.Core().read_model(model.SerializeToString())
+
+
+def test_silu_becomes_one_operator_before_quantization(chain: object) -> None:
+    kinds = Counter(node.get_type_name() for node in fused(chain).get_ops())
+    assert kinds["Swish"] == CONVOLUTIONS
+    assert not kinds["Sigmoid"]
+
+
+@pytest.mark.parametrize("depth", [OUTPUT_DEPTH, HEAD_DEPTH])
+def test_what_stays_float_is_the_last_convolutions_and_what_follows(
+    chain: object, depth: int
+) -> None:
+    model = fused(chain)
+    kinds = {node.get_friendly_name(): node.get_type_name() for node in model.get_ops()}
+    found = Counter(kinds[name] for name in head_nodes(model, depth))
+    assert found["Convolution"] == depth
+    assert found["Swish"] == depth
