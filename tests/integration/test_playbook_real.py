@@ -166,8 +166,8 @@ def test_every_trial_has_a_verdict_and_a_reason(run: Run) -> None:
 def test_the_report_data_were_not_seen_before(run: Run) -> None:
     assert run.first["guard"]["metric"] == "map50_95"
     assert run.first["guard"]["data"] == {
-        "calibration": IMAGES // 2,
-        "selection": IMAGES // 2,
+        "calibration": IMAGES // 4,
+        "selection": 3 * IMAGES // 4,
         "report": IMAGES,
     }
 
