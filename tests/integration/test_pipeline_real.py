@@ -268,10 +268,8 @@ def test_int8_of_a_model_of_fixed_shape_runs_at_another(
     context = context_of(config, calibration, tmp_path)
     quantized = replace(config, model=quantize(context, 0))
     if shape == "square":
-        change, context = (
-            RectLetterbox(1),
-            replace(context, config=quantized, frame_hw=(1080, 1920)),
-        )
+        change = RectLetterbox(1)
+        context = replace(context, config=quantized, frame_hw=(1080, 1920))
         assert change.applies(context) is None
         quantized = change.apply(context)
     with Pipeline(quantized) as pipeline:

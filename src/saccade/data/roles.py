@@ -63,8 +63,8 @@ def split_roles(splits: DataSplits, seed: int = 0) -> Roles:
     With ``train`` and ``val``, a quarter of ``train`` calibrates, the rest is for selection, whose
     bounds need every label there is, and ``val`` is the report. A split without labels cannot be
     judged on, so it is calibrated on and the other is halved. With one split, a quarter
-    calibrates, and the rest is halved. The order is that of
-    a hash of file name and seed, so it depends neither on the machine nor on where the data lies.
+    calibrates, and the rest is halved. The order is that of a hash of file name and seed, so it
+    depends neither on the machine nor on where the data lies.
 
     Raises:
         DataError: there is no image, or ``train`` and ``val`` share images.
