@@ -56,6 +56,7 @@ TABLE: dict[str, dict[str, str]] = {
         "runtime": "saccade.optimize.changes.runtime:SwitchRuntime",
         "graph_optimization": "saccade.optimize.changes.graph_optimization:OptimizeGraph",
         "rect_letterbox": "saccade.optimize.changes.rect_letterbox:RectLetterbox",
+        "raw_head": "saccade.optimize.changes.raw_head:DecodeKeptBoxes",
         "bf16": "saccade.optimize.changes.bf16:UseBf16",
         "int8": "saccade.optimize.changes.int8:QuantizeInt8",
         "resolution": "saccade.optimize.changes.resolution:LowerResolution",

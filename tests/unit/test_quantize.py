@@ -9,7 +9,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from saccade.optimize.quantize import HEAD_DEPTH, OUTPUT_DEPTH, fused, head_nodes
+from saccade.optimize.quantize import FLOAT_DEPTH, RUNGS, fused, head_nodes
 
 CONVOLUTIONS = 5
 ov = pytest.importorskip("openvino")
@@ -51,7 +51,7 @@ def test_silu_becomes_one_operator_before_quantization(chain: object) -> None:
     assert not kinds["Sigmoid"]
 
 
-@pytest.mark.parametrize("depth", [OUTPUT_DEPTH, HEAD_DEPTH])
+@pytest.mark.parametrize("depth", sorted(set(FLOAT_DEPTH)))
 def test_what_stays_float_is_the_last_convolutions_and_what_follows(
     chain: object, depth: int
 ) -> None:
@@ -60,3 +60,8 @@ def test_what_stays_float_is_the_last_convolutions_and_what_follows(
     found = Counter(kinds[name] for name in head_nodes(model, depth))
     assert found["Convolution"] == depth
     assert found["Swish"] == depth
+
+
+def test_every_rung_says_how_deep_it_stays_float() -> None:
+    assert len(FLOAT_DEPTH) == len(RUNGS)
+    assert list(FLOAT_DEPTH) == sorted(FLOAT_DEPTH)

@@ -25,7 +25,7 @@ Edits = dict[int, Array]
 
 
 class Refusal(Exception):  # noqa: N818 - an answer, not an error
-    """Why the model cannot be given another input size."""
+    """Why the model cannot be rewritten as asked."""
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,8 @@
 """int8 after training with NNCF, in a process of its own, one file per rung of the repair ladder.
 
-The ladder answers broken accuracy: all but the output layers quantized → without the detection
-head → without the head and the layers that turned out most sensitive. Above it lies bf16,
-which is a change of its own. Heads are found in the graph, not by name: the last convolutions
+The ladder answers broken accuracy: everything quantized → all but the output layers → without the
+detection head → without the head and the layers that turned out most sensitive. Above it lies
+bf16, which is a change of its own. Heads are found in the graph, not by name: the last convolutions
 before an output and everything after them. Sensitivity is measured: the signal-to-noise ratio of
 every convolution's output, int8 against fp32, on calibration frames.
 """
@@ -26,16 +26,21 @@ from saccade.pipeline.config import ModelFile, PipelineConfig, digest
 from saccade.pipeline.frames import ArrayFrame
 from saccade.pipeline.pipeline import Pipeline
 
-# Boxes in pixels and scores below 1 share the output tensor, so quantizing it ruins one of them,
-# and gains next to nothing: the ladder begins below the output layers.
 RUNGS = (
+    "everything",
     "without the output layers",
     "without the detection head",
     "without the head and the most sensitive layers",
 )
-# Convolutions before an output that stay float. A head is three deep in the YOLO family: box
-# and class branches of three convolutions.
-OUTPUT_DEPTH, HEAD_DEPTH = 1, 3
+# Boxes in pixels and scores below 1 share the output tensor of a whole graph, so quantizing that
+# ruins one of them: there the ladder begins below the output layers.
+EVERYTHING, OUTPUT_FLOAT = 0, 1
+SENSITIVE_RUNG = 3
+# Convolutions before an output that stay float, by rung. A head is three deep in the YOLO family:
+# box and class branches of three convolutions.
+FLOAT_DEPTH = (0, 1, 3, 3)
+# Part of a file's name: raised when the same rung is made in another way.
+METHOD = "fused 2"
 SENSITIVE_SHARE = 0.1
 CALIBRATION_IMAGES = 64
 VIDEO_FRAMES = 16
@@ -55,7 +60,14 @@ def quantize(context: PlanContext, rung: int) -> ModelFile:
     images = [image.path for image in context.calibration.images] if context.calibration else []
     images = images[:CALIBRATION_IMAGES]
     key = digest(
-        [config.model.sha256, rung, [str(p.name) for p in images], config.shape, config.input_size]
+        [
+            config.model.sha256,
+            RUNGS[rung],
+            METHOD,
+            [str(p.name) for p in images],
+            config.shape,
+            config.input_size,
+        ]
     )
     target = context.folder / f"int8-{key}.xml"
     if not (target.exists() and target.with_suffix(".bin").exists()):
@@ -104,9 +116,9 @@ class Quantizer:
         nncf.set_log_level(logging.ERROR)
         samples = calibration_tensors(job)
         model = fused(ov.Core().read_model(_source(job.config, samples)))
-        ignored = head_nodes(model, HEAD_DEPTH if job.rung >= 1 else OUTPUT_DEPTH)
+        ignored = head_nodes(model, FLOAT_DEPTH[job.rung])
         quantized = _quantize(nncf, model, samples, ignored)
-        if job.rung >= 2:
+        if job.rung >= SENSITIVE_RUNG:
             sensitive = most_sensitive(ov, model, quantized, samples, ignored)
             quantized = _quantize(nncf, model, samples, ignored + sensitive)
         partial = Path(target).with_name("partial-" + Path(target).name)
@@ -188,7 +200,7 @@ def _quantize(nncf: Any, model: Any, samples: list[NDArray[np.float32]], ignored
     )
 
 
-def head_nodes(model: Any, limit: int = HEAD_DEPTH) -> list[str]:
+def head_nodes(model: Any, limit: int) -> list[str]:
     """Nodes of the head: fewer than ``limit`` convolutions away from an output."""
     names: list[str] = []
     seen: dict[str, int] = {}

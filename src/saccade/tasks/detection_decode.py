@@ -7,6 +7,7 @@ common one, which converts every box and then filters, and one that filters firs
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 
@@ -40,6 +41,51 @@ def yolov8_common(
     boxes = xyxy(rows[:, :4])
     found = best > threshold
     return boxes[found], best[found], class_ids[found]
+
+
+def yolov8_raw(outputs: Sequence[Array], threshold: float, input_hw: tuple[int, int]) -> Candidates:
+    """The maps that a YOLOv8 or YOLO11 head joins, see `saccade.models.raw_head`.
+
+    Pairs of ``(1, 4 * bins, H, W)`` distributions of the distances from a cell's centre to the
+    box's left, top, right and bottom, in cells, and ``(1, classes, H, W)`` logits. The threshold
+    is compared with logits, and only what passes is turned into scores and boxes.
+    """
+    levels = [
+        _raw_level(boxes[0], logits[0], _logit(threshold), input_hw[0] / boxes.shape[2])
+        for boxes, logits in zip(outputs[::2], outputs[1::2], strict=True)
+    ]
+    boxes, scores, class_ids = (np.concatenate(part) for part in zip(*levels, strict=True))
+    return boxes, scores, class_ids
+
+
+def _raw_level(boxes: Array, logits: Array, threshold: float, stride: float) -> Candidates:
+    columns = boxes.shape[2]
+    boxes, logits = boxes.reshape(len(boxes), -1), logits.reshape(len(logits), -1)
+    best = logits.max(axis=0)
+    found = np.flatnonzero(best > threshold)
+    class_ids = logits[:, found].argmax(axis=0)
+    scores = 1 / (1 + np.exp(-best[found]))
+    centre = np.stack([found % columns, found // columns]).astype(np.float32) + 0.5
+    distance = _expected_distance(boxes[:, found].reshape(4, len(boxes) // 4, len(found)))
+    corners = np.concatenate([centre - distance[:2], centre + distance[2:]]) * np.float32(stride)
+    return corners.T, scores, class_ids
+
+
+def _expected_distance(distribution: Array) -> Array:
+    """Mean of softmax distributions ``(4, bins, N)``; a single bin is the distance itself."""
+    bins = distribution.shape[1]
+    if bins == 1:
+        return distribution[:, 0]
+    shares = np.exp(distribution - distribution.max(axis=1, keepdims=True))
+    weighted = np.einsum("kbn,b->kn", shares, np.arange(bins, dtype=np.float32))
+    expected: Array = weighted / shares.sum(axis=1)
+    return expected
+
+
+def _logit(score: float) -> float:
+    if score <= 0:
+        return -math.inf
+    return math.log(score / (1 - score)) if score < 1 else math.inf
 
 
 def yolov5(outputs: Sequence[Array], threshold: float, input_hw: tuple[int, int]) -> Candidates:
@@ -114,6 +160,7 @@ def xyxy(xywh: Array) -> Array:
 # Name of the decode → (filter first, as commonly written).
 DECODES: dict[str, tuple[Decode, Decode]] = {
     "yolov8": (yolov8, yolov8_common),
+    "yolov8_raw": (yolov8_raw, yolov8_raw),
     "yolov5": (yolov5, yolov5_common),
     "yolox": (yolox, yolox_common),
 }

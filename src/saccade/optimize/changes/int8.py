@@ -22,7 +22,8 @@ class QuantizeInt8:
 
     It rounds, more coarsely than bf16, so the search may keep it for as long as labels do not
     speak against it; on unseen data its loss must be bounded like everything else, and it is the
-    first change to be taken back there.
+    first change to be taken back there. A decoding that can be cut out of the graph is cut out
+    before: it leaves the output layers nothing that int8 could not represent.
 
     Attributes:
         rung: step of the repair ladder, see `saccade.optimize.quantize.RUNGS`.
@@ -36,7 +37,9 @@ class QuantizeInt8:
     @classmethod
     def variants(cls, context: PlanContext) -> Iterable[Self]:
         """The first rung; the search climbs further where accuracy asks for it."""
-        return [cls()]
+        from saccade.optimize.quantize import EVERYTHING, OUTPUT_FLOAT
+
+        return [cls(EVERYTHING if _raw_outputs(context.config) else OUTPUT_FLOAT)]
 
     @property
     def label(self) -> str:
@@ -82,8 +85,21 @@ class QuantizeInt8:
         Output layers are small, so where only they stay float they run in fp32, which keeps the
         boxes as exact as they were; a whole head in fp32 would cost what int8 gains.
         """
-        from saccade.optimize.quantize import quantize
+        from saccade.optimize.quantize import OUTPUT_FLOAT, quantize
+        from saccade.optimize.raw_decoding import why_not_raw, with_raw_decoding
 
         config = context.config
-        options = config.options if self.rung else replace(config.options, precision="fp32")
-        return replace(config, model=quantize(context, self.rung), options=options)
+        if why_not_raw(config) is None:
+            config = with_raw_decoding(config, context.folder)
+        model = quantize(replace(context, config=config), self.rung)
+        if self.rung <= OUTPUT_FLOAT:
+            config = replace(config, options=replace(config.options, precision="fp32"))
+        return replace(config, model=model)
+
+
+def _raw_outputs(config: PipelineConfig) -> bool:
+    """Whether the model gives, or can be made to give, maps instead of decoded boxes."""
+    from saccade.models.raw_head import RAW_DECODES
+    from saccade.optimize.raw_decoding import why_not_raw
+
+    return config.description.decode in RAW_DECODES.values() or why_not_raw(config) is None
