@@ -18,7 +18,7 @@ from saccade.goals import parse_goal
 from saccade.optimize.job import Job
 from saccade.playbook import demo
 from saccade.playbook.draft import draft_spec
-from saccade.playbook.final import fallbacks
+from saccade.playbook.final import LATENCY_FRAMES, LEAST_LATENCY_FRAMES, fallbacks, more_frames
 from saccade.playbook.judge import config_at
 from saccade.playbook.partial import start
 from saccade.playbook.prepare import choose_source, guard_goal, prepare
@@ -250,3 +250,20 @@ def test_taking_int8_back_restores_the_precision_that_the_float_model_ran_in(
     assert steps["int8"].model == baseline.model
     assert steps["int8 and bf16"] == baseline
     assert [name for name, _ in fallbacks(baseline, bf16, bf16)] == ["bf16"]
+
+
+@pytest.mark.parametrize(
+    ("fps", "seconds", "expected"),
+    [
+        (100.0, 60.0, LATENCY_FRAMES - 100),  # all of them are affordable
+        (20.0, 25.0, 500),  # as many as the time left allows
+        (20.0, 0.0, LEAST_LATENCY_FRAMES - 100),  # the least that a p99 takes, however late
+    ],
+)
+def test_a_percentile_goal_gets_as_many_frames_as_time_allows(
+    fps: float, seconds: float, expected: int
+) -> None:
+    goals = (parse_goal("latency_ms.p99<=20"),)
+    assert more_frames(goals, 100, fps, seconds) == expected
+    assert more_frames(goals, LATENCY_FRAMES, fps, seconds) == 0
+    assert more_frames((parse_goal("throughput_fps>=60"),), 100, fps, seconds) == 0

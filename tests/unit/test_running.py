@@ -251,3 +251,15 @@ def test_the_drawn_video_keeps_the_frame_rate(tmp_path: Path) -> None:
     again.write(np.zeros((32, 48, 3), np.uint8), "")
     again.close()
     assert probe_video(tmp_path / "again.mp4").fps == pytest.approx(30000 / 1001)
+
+
+def test_a_folder_of_videos_names_the_video_and_leaves_no_folder_behind(
+    pipeline: Pipeline, tmp_path: Path
+) -> None:
+    folder = tmp_path / "clips"
+    folder.mkdir()
+    write_video(folder / "in.mp4")
+    save = tmp_path / "drawn"
+    with pytest.raises(DataError, match=r"in\.mp4"):
+        run_source(pipeline, str(folder), save, None)
+    assert not save.exists()

@@ -45,6 +45,10 @@ def display_path(path: str | os.PathLike[str]) -> str:
     return os.fsencode(path).decode("utf-8", "replace")
 
 
+# By name only, for hints: what is a video is found out by opening it.
+VIDEO_SUFFIXES = frozenset({".mp4", ".avi", ".mkv", ".mov", ".webm", ".ts", ".m4v", ".mpg"})
+
+
 def is_image_name(name: str) -> bool:
     """Whether a file of this name is taken for an image (hidden files are not)."""
     return not name.startswith(".") and Path(name).suffix.lower() in IMAGE_SUFFIXES

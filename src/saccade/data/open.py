@@ -8,13 +8,11 @@ from pathlib import Path
 
 from saccade import plugins
 from saccade.data.contract import DataSplits
-from saccade.data.images import display_path
+from saccade.data.images import VIDEO_SUFFIXES, display_path
 from saccade.data.roles import Roles, check_disjoint, split_roles
 from saccade.errors import DataError
 
 __all__ = ["Roles", "check_disjoint", "open_labelled", "split_roles"]
-
-_VIDEO_SUFFIXES = frozenset({".mp4", ".avi", ".mkv", ".mov", ".webm", ".ts", ".m4v", ".mpg"})
 
 
 def open_labelled(
@@ -43,7 +41,7 @@ def open_labelled(
     looked_for = "; ".join(_looks_for(candidate) for candidate in formats)
     hint = (
         " A video is not labelled data: pass it as the video."
-        if where.suffix.lower() in _VIDEO_SUFFIXES
+        if where.suffix.lower() in VIDEO_SUFFIXES
         else ""
     )
     raise DataError(

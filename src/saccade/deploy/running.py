@@ -15,7 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from saccade.data.contract import DataProblem
-from saccade.data.images import display_path, is_image_name, read_image, walk_images
+from saccade.data.images import (
+    VIDEO_SUFFIXES,
+    display_path,
+    is_image_name,
+    read_image,
+    walk_images,
+)
 from saccade.data.video import is_live, probe_video
 from saccade.errors import DataError
 from saccade.pipeline.engine import Emission
@@ -128,8 +134,14 @@ def _image_results(
     if not usable:
         raise DataError(
             f"There is no readable image in '{display_path(source)}'. Expected complete JPEG, PNG "
-            "or similar files."
+            f"or similar files.{_video_hint(source)}"
         )
+
+
+def _video_hint(folder: Path) -> str:
+    """Where a folder holds a video, its name: that is what was meant."""
+    videos = sorted(p for p in folder.rglob("*") if p.suffix.lower() in VIDEO_SUFFIXES)
+    return f" For the video in it, give its path: {display_path(videos[0])}." if videos else ""
 
 
 def holds_images(source: str) -> bool:
@@ -182,8 +194,7 @@ class FolderCanvas:
             raise DataError(
                 f"--save '{path}' is no folder. Expected the name of a folder for drawn images."
             )
-        with storage_errors(path):
-            self._folder.mkdir(parents=True, exist_ok=True)
+        # The folder is made with its first image: a source that cannot be read leaves none behind.
 
     def write(self, rgb: NDArray[np.uint8], name: str) -> None:
         """Write one image."""

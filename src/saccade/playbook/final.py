@@ -176,7 +176,9 @@ def validate(
         assert chosen is not None
         reverted, runner, accuracy = chosen
         raced = race(baseline, runner, job.objective, resolution, FINAL_RACE, time_left)
-        extra = _more_frames(job, runner, raced.candidate, time_left())
+        done, fps = sum(block.frames for block in raced.candidate), raced.candidate[-1].fps
+        missing = more_frames(job.goals, done, fps, time_left())
+        extra = (runner.block(missing).block,) if missing else ()
     finally:
         if runner is not None:
             runner.close()
@@ -197,16 +199,19 @@ def validate(
     )
 
 
-def _more_frames(
-    job: Job, runner: Runner, blocks: tuple[Block, ...], seconds: float
-) -> tuple[Block, ...]:
-    """More frames of the winner alone where a latency goal needs a percentile."""
-    done = sum(block.frames for block in blocks)
-    affordable = int(min(max(0.0, seconds), MORE_FRAMES_S) * blocks[-1].fps)
-    missing = min(LATENCY_FRAMES - done, max(LEAST_LATENCY_FRAMES - done, affordable))
-    if missing <= 0 or not any(goal.base.startswith("latency_ms.p") for goal in job.goals):
-        return ()
-    return (runner.block(missing).block,)
+def more_frames(goals: tuple[Goal, ...], done: int, fps: float, seconds: float) -> int:
+    """Frames of the winner alone that a goal on a latency percentile still asks for.
+
+    Args:
+        goals: all of them.
+        done: frames measured already.
+        fps: frames per second of the winner.
+        seconds: time left.
+    """
+    if not any(goal.base.startswith("latency_ms.p") for goal in goals):
+        return 0
+    affordable = int(min(max(0.0, seconds), MORE_FRAMES_S) * fps)
+    return max(0, min(LATENCY_FRAMES - done, max(LEAST_LATENCY_FRAMES - done, affordable)))
 
 
 def _rung(reverted: str, accuracy: Accuracy) -> dict[str, Any]:
