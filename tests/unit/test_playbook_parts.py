@@ -244,10 +244,12 @@ def test_taking_int8_back_restores_the_precision_that_the_float_model_ran_in(
 ) -> None:
     baseline = job_of(tmp_path, model=inputs["model"], video=inputs["video"]).baseline
     bf16 = replace(baseline, options=replace(baseline.options, precision="bf16"))
-    quantized = replace(baseline, model=replace(baseline.model, sha256="int8"))
+    cut = replace(baseline.description, decode="yolov8_raw")
+    quantized = replace(baseline, model=replace(baseline.model, sha256="int8"), description=cut)
     steps = dict(fallbacks(baseline, bf16, quantized))
     assert steps["int8"].options.precision == "bf16"
     assert steps["int8"].model == baseline.model
+    assert steps["int8"].description == baseline.description
     assert steps["int8 and bf16"] == baseline
     assert [name for name, _ in fallbacks(baseline, bf16, bf16)] == ["bf16"]
 

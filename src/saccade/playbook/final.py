@@ -248,8 +248,13 @@ def fallbacks(
 
 
 def _without_int8(config: PipelineConfig, unquantized: PipelineConfig) -> PipelineConfig:
-    """The float model again, in the precision that it ran in."""
+    """The float model again, in the precision that it ran in, read as that model has to be.
+
+    What is known of a model belongs to its file: int8 may have cut the decoding out.
+    """
     if config.model == unquantized.model:
         return config
     options = replace(config.options, precision=unquantized.options.precision)
-    return replace(config, model=unquantized.model, options=options)
+    return replace(
+        config, model=unquantized.model, description=unquantized.description, options=options
+    )

@@ -293,10 +293,10 @@ class Playbook:
 
 
 def last_unquantized(baseline: PipelineConfig, trials: Sequence[Trial]) -> PipelineConfig:
-    """The newest configuration kept that still ran the baseline's model file."""
+    """The newest configuration kept whose model was not quantized yet."""
     kept = [PipelineConfig.from_dict(trial.config) for trial in trials if trial.kept]
-    same = [config for config in kept if config.model == baseline.model]
-    return same[-1] if same else baseline
+    plain = [config for config in kept if config.model.format == baseline.model.format]
+    return plain[-1] if plain else baseline
 
 
 def provenance(story: Story) -> dict[str, object]:
