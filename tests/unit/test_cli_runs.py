@@ -52,6 +52,8 @@ def _interrupted(arguments: list[str], folder: Path) -> Outcome:
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        # A shell that runs the tests in the background has its children ignore Ctrl-C.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
     try:
         _wait_for(folder / "findings.json", process)

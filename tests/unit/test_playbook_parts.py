@@ -16,15 +16,17 @@ from saccade.environment import Environment, detect
 from saccade.errors import BundleError, DataError, GoalError, MissingExtraError, SpecError
 from saccade.goals import parse_goal
 from saccade.optimize.job import Job
+from saccade.pipeline.config import PipelineConfig
 from saccade.playbook import demo
 from saccade.playbook.draft import draft_spec
 from saccade.playbook.final import LATENCY_FRAMES, LEAST_LATENCY_FRAMES, fallbacks, more_frames
 from saccade.playbook.judge import config_at
+from saccade.playbook.optimize import last_unquantized
 from saccade.playbook.partial import start
 from saccade.playbook.prepare import choose_source, guard_goal, prepare
 from saccade.progress import SilentProgress
 from saccade.spec import make_spec
-from saccade.study import RunFolder
+from saccade.study import RunFolder, Trial
 
 
 class Notes(SilentProgress):
@@ -252,6 +254,32 @@ def test_taking_int8_back_restores_the_precision_that_the_float_model_ran_in(
     assert steps["int8"].description == baseline.description
     assert steps["int8 and bf16"] == baseline
     assert [name for name, _ in fallbacks(baseline, bf16, bf16)] == ["bf16"]
+
+
+def test_the_last_unquantized_configuration_may_have_a_cut_model(
+    tmp_path: Path, inputs: dict[str, Any]
+) -> None:
+    baseline = job_of(tmp_path, model=inputs["model"], video=inputs["video"]).baseline
+    cut = replace(baseline, model=replace(baseline.model, sha256="cut"))
+    quantized = replace(cut, model=replace(baseline.model, sha256="int8", format="openvino_ir"))
+    trials = [kept(1, cut), kept(2, quantized)]
+    assert last_unquantized(baseline, trials) == cut
+    assert last_unquantized(baseline, trials[1:]) == baseline
+
+
+def kept(number: int, config: PipelineConfig) -> Trial:
+    return Trial(
+        number=number,
+        parent=number - 1,
+        change="a change",
+        name="change",
+        config=config.to_dict(),
+        config_hash=config.hash,
+        parent_hash="",
+        verdict="better",
+        reason="",
+        kept=True,
+    )
 
 
 @pytest.mark.parametrize(

@@ -70,7 +70,8 @@ class ModelDescription:
     Attributes:
         input: the image input.
         preprocessing: how to feed it.
-        decode: name of the output decode: ``yolov5``, ``yolov8`` (also YOLO11), ``yolox``.
+        decode: name of the output decode: ``yolov5``, ``yolov8`` (also YOLO11), ``yolox``, or
+            ``yolov8_raw`` where the decoding was cut out of the graph.
         input_size: the side of the square letterbox that the model is meant for, pixels.
         stride: the input's sides must be multiples of this.
         class_names: one per class.

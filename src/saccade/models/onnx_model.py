@@ -16,6 +16,7 @@ from saccade.models.coco_names import COCO_NAMES
 from saccade.models.description import Dim, InputSpec, ModelDescription, Preprocessing
 from saccade.models.families import FAMILIES, GraphFacts, Match, matches
 from saccade.models.onnx_file import read_onnx
+from saccade.models.onnx_run import run_once
 from saccade.models.overrides import apply_overrides, validated
 
 __all__ = ["describe", "describe_model", "image_input", "read_metadata", "read_onnx"]
@@ -211,16 +212,10 @@ def _observed_shape(
     model: onnx.ModelProto, spec: InputSpec, shape: list[int]
 ) -> tuple[Dim, ...] | None:
     import numpy as np
-    import onnxruntime
 
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4
     try:
-        session = onnxruntime.InferenceSession(
-            model.SerializeToString(), options, providers=["CPUExecutionProvider"]
-        )
-        outputs = session.run(None, {spec.name: np.zeros(shape, np.dtype(spec.dtype))})
-    except Exception:  # onnxruntime's exceptions share no base; the caller reports the shape
+        outputs = run_once(model, {spec.name: np.zeros(shape, np.dtype(spec.dtype))})
+    except ModelError:  # the caller reports the shape
         return None
     return tuple(outputs[0].shape)
 

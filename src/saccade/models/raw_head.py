@@ -11,7 +11,6 @@ scores in one tensor, which int8 cannot represent.
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,7 +21,6 @@ from saccade.errors import ModelError
 from saccade.models import graph_reading as graph
 from saccade.models.description import ModelDescription
 from saccade.models.graph_constants import Constants, drop_unused_constants
-from saccade.models.onnx_file import read_onnx
 from saccade.models.onnx_model import image_input
 from saccade.models.size_rules import Refusal
 
@@ -42,30 +40,29 @@ def raw_description(description: ModelDescription) -> ModelDescription:
     )
 
 
-def cut_head(path: str | Path, classes: int) -> onnx.ModelProto:
-    """A copy of the model at ``path`` that ends at its last convolutions.
+def cut_head(model: onnx.ModelProto, classes: int) -> onnx.ModelProto:
+    """A copy of ``model`` that ends at its last convolutions.
 
     Its outputs are pairs of box distributions and class logits, finest map first.
 
     Args:
-        path: an ONNX file with a YOLOv8 or YOLO11 head.
+        model: with weights, and with a YOLOv8 or YOLO11 head.
         classes: number of classes.
 
     Raises:
-        ModelError: the file cannot be read, or its head is not built as expected.
+        ModelError: its head is not built as expected.
     """
-    model = read_onnx(path)
     try:
         return _cut(model, classes)
     except Refusal as refusal:
-        raise ModelError(f"The decoding cannot be cut out of {path}: {refusal}.") from refusal
+        raise ModelError(f"The decoding cannot be cut out of the graph: {refusal}.") from refusal
 
 
-def can_cut(path: str | Path, classes: int) -> str | None:
+def can_cut(model: onnx.ModelProto, classes: int) -> str | None:
     """None where `cut_head` finds what it needs, else the reason why it does not."""
     try:
-        _pairs(read_onnx(path), classes)
-    except (Refusal, ModelError) as refusal:
+        _pairs(model, classes)
+    except Refusal as refusal:
         return str(refusal)
     return None
 
@@ -89,12 +86,12 @@ def _pairs(model: onnx.ModelProto, classes: int) -> list[tuple[str, str]]:
     """Output tensors of the box and class convolutions, one pair per map, finest first."""
     if len(model.graph.output) != 1:
         raise Refusal("it has more than one output")
-    found = _last_convolutions(model, model.graph.output[0].name)
+    convolutions, projection = _last_convolutions(model, model.graph.output[0].name)
     constants = Constants(model)
-    bins = _bins(model, found.projection, constants)
+    bins = _bins(projection, constants)
     channels = {
         node.output[0]: constants.shape(node.input[1])[0]
-        for node in found.convolutions
+        for node in convolutions
         if node.input[1] in constants
     }
     boxes = [name for name, count in channels.items() if count == 4 * bins]
@@ -110,18 +107,15 @@ def _pairs(model: onnx.ModelProto, classes: int) -> list[tuple[str, str]]:
     return _by_size(model, boxes, scores)
 
 
-class _Found:
+def _last_convolutions(
+    model: onnx.ModelProto, output: str
+) -> tuple[list[onnx.NodeProto], onnx.NodeProto | None]:
     """The convolutions nearest to an output, and the one that projects distributions, if any."""
-
-    def __init__(self) -> None:
-        self.convolutions: list[onnx.NodeProto] = []
-        self.projection: onnx.NodeProto | None = None
-
-
-def _last_convolutions(model: onnx.ModelProto, output: str) -> _Found:
     made_by = graph.producers(model)
     weights = {tensor.name: tuple(tensor.dims) for tensor in model.graph.initializer}
-    found, seen, pending = _Found(), set[str](), [output]
+    convolutions: list[onnx.NodeProto] = []
+    projection: onnx.NodeProto | None = None
+    seen, pending = set[str](), [output]
     while pending:
         name = pending.pop()
         node = made_by.get(name)
@@ -132,14 +126,14 @@ def _last_convolutions(model: onnx.ModelProto, output: str) -> _Found:
         if node.op_type != "Conv":
             pending += node.input
         elif weights.get(node.input[1], (0,))[0] == 1:
-            found.projection = node
+            projection = node
             pending.append(node.input[0])
         else:
-            found.convolutions.append(node)
-    return found
+            convolutions.append(node)
+    return convolutions, projection
 
 
-def _bins(model: onnx.ModelProto, projection: onnx.NodeProto | None, constants: Constants) -> int:
+def _bins(projection: onnx.NodeProto | None, constants: Constants) -> int:
     """Bins of a distance's distribution; 1 where the distance is predicted as it is.
 
     The projection onto 0, 1, 2, … is the expected value of Generalized Focal Loss

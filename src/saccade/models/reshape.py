@@ -21,6 +21,7 @@ from saccade.models.description import InputSpec
 from saccade.models.families import STRIDE_SETS, strides_for
 from saccade.models.graph_constants import Constants, drop_unused_constants, fold_constants
 from saccade.models.onnx_model import image_input
+from saccade.models.onnx_run import run_once
 from saccade.models.size_rules import Change, Refusal, Shape, edits_for, map_dim
 
 # Each pass settles everything up to the next rewritten node; detectors need fewer than ten.
@@ -190,19 +191,11 @@ def _check(
 
 
 def _run(model: onnx.ModelProto, spec: InputSpec, shape: Sequence[int | str]) -> list[Any]:
-    import onnxruntime
-
     noise = np.random.default_rng(0).random([int(size) for size in shape])
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4
     try:
-        session = onnxruntime.InferenceSession(
-            model.SerializeToString(), options, providers=["CPUExecutionProvider"]
-        )
-        return list(session.run(None, {spec.name: noise.astype(spec.dtype)}))
-    except Exception as error:  # onnxruntime's exceptions share no base
-        first = str(error).strip().splitlines()[0]
-        raise Refusal(f"ONNX Runtime refuses the rewritten graph ({first[:300]})") from error
+        return run_once(model, {spec.name: noise.astype(spec.dtype)})
+    except ModelError as error:
+        raise Refusal(str(error)) from error
 
 
 def _shape(spec: InputSpec, images: int | str | None, hw: Sequence[int | str]) -> list[int | str]:

@@ -119,6 +119,22 @@ class Optimization(Protocol):
         ...
 
 
+class OneVariant:
+    """Base of changes without a parameter worth varying; they are called by their name."""
+
+    name: ClassVar[str]
+
+    @classmethod
+    def variants(cls, context: PlanContext) -> Iterable[Self]:
+        """One."""
+        return [cls()]
+
+    @property
+    def label(self) -> str:
+        """Name."""
+        return self.name
+
+
 def by_stage(
     context: PlanContext, factors: Mapping[str, float], basis: str, bound: Mapping[str, float]
 ) -> Prediction:

@@ -5,15 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
-from numpy.typing import NDArray
 
 from saccade.errors import ModelError
 from saccade.models.files import model_file
 from saccade.models.onnx_file import read_onnx
+from saccade.models.onnx_run import run_once
 from saccade.models.raw_head import RAW_DECODES, can_cut, cut_head, raw_description
 from saccade.pipeline.config import PipelineConfig, digest
 from saccade.tasks.detection_decode import DECODES
@@ -36,7 +35,10 @@ def why_not_raw(config: PipelineConfig) -> str | None:
 
 @lru_cache(maxsize=16)
 def _why_not_cut(path: str, sha256: str, classes: int) -> str | None:
-    return can_cut(path, classes)
+    try:
+        return can_cut(read_onnx(path), classes)
+    except ModelError as error:
+        return str(error)
 
 
 def with_raw_decoding(config: PipelineConfig, folder: Path) -> PipelineConfig:
@@ -49,8 +51,9 @@ def with_raw_decoding(config: PipelineConfig, folder: Path) -> PipelineConfig:
     target = folder / f"raw-{digest([config.model.sha256, 'raw head 1'])}.onnx"
     if not target.exists():
         folder.mkdir(parents=True, exist_ok=True)
-        cut = cut_head(config.model.path, len(description.class_names))
-        _compare(read_onnx(config.model.path), cut, config)
+        whole = read_onnx(config.model.path)
+        cut = cut_head(whole, len(description.class_names))
+        _compare(whole, cut, config)
         partial = target.with_name("partial-" + target.name)
         onnx.save(cut, str(partial))
         partial.replace(target)
@@ -70,11 +73,13 @@ def _compare(whole: onnx.ModelProto, cut: onnx.ModelProto, config: PipelineConfi
     noise = np.random.default_rng(0).random([sizes[axis] for axis in spec.layout])
     tensor = (noise / (255 * description.preprocessing.scale)).astype(spec.dtype)
     hw = (sizes["H"], sizes["W"])
-    outputs = _run(whole, spec.name, tensor)
+    outputs = run_once(whole, {spec.name: tensor})
     if description.transposed:
         outputs = [np.swapaxes(output, -1, -2) for output in outputs]
     expected = DECODES[description.decode][0](outputs, -1.0, hw)
-    found = DECODES[RAW_DECODES[description.decode]][0](_run(cut, spec.name, tensor), -1.0, hw)
+    found = DECODES[RAW_DECODES[description.decode]][0](
+        run_once(cut, {spec.name: tensor}), -1.0, hw
+    )
     if len(found[0]) != len(expected[0]):
         raise ModelError(
             f"Cut out of its graph, the decoding gives {len(found[0])} cells instead of "
@@ -87,14 +92,3 @@ def _compare(whole: onnx.ModelProto, cut: onnx.ModelProto, config: PipelineConfi
             f"Cut out of its graph, the decoding gives boxes that differ by up to {box:.3g} pixels "
             f"and scores that differ by up to {score:.3g}; the model is left whole."
         )
-
-
-def _run(model: onnx.ModelProto, name: str, tensor: NDArray[Any]) -> list[NDArray[np.float32]]:
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4
-    session = onnxruntime.InferenceSession(
-        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
-    )
-    return [np.asarray(output) for output in session.run(None, {name: tensor})]

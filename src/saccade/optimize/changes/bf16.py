@@ -2,31 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import ClassVar, Self
+from typing import ClassVar
 
-from saccade.optimize.change import Effect, PlanContext, Prediction
+from saccade.optimize.change import Effect, OneVariant, PlanContext, Prediction
 from saccade.optimize.precision_gain import precision_prediction
 from saccade.pipeline.config import PipelineConfig
 
 
 @dataclass(frozen=True)
-class UseBf16:
+class UseBf16(OneVariant):
     """bf16 arithmetic, chosen when the model is compiled; the file stays fp32."""
 
     name: ClassVar[str] = "bf16"
     effect: ClassVar[Effect] = "near_lossless"
-
-    @classmethod
-    def variants(cls, context: PlanContext) -> Iterable[Self]:
-        """One."""
-        return [cls()]
-
-    @property
-    def label(self) -> str:
-        """Name."""
-        return "bf16"
 
     def applies(self, context: PlanContext) -> str | None:
         """The runtime in use must offer bf16 on this CPU."""

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import ClassVar, Self
+from typing import ClassVar
 
 from saccade.data.video import is_live, probe_video
-from saccade.optimize.change import Effect, PlanContext, Prediction, by_stage
+from saccade.optimize.change import Effect, OneVariant, PlanContext, Prediction, by_stage
 from saccade.pipeline.config import PipelineConfig
 
 # OpenCV converts each full-size frame to BGR inside its read(): about a third of it at 1080p.
@@ -17,18 +16,13 @@ SCALE_FACTOR, SCALE_BOUND = 0.7, 0.2
 
 
 @dataclass(frozen=True)
-class FastDecode:
+class FastDecode(OneVariant):
     """PyAV frames stay YUV; planes are scaled one by one and converted when small."""
 
     name: ClassVar[str] = "fast_decode"
     effect: ClassVar[Effect] = "near_lossless"
 
     threads: int | None = None
-
-    @classmethod
-    def variants(cls, context: PlanContext) -> Iterable[Self]:
-        """FFmpeg's own threading, which is best when decoding runs alone."""
-        return [cls()]
 
     @property
     def label(self) -> str:

@@ -2,32 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import ClassVar, Self
+from typing import ClassVar
 
-from saccade.optimize.change import Effect, PlanContext, Prediction, by_stage
+from saccade.optimize.change import Effect, OneVariant, PlanContext, Prediction, by_stage
 from saccade.pipeline.config import PipelineConfig
 
 FACTOR, BEST_CASE = 0.6, 0.25
 
 
 @dataclass(frozen=True)
-class FusedPreprocess:
+class FusedPreprocess(OneVariant):
     """Scale straight into the letterbox, then normalize each channel in one pass."""
 
     name: ClassVar[str] = "fused_preprocess"
     effect: ClassVar[Effect] = "exact"
-
-    @classmethod
-    def variants(cls, context: PlanContext) -> Iterable[Self]:
-        """One."""
-        return [cls()]
-
-    @property
-    def label(self) -> str:
-        """Name."""
-        return "fused_preprocess"
 
     def applies(self, context: PlanContext) -> str | None:
         """Instead of the step-by-step preprocessing only."""

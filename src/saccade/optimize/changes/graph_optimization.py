@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import ClassVar, Self
+from typing import ClassVar
 
-from saccade.optimize.change import Effect, PlanContext, Prediction, by_stage
+from saccade.optimize.change import Effect, OneVariant, PlanContext, Prediction, by_stage
 from saccade.pipeline.config import PipelineConfig
 
 FACTOR, BEST_CASE = 0.97, 0.85
 
 
 @dataclass(frozen=True)
-class OptimizeGraph:
+class OptimizeGraph(OneVariant):
     """ONNX Runtime with a fixed input shape and every graph optimization."""
 
     name: ClassVar[str] = "graph_optimization"
     effect: ClassVar[Effect] = "exact"
-
-    @classmethod
-    def variants(cls, context: PlanContext) -> Iterable[Self]:
-        """One."""
-        return [cls()]
 
     @property
     def label(self) -> str:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import ClassVar, Self
+from typing import ClassVar
 
-from saccade.optimize.change import Effect, PlanContext, Prediction, by_stage
+from saccade.optimize.change import Effect, OneVariant, PlanContext, Prediction, by_stage
 from saccade.pipeline.config import PipelineConfig
 
 # Of a preprocessing stage that does everything in NumPy, scaling is what remains outside.
@@ -14,16 +13,11 @@ REMAINING = {"numpy": 0.35, "fused": 0.5}
 
 
 @dataclass(frozen=True)
-class PreprocessInGraph:
+class PreprocessInGraph(OneVariant):
     """Only scaling stays outside; the graph does the rest on a quarter of the bytes."""
 
     name: ClassVar[str] = "graph_preprocess"
     effect: ClassVar[Effect] = "exact"
-
-    @classmethod
-    def variants(cls, context: PlanContext) -> Iterable[Self]:
-        """One."""
-        return [cls()]
 
     @property
     def label(self) -> str:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import ClassVar, Self
+from typing import ClassVar
 
-from saccade.optimize.change import Effect, PlanContext, Prediction
+from saccade.optimize.change import Effect, OneVariant, PlanContext, Prediction
 from saccade.pipeline.config import PipelineConfig
 from saccade.profile.cost_model import CostModel, StageCost
 
@@ -21,21 +20,11 @@ REQUESTS_PER_CORE = 3
 
 
 @dataclass(frozen=True)
-class OverlapStages:
+class OverlapStages(OneVariant):
     """One stream per core, one single-threaded decoder beside them, bounded queues."""
 
     name: ClassVar[str] = "overlap_stages"
     effect: ClassVar[Effect] = "exact"
-
-    @classmethod
-    def variants(cls, context: PlanContext) -> Iterable[Self]:
-        """One; streams and requests are tuned later."""
-        return [cls()]
-
-    @property
-    def label(self) -> str:
-        """Name."""
-        return "overlap_stages"
 
     def applies(self, context: PlanContext) -> str | None:
         """For throughput; a single frame's latency only gets longer."""

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import ClassVar, Self
+from typing import ClassVar
 
-from saccade.optimize.change import Effect, PlanContext, Prediction, by_stage
+from saccade.optimize.change import Effect, OneVariant, PlanContext, Prediction, by_stage
 from saccade.pipeline.config import PipelineConfig
 
 # Of inference, what decoding every cell takes: a few hundredths in the YOLO family.
@@ -15,16 +14,11 @@ POSTPROCESS, POSTPROCESS_BEST = 0.9, 0.3
 
 
 @dataclass(frozen=True)
-class DecodeKeptBoxes:
+class DecodeKeptBoxes(OneVariant):
     """Sigmoids and boxes for the handful of cells that pass, instead of for thousands."""
 
     name: ClassVar[str] = "raw_head"
     effect: ClassVar[Effect] = "exact"
-
-    @classmethod
-    def variants(cls, context: PlanContext) -> Iterable[Self]:
-        """One."""
-        return [cls()]
 
     @property
     def label(self) -> str:

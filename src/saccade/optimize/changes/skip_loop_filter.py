@@ -2,32 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import ClassVar, Self
+from typing import ClassVar
 
-from saccade.optimize.change import Effect, PlanContext, Prediction, by_stage
+from saccade.optimize.change import Effect, OneVariant, PlanContext, Prediction, by_stage
 from saccade.pipeline.config import PipelineConfig
 
 FACTOR, BEST_CASE = 0.85, 0.7
 
 
 @dataclass(frozen=True)
-class SkipLoopFilter:
+class SkipLoopFilter(OneVariant):
     """H.264 without in-loop deblocking: cheaper, and errors drift until the next key frame."""
 
     name: ClassVar[str] = "skip_loop_filter"
     effect: ClassVar[Effect] = "lossy"
-
-    @classmethod
-    def variants(cls, context: PlanContext) -> Iterable[Self]:
-        """One."""
-        return [cls()]
-
-    @property
-    def label(self) -> str:
-        """Name."""
-        return "skip_loop_filter"
 
     def applies(self, context: PlanContext) -> str | None:
         """Labelled still images cannot show what it costs, so a labelled guard refuses it."""

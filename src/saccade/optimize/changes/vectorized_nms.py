@@ -2,32 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import ClassVar, Self
+from typing import ClassVar
 
-from saccade.optimize.change import Effect, PlanContext, Prediction, by_stage
+from saccade.optimize.change import Effect, OneVariant, PlanContext, Prediction, by_stage
 from saccade.pipeline.config import PipelineConfig
 
 FACTOR, BEST_CASE = 0.4, 0.1
 
 
 @dataclass(frozen=True)
-class VectorizedNms:
+class VectorizedNms(OneVariant):
     """The same boxes with less Python; identical by test."""
 
     name: ClassVar[str] = "vectorized_nms"
     effect: ClassVar[Effect] = "exact"
-
-    @classmethod
-    def variants(cls, context: PlanContext) -> Iterable[Self]:
-        """One."""
-        return [cls()]
-
-    @property
-    def label(self) -> str:
-        """Name."""
-        return "vectorized_nms"
 
     def applies(self, context: PlanContext) -> str | None:
         """Instead of the loop only."""
