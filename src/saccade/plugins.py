@@ -16,7 +16,15 @@ from saccade.errors import SpecError
 
 TABLE: dict[str, dict[str, str]] = {
     "tasks": {
+        "classification": "saccade.tasks.classification:ClassificationTask",
         "detection": "saccade.tasks.detection:DetectionTask",
+        "segmentation": "saccade.tasks.segmentation:SegmentationTask",
+    },
+    # Metric, agreement and bounds of each task's results.
+    "judges": {
+        "classification": "saccade.validate.classification:ClassificationJudge",
+        "detection": "saccade.validate.detection:DetectionJudge",
+        "segmentation": "saccade.validate.segmentation:SegmentationJudge",
     },
     "runtimes": {
         "onnxruntime": "saccade.runtimes.onnxruntime:OnnxRuntime",
@@ -36,6 +44,8 @@ TABLE: dict[str, dict[str, str]] = {
     "datasets": {
         "yolo": "saccade.data.yolo:YoloFormat",
         "coco": "saccade.data.coco:CocoFormat",
+        "class_labels": "saccade.data.class_labels:ClassLabelsFormat",
+        "masks": "saccade.data.masks:MasksFormat",
         "image_folder": "saccade.data.image_folder:ImageFolderFormat",
     },
     "rules": {

@@ -49,6 +49,8 @@ class ModelOverrides(BaseModel):
     mean: tuple[float, float, float] | None = None
     std: tuple[float, float, float] | None = None
     anchor: Literal["center", "top_left"] | None = None
+    fit: Literal["letterbox", "stretch", "center_crop"] | None = None
+    crop_share: float | None = Field(None, gt=0, le=1)
     pad_value: int | None = Field(None, ge=0, le=255)
     iou_threshold: float | None = Field(None, gt=0, le=1)
     stride: int | None = Field(None, ge=1)

@@ -17,7 +17,9 @@ from saccade.spec import Spec, absolute_paths, make_spec, read_spec
 from saccade.study import finite
 
 SpecFile = Annotated[Path | None, typer.Argument(help="A YAML spec; flags override it.")]
-Task = Annotated[str | None, typer.Option(help="What the model does (detection).")]
+Task = Annotated[
+    str | None, typer.Option(help="What the model does: detection, classification or segmentation.")
+]
 Model = Annotated[Path | None, typer.Option(help="The model file (ONNX).")]
 Data = Annotated[
     Path | None, typer.Option(help="Labelled images: data.yaml, COCO JSON, or a folder.")

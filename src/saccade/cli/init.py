@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from saccade.cli.common import AsJson, Data, Model, Video, print_json
+from saccade.cli.common import AsJson, Data, Model, Task, Video, print_json
 from saccade.errors import SpecError
 from saccade.study import storage_errors
 
@@ -15,6 +15,7 @@ SpecOut = Annotated[Path, typer.Option(help="The spec to write; it must not exis
 
 
 def init(
+    task: Task = None,
     model: Model = None,
     data: Data = None,
     video: Video = None,
@@ -31,7 +32,7 @@ def init(
         raise SpecError("There is no model to look at. Give --model with an ONNX file.")
     if out.exists():
         raise SpecError(f"'{out}' exists and was left alone. Choose another --out or remove it.")
-    text, facts = draft_spec(model, data, video, out.parent)
+    text, facts = draft_spec(model, data, video, out.parent, task or "detection")
     with storage_errors(out):
         out.parent.mkdir(parents=True, exist_ok=True)
         out.write_text(text, encoding="utf-8")

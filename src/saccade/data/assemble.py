@@ -100,11 +100,12 @@ def assemble(
     """
     _refuse_lost_images(name, len(images), offered, problems)
     boxes = sum(len(image.boxes) for image in images)
+    labels = sum(image.label_count for image in images)
     if labelled:
         _refuse_lost_labels(name, boxes, problems)
     found = list(problems)
-    if labelled and not boxes:
-        # Accuracy against no boxes at all is undefined, so it must not be computed.
+    if labelled and not labels:
+        # Accuracy against no label at all is undefined, so it must not be computed.
         detail = f"no image of '{name}' has a box"
         found.append(DataProblem("no_boxes", display_path(images[0].path.parent), detail, "kept"))
     ordered = tuple(sorted(images, key=lambda image: str(image.path)))
@@ -112,7 +113,7 @@ def assemble(
         name,
         ordered,
         tuple(class_names),
-        labelled and boxes > 0,
+        labelled and labels > 0,
         tuple(found),
         dataset_digest(ordered, class_names),
     )
@@ -133,6 +134,11 @@ def dataset_digest(images: Iterable[LabelledImage], class_names: Sequence[str]) 
 def _entry(image: LabelledImage) -> bytes:
     header = (display_path(image.path.name), image.path.stat().st_size, image.width, image.height)
     labels = image.boxes.tobytes() + image.class_ids.tobytes() + image.crowd.tobytes()
+    if image.label is not None:
+        labels += f"label {image.label}".encode()
+    if image.mask is not None:
+        mask = (display_path(image.mask.name), image.mask.stat().st_size, image.void_ids)
+        labels += repr(mask).encode()
     return repr(header).encode() + labels
 
 

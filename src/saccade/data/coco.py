@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import ClassVar
 
 from saccade.data.assemble import assemble, labelled_image, probe_all, unlabelled_image
 from saccade.data.classes import ClassMap, match_classes
@@ -20,6 +21,8 @@ _LOOKED_AT = 50
 
 class CocoFormat:
     """A COCO instances file, or a folder with ``annotations/instances_*.json``."""
+
+    task: ClassVar[str | None] = "detection"
 
     looks_for = "a COCO instances .json file, or a folder with annotations/instances_*.json"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,7 +32,7 @@ class DataProblem:
 
 @dataclass(frozen=True)
 class LabelledImage:
-    """One image with its boxes.
+    """One image with its label: boxes, a class, or a mask.
 
     Attributes:
         path: the image file.
@@ -42,6 +42,9 @@ class LabelledImage:
         boxes: ``(N, 4)`` float32 xyxy pixels of the original image.
         class_ids: ``(N,)`` int64.
         crowd: ``(N,)`` bool, COCO's iscrowd; False where the format has none.
+        label: class of the whole image, None where the format has none.
+        mask: PNG with a class id per pixel, None where the format has none.
+        void_ids: ids in the mask that are not judged.
     """
 
     path: Path
@@ -50,17 +53,25 @@ class LabelledImage:
     boxes: NDArray[np.float32]
     class_ids: NDArray[np.int64]
     crowd: NDArray[np.bool_]
+    label: int | None = None
+    mask: Path | None = None
+    void_ids: tuple[int, ...] = ()
+
+    @property
+    def label_count(self) -> int:
+        """How many labels the image has."""
+        return len(self.boxes) + (self.label is not None) + (self.mask is not None)
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """One split. Without labels, ``labelled`` is False and the boxes are empty.
+    """One split. Without labels, ``labelled`` is False and the images have none.
 
     Attributes:
         name: split name, for messages.
         images: usable images, in sorted order of their paths.
         class_names: one per class, empty where unknown.
-        labelled: whether there are boxes to judge accuracy with.
+        labelled: whether there are labels to judge accuracy with.
         problems: everything that was wrong, counted and named in the result.
         digest: hash over file names, sizes and labels: the cache key of measurements on it.
     """
@@ -86,7 +97,13 @@ class DataSplits:
 
 
 class DataFormat(Protocol):
-    """A data format: says whether a path is its own and reads it."""
+    """A data format: says whether a path is its own and reads it.
+
+    Attributes:
+        task: the task whose labels it holds; None where it holds no labels.
+    """
+
+    task: ClassVar[str | None]
 
     @staticmethod
     def recognizes(path: Path) -> bool:

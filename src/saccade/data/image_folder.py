@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import ClassVar
 
 from saccade.data.assemble import assemble, probe_all, unlabelled_image
 from saccade.data.contract import DataSplits
@@ -13,6 +14,8 @@ from saccade.errors import DataError
 
 class ImageFolderFormat:
     """Images without labels."""
+
+    task: ClassVar[str | None] = None
 
     looks_for = "a folder with images, or one image file"
 

@@ -16,7 +16,9 @@ __all__ = ["Roles", "check_disjoint", "open_labelled", "split_roles"]
 
 
 def open_labelled(
-    path: str | os.PathLike[str], class_names: Sequence[str] | None = None
+    path: str | os.PathLike[str],
+    class_names: Sequence[str] | None = None,
+    task: str = "detection",
 ) -> DataSplits:
     """Read the data at ``path``, in whichever format it is.
 
@@ -25,6 +27,7 @@ def open_labelled(
     Args:
         path: a file or folder; ``~`` is the home folder.
         class_names: classes of the model; ids of the labels become ids of these, by name.
+        task: whose labels are wanted; formats with labels of other tasks are not tried.
 
     Raises:
         DataError: nothing is there, no format recognizes it, or the one that does refuses it.
@@ -32,7 +35,8 @@ def open_labelled(
     where = Path(path).expanduser()
     if not where.exists():
         raise DataError(f"The data path {display_path(where)} does not exist. Check the spelling.")
-    formats = [plugins.load("datasets", name) for name in plugins.names("datasets")]
+    known = [plugins.load("datasets", name) for name in plugins.names("datasets")]
+    formats = [candidate for candidate in known if candidate.task in (None, task)]
     for candidate in formats:
         if candidate.recognizes(where):
             splits = candidate.read(where, class_names)
@@ -45,7 +49,7 @@ def open_labelled(
         else ""
     )
     raise DataError(
-        f"{display_path(where)} is in no data format that saccade knows. "
+        f"{display_path(where)} is in no data format for {task} that saccade knows. "
         f"Looked for: {looked_for}.{hint}"
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 
@@ -18,6 +19,8 @@ from saccade.errors import DataError
 
 class YoloFormat:
     """YOLO boxes or polygons, found by a ``data.yaml`` or by the folder layout alone."""
+
+    task: ClassVar[str | None] = "detection"
 
     looks_for = "a YOLO data.yaml, or a folder with images/ and labels/"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -51,11 +51,11 @@ class Tally:
     objects: int = 0
     classes: Counter[str] = field(default_factory=Counter)
 
-    def add(self, result: Any, names: tuple[str, ...]) -> None:
-        """Count one frame."""
+    def add(self, found: Sequence[int], names: tuple[str, ...]) -> None:
+        """Count one frame by the class ids of what was found in it."""
         self.frames += 1
-        self.objects += len(result)
-        for class_id in result.class_ids:
+        self.objects += len(found)
+        for class_id in found:
             self.classes[names[class_id] if class_id < len(names) else str(class_id)] += 1
 
 
@@ -75,7 +75,7 @@ def run_source(
     canvas = open_canvas(source, save) if save is not None else None
     try:
         for name, rgb, result in _results(pipeline, source, canvas is not None):
-            tally.add(result, names)
+            tally.add(pipeline.classes_in(result), names)
             if canvas is not None and rgb is not None:
                 canvas.write(pipeline.draw(rgb, result), name)
             if limit is not None and tally.frames >= limit:

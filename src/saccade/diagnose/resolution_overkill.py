@@ -51,6 +51,8 @@ def resolution_overkill(profile: Profile) -> Finding | None:
 def padding_share(profile: Profile) -> float:
     """Share 0-1 of the model's input that the frame does not cover."""
     (height, width), (frame_h, frame_w) = profile.input_hw, profile.frame_hw
+    if not profile.extra.get("letterboxed", 1.0):
+        return 0.0
     if min(height, width, frame_h, frame_w) <= 0:
         return 0.0
     scale = min(height / frame_h, width / frame_w)

@@ -7,6 +7,7 @@ from typing import Literal
 
 ChannelOrder = Literal["rgb", "bgr"]
 Anchor = Literal["center", "top_left"]
+Fit = Literal["letterbox", "stretch", "center_crop"]
 Dim = int | None
 
 
@@ -53,6 +54,9 @@ class Preprocessing:
         std: per channel, likewise.
         anchor: where the image lies in the letterbox, ``"center"`` or ``"top_left"``.
         pad_value: grey level 0-255 of the border.
+        fit: how a frame of another aspect gets into the input: with a border around it,
+            stretched, or by cutting out its centre.
+        crop_share: share of the shorter side that ``"center_crop"`` keeps.
     """
 
     channel_order: ChannelOrder = "rgb"
@@ -61,18 +65,22 @@ class Preprocessing:
     std: tuple[float, float, float] = (1.0, 1.0, 1.0)
     anchor: Anchor = "center"
     pad_value: int = 114
+    fit: Fit = "letterbox"
+    crop_share: float = 0.875
 
 
 @dataclass(frozen=True)
 class ModelDescription:
-    """A detector, described well enough to run it.
+    """A model, described well enough to run it.
 
     Attributes:
         input: the image input.
         preprocessing: how to feed it.
-        decode: name of the output decode: ``yolov5``, ``yolov8`` (also YOLO11), ``yolox``, or
-            ``yolov8_raw`` where the decoding was cut out of the graph.
-        input_size: the side of the square letterbox that the model is meant for, pixels.
+        decode: name of the output decode: ``yolov5``, ``yolov8`` (also YOLO11), ``yolox``,
+            ``yolov8_raw`` (decoding cut out of the graph) for detectors; ``logits``, ``probabilities`` (``+background`` where the first class is
+            none) for classifiers; ``planes``, ``indices`` for segmentation.
+        input_size: the side of the square input that the model is meant for, pixels; the longer
+            one where it is not square.
         stride: the input's sides must be multiples of this.
         class_names: one per class.
         iou_threshold: the NMS threshold that the model's authors use.
@@ -80,6 +88,7 @@ class ModelDescription:
         license: licence note found in the model's metadata, or empty.
         transposed: the last two axes of the output are swapped against the family's usual order
             (``(1, 4+classes, anchors)`` for yolov8, ``(1, anchors, 5+classes)`` for the others).
+        input_hw: height and width of an input that is not square, in pixels.
     """
 
     input: InputSpec
@@ -92,3 +101,4 @@ class ModelDescription:
     evidence: tuple[str, ...] = ()
     license: str = ""
     transposed: bool = False
+    input_hw: tuple[int, int] | None = None

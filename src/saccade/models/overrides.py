@@ -147,6 +147,11 @@ _CHECKS: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "mean": ("three numbers, in units after scale", _three(_number)),
     "std": ("three positive numbers, in units after scale", _three(_positive)),
     "anchor": ("'center' or 'top_left'", _one_of(("center", "top_left"))),
+    "fit": (
+        "'letterbox', 'stretch' or 'center_crop'",
+        _one_of(("letterbox", "stretch", "center_crop")),
+    ),
+    "crop_share": ("a number above 0, at most 1", _fraction),
     "pad_value": ("a grey level from 0 to 255", _integer(0, 255)),
     "class_names": ("a list of names, one per class", _names),
     "iou_threshold": ("a number above 0, at most 1", _fraction),

@@ -206,7 +206,7 @@ def _alternatives(factor: str, description: ModelDescription) -> Iterator[_Alter
         )
         names = swapped.channel_order.upper(), now.channel_order.upper()
         yield _Alternative(factor, *names, swapped)
-    if factor == "letterbox":
+    if factor == "letterbox" and now.fit == "letterbox":
         moved = replace(now, anchor="top_left" if now.anchor == "center" else "center")
         words = {"center": "a centred image", "top_left": "an image at the top left"}
         yield _Alternative(factor, words[moved.anchor], words[now.anchor], moved)
@@ -221,6 +221,7 @@ def _normalizations(now: Preprocessing) -> list[tuple[str, Preprocessing]]:
     return [
         ("values from 0 to 1 (scale 1/255)", replace(now, scale=1 / 255, mean=zero, std=one)),
         ("values from 0 to 255 (scale 1)", replace(now, scale=1.0, mean=zero, std=one)),
+        ("values from -1 to 1", replace(now, scale=1 / 127.5, mean=one, std=one)),
         (
             "values normalized with ImageNet's mean and std",
             replace(now, scale=1 / 255, mean=mean, std=std),

@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import psutil
 
+from saccade import plugins
 from saccade.data.contract import DataProblem, Dataset
 from saccade.data.frame_roles import OFFSETS, STEP, Role
 from saccade.data.images import read_image
@@ -19,7 +19,8 @@ from saccade.measurement import STAGES, Block
 from saccade.pipeline.config import PipelineConfig
 from saccade.pipeline.engine import Emission
 from saccade.pipeline.pipeline import Pipeline
-from saccade.tasks.detections import Detections
+
+KEPT_RESULTS = 60
 
 
 @dataclass(frozen=True)
@@ -28,12 +29,13 @@ class BlockReply:
 
     Attributes:
         block: the samples.
-        results: the results of the measured frames, in order.
+        results: the results of the measured frames, in order, as the task collects them; at most
+            `KEPT_RESULTS`, since masks are large.
         problems: what was wrong with the source so far.
     """
 
     block: Block
-    results: Detections
+    results: Any
     problems: tuple[DataProblem, ...]
 
 
@@ -48,6 +50,7 @@ class Subject:
         self.config = config
         self._source = source
         self._pipeline = Pipeline(config)
+        self._collect = plugins.load("tasks", config.task).collect
         self._emissions: Iterator[Emission] | None = None
 
     def block(self, frames: int, warmup: int) -> BlockReply:
@@ -73,23 +76,23 @@ class Subject:
             peak_rss_mb=peak_rss_mb(),
             warmup_s=tuple(warm),
         )
-        results = as_detections([e.result for e in measured])
+        results = self._collect([e.result for e in measured[:KEPT_RESULTS]])
         return BlockReply(block, results, tuple(self._pipeline.problems))
 
-    def judge(self, dataset: Dataset, score_threshold: float) -> Detections:
+    def judge(self, dataset: Dataset, score_threshold: float) -> Any:
         """Results on every image of a dataset, through the path the stream takes."""
         found = [
             self._pipeline.judge(read_image(image.path), score_threshold)
             for image in dataset.images
         ]
-        return as_detections(found)
+        return self._collect(found)
 
-    def watch(self, count: int, role: Role, score_threshold: float) -> Detections:
+    def watch(self, count: int, role: Role, score_threshold: float) -> Any:
         """Results on ``count`` frames of the source at most, those that serve ``role``."""
         found = self._pipeline.judge_frames(
             self._source, count, STEP, score_threshold, OFFSETS[role]
         )
-        return as_detections(list(found))
+        return self._collect(list(found))
 
     def close(self) -> None:
         """End the stream and release the sessions."""
@@ -104,15 +107,6 @@ def stage_times(emissions: list[Emission]) -> dict[str, tuple[float, ...]]:
         name: tuple(1e3 * (e.stages[name][1] - e.stages[name][0]) for e in emissions)
         for name in STAGES
     }
-
-
-def as_detections(results: list[Any]) -> Detections:
-    """Results of many images as one value."""
-    return Detections(
-        boxes=tuple(np.asarray(r.boxes, np.float32) for r in results),
-        scores=tuple(np.asarray(r.scores, np.float32) for r in results),
-        class_ids=tuple(np.asarray(r.class_ids, np.int64) for r in results),
-    )
 
 
 def peak_rss_mb() -> float:

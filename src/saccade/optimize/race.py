@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -14,7 +15,6 @@ from saccade.optimize.measuring import BlockReply
 from saccade.optimize.worker import Worker
 from saccade.pipeline.config import PipelineConfig
 from saccade.statistics import Comparison, compare, noise_floor, warmup_end
-from saccade.tasks.detections import Detections
 
 SUBJECT = "saccade.optimize.measuring:Subject"
 # Frames before each block: what was prepared while the other side ran must not count, and
@@ -101,8 +101,8 @@ class RaceResult:
     candidate: tuple[Block, ...]
     comparison: Comparison
     cpu: Comparison
-    reference_results: tuple[Detections, ...]
-    candidate_results: tuple[Detections, ...]
+    reference_results: tuple[Any, ...]
+    candidate_results: tuple[Any, ...]
 
 
 def race(

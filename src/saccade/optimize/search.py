@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 
+from saccade import plugins
 from saccade.errors import SaccadeError, StorageError
 from saccade.optimize.change import Optimization, PlanContext
 from saccade.optimize.combined import combine
@@ -309,8 +310,8 @@ class Search:
         if self._referee is None:
             return Judgement(True, "accuracy was not judged: there is no data to judge it on")
         effect = change.effect if change is not None else "exact"
-        if effect == "exact" and same_results(result):
-            return Judgement(True, "the same boxes on the same frames")
+        if effect == "exact" and same_results(runner.config.task, result):
+            return Judgement(True, "the same results on the same frames")
         return self._referee.judge(runner, "near_lossless" if effect == "exact" else effect)
 
     def close(self) -> None:
@@ -334,26 +335,8 @@ def saves_cpu(result: RaceResult) -> bool:
     )
 
 
-# Results count as the same if boxes differ by less than this; threads and streams change the
-# order of floating-point sums.
-SAME_BOX_PX = 1.0
-SAME_SCORE = 0.005
-
-
-def same_results(result: RaceResult) -> bool:
-    """Whether both sides found the same boxes on the same frames, but for rounding."""
-    import numpy as np
-
-    for a, b in zip(result.reference_results, result.candidate_results, strict=True):
-        for index in range(len(a)):
-            if len(a.scores[index]) != len(b.scores[index]):
-                return False
-            if not len(a.scores[index]):
-                continue
-            if not np.array_equal(a.class_ids[index], b.class_ids[index]):
-                return False
-            if np.abs(a.boxes[index] - b.boxes[index]).max() > SAME_BOX_PX:
-                return False
-            if np.abs(a.scores[index] - b.scores[index]).max() > SAME_SCORE:
-                return False
-    return True
+def same_results(task: str, result: RaceResult) -> bool:
+    """Whether both sides said the same of the same frames, but for rounding."""
+    same = plugins.load("tasks", task).same
+    pairs = zip(result.reference_results, result.candidate_results, strict=True)
+    return all(same(a, b) for a, b in pairs)

@@ -136,6 +136,8 @@ class PipelineConfig:
         )
         described["class_names"] = tuple(described["class_names"])
         described["evidence"] = tuple(described["evidence"])
+        hw = described.get("input_hw")
+        described["input_hw"] = (hw[0], hw[1]) if hw else None
         data["model"] = ModelFile(**data["model"])
         data["description"] = ModelDescription(**described)
         data["options"] = RuntimeOptions(**data["options"])

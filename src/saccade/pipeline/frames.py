@@ -62,12 +62,13 @@ class ArrayFrame:
     def scale(self, box: Letterbox, order: ChannelOrder, canvas: NDArray[np.uint8]) -> None:
         """Bilinear scaling on the interleaved pixels, then the channels are put in order."""
         target = inside(canvas, box)
-        if box.scaled_hw == self.hw:
-            target[...] = self.pixels if order == self.order else self.pixels[..., ::-1]
+        pixels = looked_at(self.pixels, box)
+        if box.scaled_hw == pixels.shape[:2]:
+            target[...] = pixels if order == self.order else pixels[..., ::-1]
         elif order == self.order:
-            cv2.resize(self.pixels, target.shape[1::-1], dst=target)
+            cv2.resize(pixels, target.shape[1::-1], dst=target)
         else:
-            small = cv2.resize(self.pixels, target.shape[1::-1])
+            small = cv2.resize(pixels, target.shape[1::-1])
             cv2.cvtColor(small, cv2.COLOR_BGR2RGB, dst=target)
 
 
@@ -92,6 +93,9 @@ class PlanarFrame:
 
     def scale(self, box: Letterbox, order: ChannelOrder, canvas: NDArray[np.uint8]) -> None:
         """Scale Y, U and V on their own, then convert at the small size."""
+        if box.crop is not None:
+            ArrayFrame(self.rgb(), "rgb").scale(box, order, canvas)
+            return
         height, width = box.scaled_hw
         planar = self._frame.format.name in PLANAR_FORMATS and not height % 2 and not width % 2
         if not planar:
@@ -143,6 +147,9 @@ class SwscaleFrame:
 
     def scale(self, box: Letterbox, order: ChannelOrder, canvas: NDArray[np.uint8]) -> None:
         """Bilinear scaling and conversion in libswscale."""
+        if box.crop is not None:
+            ArrayFrame(self.rgb(), "rgb").scale(box, order, canvas)
+            return
         height, width = box.scaled_hw
         small = self._frame.reformat(
             width=width,
@@ -171,6 +178,14 @@ def plane_pixels(plane: Any) -> NDArray[np.uint8]:
     """A view ``(H, W)`` of one plane of a decoded frame, without its row padding."""
     rows = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)
     return rows[: plane.height, : plane.width]
+
+
+def looked_at(pixels: NDArray[np.uint8], box: Letterbox) -> NDArray[np.uint8]:
+    """The part of a frame ``(H, W, 3)`` that the model sees, as a view."""
+    if box.crop is None:
+        return pixels
+    top, left, height, width = box.crop
+    return pixels[top : top + height, left : left + width]
 
 
 def inside(canvas: NDArray[np.uint8], box: Letterbox) -> NDArray[np.uint8]:

@@ -20,7 +20,9 @@ class Letterbox:
         scaled_hw: the frame after scaling, pixels.
         top: rows of border above it.
         left: columns of border left of it.
-        scale: scaled over original size.
+        scale: scaled over original width.
+        crop: top, left, height and width of the part of the frame that is looked at, in frame
+            pixels; None for all of it.
     """
 
     input_hw: tuple[int, int]
@@ -29,6 +31,7 @@ class Letterbox:
     top: int
     left: int
     scale: float
+    crop: tuple[int, int, int, int] | None = None
 
     def to_frame(self, boxes: NDArray[np.float32]) -> NDArray[np.float32]:
         """Map ``(N, 4)`` xyxy boxes from input to frame pixels, clipped to the frame."""
@@ -69,6 +72,24 @@ def letterbox(
         )
     target = (before[0] + scaled[0] + after[0], before[1] + scaled[1] + after[1])
     return Letterbox(target, frame_hw, scaled, before[0], before[1], scale)
+
+
+def stretched(frame_hw: tuple[int, int], input_hw: tuple[int, int]) -> Letterbox:
+    """The whole frame fills the input, whatever its aspect."""
+    return Letterbox(input_hw, frame_hw, input_hw, 0, 0, input_hw[1] / frame_hw[1])
+
+
+def center_cropped(frame_hw: tuple[int, int], input_hw: tuple[int, int], share: float) -> Letterbox:
+    """The centre of the frame, of the input's aspect and ``share`` of the shorter side.
+
+    The same pixels as scaling the shorter side to ``input / share`` and cutting out the centre.
+    """
+    unit = share * min(frame_hw[0] / input_hw[0], frame_hw[1] / input_hw[1])
+    height, width = (
+        max(1, min(f, round(i * unit))) for i, f in zip(input_hw, frame_hw, strict=True)
+    )
+    crop = (frame_hw[0] - height) // 2, (frame_hw[1] - width) // 2, height, width
+    return Letterbox(input_hw, frame_hw, input_hw, 0, 0, input_hw[1] / width, crop)
 
 
 def _borders(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from saccade.errors import DataError
 from saccade.pipeline.config import PipelineConfig
 from saccade.pipeline.engine import Clock, Emission, Stages, run_overlapped, run_sequential
 from saccade.pipeline.frames import ArrayFrame, Frame, as_decoded
-from saccade.pipeline.geometry import Letterbox, letterbox
+from saccade.pipeline.geometry import Letterbox, center_cropped, letterbox, stretched
 from saccade.pipeline.sessions import SessionPool
 from saccade.runtimes.contract import Session
 
@@ -128,6 +128,11 @@ class Pipeline:
         """How a frame of this size lies in the model's input."""
         config = self.config
         described = config.description
+        pre = described.preprocessing
+        if pre.fit == "stretch":
+            return stretched(frame_hw, input_hw(config))
+        if pre.fit == "center_crop":
+            return center_cropped(frame_hw, input_hw(config), pre.crop_share)
         return letterbox(
             frame_hw,
             config.input_size,
@@ -136,6 +141,11 @@ class Pipeline:
             described.preprocessing.anchor,
             config.margin,
         )
+
+    def classes_in(self, result: Any) -> Sequence[int]:
+        """Class ids of what a result holds, one per object."""
+        found: Sequence[int] = self._task.classes_in(result)
+        return found
 
     def draw(self, image: NDArray[np.uint8], result: Any) -> NDArray[np.uint8]:
         """A copy of the RGB ``(H, W, 3)`` image with the result drawn on it."""
@@ -165,6 +175,15 @@ class Pipeline:
 
     def __exit__(self, *exc: object) -> None:
         self.close()
+
+
+def input_hw(config: PipelineConfig) -> tuple[int, int]:
+    """Height and width of an input that every frame fills."""
+    described = config.description
+    height, width = described.input_hw or (described.input_size,) * 2
+    ratio = config.input_size / max(height, width)
+    stride = described.stride
+    return round(height * ratio / stride) * stride, round(width * ratio / stride) * stride
 
 
 def _checked(image: NDArray[Any]) -> NDArray[np.uint8]:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from saccade.models.description import Preprocessing
 from saccade.pipeline.config import PipelineConfig
-from saccade.pipeline.frames import ArrayFrame, Frame
+from saccade.pipeline.frames import ArrayFrame, Frame, looked_at
 from saccade.pipeline.geometry import Letterbox
 
 
@@ -52,7 +52,8 @@ class NumpyPreprocessor:
             pixels, order = frame.pixels, frame.order
         else:
             pixels, order = frame.rgb(), "rgb"
-        if box.scaled_hw != frame.hw:
+        pixels = looked_at(pixels, box)
+        if box.scaled_hw != pixels.shape[:2]:
             pixels = cv2.resize(pixels, box.scaled_hw[::-1])
         bottom = box.input_hw[0] - box.scaled_hw[0] - box.top
         right = box.input_hw[1] - box.scaled_hw[1] - box.left

@@ -8,16 +8,21 @@ from typing import Any
 
 import yaml
 
+from saccade import plugins
 from saccade.data.open import open_labelled
 from saccade.data.roles import split_roles
 from saccade.data.video import is_live, probe_video
 from saccade.models.description import ModelDescription
 from saccade.models.inspect import summarize
-from saccade.models.onnx_model import describe
+from saccade.tasks.contract import Task
 
 
 def draft_spec(
-    model: Path, data: Path | None, video: str | None, folder: Path | None = None
+    model: Path,
+    data: Path | None,
+    video: str | None,
+    folder: Path | None = None,
+    task: str = "detection",
 ) -> tuple[str, dict[str, Any]]:
     """The text of a commented spec, and the facts it rests on.
 
@@ -27,19 +32,21 @@ def draft_spec(
         video: what it runs on.
         folder: where the spec will lie; its paths are relative to that. By default the current
             folder.
+        task: what the model does.
 
     Raises:
-        ModelError: the model is unreadable or not a detector.
+        ModelError: the model is unreadable or not of that task.
         DataError: the data are.
     """
-    description = describe(model)
+    of_task: Task = plugins.load("tasks", task)
+    description = of_task.describe(model)
     facts: dict[str, Any] = {"model": summarize(model), "evidence": list(description.evidence)}
     lines = ["# saccade spec. Run it with: saccade optimize <this file>", ""]
-    lines += _model_lines(_seen_from(folder, str(model)), description)
-    lines += _data_lines(data, folder, description, facts)
+    lines += _model_lines(task, _seen_from(folder, str(model)), description)
+    lines += _data_lines(data, folder, task, description, facts)
     lines += _video_lines(video, folder, facts)
     labelled = bool(facts.get("labelled"))
-    lines += _goal_lines(labelled, video is not None)
+    lines += _goal_lines(of_task.metrics[0] if labelled else None, video is not None)
     lines += _override_lines(description)
     return "\n".join(lines) + "\n", facts
 
@@ -61,8 +68,8 @@ def _entry(key: str, value: object) -> str:
     return str(yaml.safe_dump({key: value}, allow_unicode=True)).strip()
 
 
-def _model_lines(model: str, description: ModelDescription) -> list[str]:
-    lines = ["task: detection", _entry("model", model)]
+def _model_lines(task: str, model: str, description: ModelDescription) -> list[str]:
+    lines = [f"task: {task}", _entry("model", model)]
     lines += [_comment(evidence) for evidence in description.evidence]
     if description.license:
         lines.append(_comment(f"licence of the weights: {description.license}"))
@@ -70,7 +77,11 @@ def _model_lines(model: str, description: ModelDescription) -> list[str]:
 
 
 def _data_lines(
-    data: Path | None, folder: Path | None, description: ModelDescription, facts: dict[str, Any]
+    data: Path | None,
+    folder: Path | None,
+    task: str,
+    description: ModelDescription,
+    facts: dict[str, Any],
 ) -> list[str]:
     if data is None:
         return [
@@ -78,7 +89,7 @@ def _data_lines(
             "# data: path/to/data.yaml",
             "",
         ]
-    roles = split_roles(open_labelled(data, description.class_names))
+    roles = split_roles(open_labelled(data, description.class_names, task))
     counts = {
         name: len(getattr(roles, name) or ()) for name in ("calibration", "selection", "report")
     }
@@ -109,9 +120,9 @@ def _video_lines(video: str | None, folder: Path | None, facts: dict[str, Any]) 
     return [*lines, ""]
 
 
-def _goal_lines(labelled: bool, video: bool) -> list[str]:
+def _goal_lines(metric: str | None, video: bool) -> list[str]:
     speed = "throughput_fps>=60" if video else "latency_ms.p99<=50"
-    accuracy = "map50_95_drop<=0.01" if labelled else "agreement_drop<=0.05"
+    accuracy = f"{metric}_drop<=0.01" if metric else "agreement_drop<=0.05"
     return [
         "target: cpu",
         "# Others: latency_ms.p50, latency_ms.p95, peak_rss_mb, model_mb, core_ms_per_frame.",

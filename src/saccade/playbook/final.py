@@ -20,14 +20,12 @@ from saccade.optimize.race import RacePlan, Runner, compare_blocks, race
 from saccade.pipeline.config import PipelineConfig
 from saccade.progress import Progress
 from saccade.study import Drop, Ratio
-from saccade.tasks.detections import Detections
-from saccade.validate.agreement import agreement, agreement_drop
-from saccade.validate.bootstrap import replicates, resample_weights
-from saccade.validate.detection_metrics import evaluate
-from saccade.validate.drop_bound import DropBound, paired_drop
+from saccade.validate.bootstrap import resample_weights
+from saccade.validate.contract import Scored
+from saccade.validate.drop_bound import paired_drop
 from saccade.validate.guard import FinalBound, final_bound
 from saccade.validate.per_class import ClassDrop, per_class_drops
-from saccade.validate.referee import VIDEO_FRAMES, as_dataset, detections_on, frames_of
+from saccade.validate.referee import VIDEO_FRAMES, as_dataset, frames_of, judge_of, results_on
 
 FINAL_RACE = RacePlan(block_s=1.2, min_pairs=6, max_pairs=8)
 # With so many frames a p99 has a two-sided interval, whose upper end is the slowest frame of all;
@@ -86,33 +84,37 @@ class FinalJudge:
         self._guard = guard
         if job.roles is not None and job.roles.report is not None:
             self._dataset: Dataset = job.roles.report
-            self._results_of: Callable[[Runner], Detections] = self._on_images
+            self._results_of: Callable[[Runner], Any] = self._on_images
         else:
             self._dataset = as_dataset(job.source, VIDEO_FRAMES, frame_hw)
             self._results_of = lambda runner: frames_of(runner, VIDEO_FRAMES, "report")
+        self._judge = judge_of(baseline)
         self._reference = self._results_of(baseline)
         self._dataset = as_long_as(self._dataset, len(self._reference))
         self._weights = resample_weights(len(self._dataset), seed=job.spec.seed + 1)
+        self._before = self._scored(self._reference) if job.labelled else None
 
-    def _on_images(self, runner: Runner) -> Detections:
-        return detections_on(runner, self._dataset)
+    def _on_images(self, runner: Runner) -> Any:
+        return results_on(runner, self._dataset)
+
+    def _scored(self, results: Any) -> Scored:
+        return self._judge.scored(self._dataset, results, self._weights)
 
     def judge(self, runner: Runner, attempt: int) -> Accuracy:
         """Bound the candidate's drops."""
         candidate = self._results_of(runner)
-        drops = {"agreement": self._agreement(candidate)}
-        metrics = {"agreement": 1 - drops["agreement"].estimate}
+        agreed = self._judge.agreement(self._dataset, self._reference, candidate, self._weights)
+        drops = {"agreement": agreed}
+        metrics = {"agreement": 1 - agreed.estimate}
         baseline = {"agreement": 1.0}
         classes: tuple[ClassDrop, ...] = ()
-        if self._job.labelled:
-            before = evaluate(self._dataset, self._reference)
-            after = evaluate(self._dataset, candidate)
-            old, new = replicates(before, self._weights), replicates(after, self._weights)
-            for name in ("map50_95", "map50"):
-                drops[name] = paired_drop(getattr(old, name), getattr(new, name))
-                metrics[name], baseline[name] = getattr(after, name), getattr(before, name)
+        if self._before is not None:
+            before, after = self._before, self._scored(candidate)
+            for name, old in before.metrics.items():
+                drops[name] = paired_drop(old, after.metrics[name])
+                metrics[name], baseline[name] = after.metrics[name].point, old.point
             names = self._job.description.class_names
-            classes = per_class_drops(old, new, self._guard.bound, names)
+            classes = per_class_drops(before, after, self._guard.bound, names)
         images = len(self._dataset)
         bound = None
         if self._guard.base in drops:
@@ -125,10 +127,6 @@ class FinalJudge:
             for name, drop in drops.items()
         }
         return Accuracy(metrics, baseline, recorded, bound, classes)
-
-    def _agreement(self, candidate: Detections) -> DropBound:
-        found = agreement(self._dataset, self._reference, candidate)
-        return agreement_drop(found, self._weights)
 
 
 def as_long_as(dataset: Dataset, count: int) -> Dataset:

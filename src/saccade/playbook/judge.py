@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from saccade import plugins
 from saccade.data.contract import Dataset
 from saccade.data.images import read_image
 from saccade.data.open import open_labelled
@@ -15,20 +17,17 @@ from saccade.errors import BundleError, DataError, GoalError
 from saccade.goals import Goal
 from saccade.models.files import model_file
 from saccade.optimize.change import Objective
-from saccade.optimize.measuring import as_detections
 from saccade.optimize.metrics import Estimate
 from saccade.optimize.race import RacePlan, Runner, against_itself, race
 from saccade.pipeline.config import PipelineConfig
 from saccade.pipeline.pipeline import Pipeline
 from saccade.progress import Progress
-from saccade.validate.bootstrap import MapBootstrap, replicates, resample_weights
-from saccade.validate.detection_metrics import evaluate
+from saccade.validate.bootstrap import Replicates, resample_weights
+from saccade.validate.contract import Scored
 from saccade.validate.drop_bound import paired_drop
-from saccade.validate.referee import JUDGE_THRESHOLD
 
 COMPARE_RACE = RacePlan(block_s=1.0, min_pairs=6, max_pairs=10)
 AA_PAIRS = 4
-METRICS = ("map50_95", "map50")
 
 
 def config_at(path: Path) -> PipelineConfig:
@@ -119,16 +118,17 @@ def judge_bundle(
     """
     config = config_at(bundle)
     dataset = _labelled(data, config)
+    names = plugins.load("tasks", config.task).metrics
     for goal in goals:
-        _check_goal(goal, against)
+        _check_goal(goal, names, against)
     progress.step(f"Accuracy on {len(dataset)} images")
     weights = resample_weights(len(dataset))
-    found = _replicated(config, dataset, weights)
-    metrics = {name: _spread(found, name) for name in METRICS}
+    found = _scored(config, dataset, weights)
+    metrics = {name: _spread(replicated) for name, replicated in found.metrics.items()}
     if against is not None:
-        other = _replicated(config_at(against), dataset, weights)
-        for name in METRICS:
-            drop = paired_drop(getattr(other, name), getattr(found, name))
+        other = _scored(config_at(against), dataset, weights)
+        for name in names:
+            drop = paired_drop(other.metrics[name], found.metrics[name])
             metrics[f"{name}_drop"] = Estimate(drop.estimate, drop.lower, drop.upper)
     rows = [
         {
@@ -154,34 +154,36 @@ def _three(estimate: Estimate) -> tuple[float | None, float | None, float | None
     return estimate.value, estimate.low, estimate.high
 
 
-def _check_goal(goal: Goal, against: Path | None) -> None:
-    if goal.base not in METRICS:
+def _check_goal(goal: Goal, names: Sequence[str], against: Path | None) -> None:
+    if goal.base not in names:
         raise GoalError(
-            f"`validate` judges {' and '.join(METRICS)}; '{goal.name}' is about {goal.base}."
+            f"`validate` judges {' and '.join(names)}; '{goal.name}' is about {goal.base}."
         )
     if goal.is_drop and against is None:
         raise GoalError(f"The goal '{goal.name}' needs --against to compare with.")
 
 
 def _labelled(data: Path, config: PipelineConfig) -> Dataset:
-    splits = open_labelled(data, config.description.class_names)
+    splits = open_labelled(data, config.description.class_names, config.task)
     dataset = splits.val or splits.train
     if dataset is None or not dataset.labelled:
-        raise DataError(f"'{data}' has no labelled images. Accuracy needs boxes to compare with.")
+        raise DataError(f"'{data}' has no labelled images. Accuracy needs labels to compare with.")
     return dataset
 
 
-def _replicated(config: PipelineConfig, dataset: Dataset, weights: Any) -> MapBootstrap:
+def _scored(config: PipelineConfig, dataset: Dataset, weights: Any) -> Scored:
+    judge = plugins.load("judges", config.task)
+    task = plugins.load("tasks", config.task)
     with Pipeline(config) as pipeline:
         results = [
-            pipeline.judge(read_image(image.path), JUDGE_THRESHOLD) for image in dataset.images
+            pipeline.judge(read_image(image.path), judge.threshold) for image in dataset.images
         ]
-    return replicates(evaluate(dataset, as_detections(results)), weights)
+    found: Scored = judge.scored(dataset, task.collect(results), weights)
+    return found
 
 
-def _spread(found: MapBootstrap, name: str) -> Estimate:
+def _spread(replicated: Replicates) -> Estimate:
     import numpy as np
 
-    replicated = getattr(found, name)
     low, high = np.nanquantile(replicated.drawn, [0.025, 0.975])
     return Estimate(float(replicated.point), float(low), float(high))

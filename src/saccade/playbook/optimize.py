@@ -38,8 +38,8 @@ from saccade.validate.referee import (
     AgreementReferee,
     LabelReferee,
     as_dataset,
-    detections_on,
     frames_of,
+    results_on,
 )
 
 # Of the time that is left after profiling, this share goes into changes and the rest into knobs.
@@ -147,14 +147,14 @@ class Playbook:
             selection = job.roles.selection if job.roles else None
             if guard.base != "agreement" and selection is not None:
                 referee = LabelReferee(selection, runner, guard.base, guard.bound, seed)
-                value = getattr(referee.baseline, guard.base)
+                value = referee.baseline.values[guard.base]
                 self._say.note(f"baseline {guard.base} {value:.3f} on {len(selection)} images")
                 self._know(baseline_accuracy={guard.base: value})
                 return referee
             if selection is not None:
                 return AgreementReferee(
                     selection,
-                    lambda r: detections_on(r, selection),
+                    lambda r: results_on(r, selection),
                     runner,
                     guard.bound,
                     seed,

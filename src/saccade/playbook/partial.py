@@ -25,8 +25,8 @@ from saccade.profile.records import Profile
 from saccade.progress import Progress, SilentProgress
 from saccade.spec import Spec
 from saccade.study import RunFolder
-from saccade.validate.detection_metrics import evaluate
-from saccade.validate.referee import detections_on
+from saccade.validate.bootstrap import resample_weights
+from saccade.validate.referee import judge_of, results_on
 
 
 def start(spec: Spec, out: Path, progress: Progress | None = None) -> tuple[Job, RunFolder]:
@@ -55,10 +55,12 @@ def baseline_only(
     say.note(f"accuracy on {len(roles.report)} images")
     runner = Runner(job.baseline, job.source)
     try:
-        found = evaluate(roles.report, detections_on(runner, roles.report))
+        weights = resample_weights(len(roles.report))
+        results = results_on(runner, roles.report)
+        found = judge_of(runner).scored(roles.report, results, weights)
     finally:
         runner.close()
-    return measured, {"map50_95": found.map50_95, "map50": found.map50}
+    return measured, found.values
 
 
 def baseline_report(measured: Baseline, accuracy: dict[str, float]) -> dict[str, Any]:

@@ -20,8 +20,6 @@ from saccade.errors import GoalError, SpecError
 from saccade.goals import Goal
 from saccade.models.description import ModelDescription
 from saccade.models.files import model_file
-from saccade.models.label_fit import label_fit
-from saccade.models.onnx_model import describe
 from saccade.models.verify import Verification, verify_preprocessing
 from saccade.optimize.job import Job, objective_of
 from saccade.pipeline.config import PipelineConfig
@@ -30,6 +28,7 @@ from saccade.progress import Progress
 from saccade.runtimes.contract import Availability
 from saccade.spec import Spec
 from saccade.study import RunFolder
+from saccade.tasks.contract import Task
 
 # The preprocessing guess is checked at this size where the model allows it: fast, and enough to
 # tell right from wrong.
@@ -47,12 +46,12 @@ def prepare(spec: Spec, run: RunFolder, progress: Progress) -> Job:
         SaccadeError: something is missing, unreadable or contradictory; see `saccade.errors`.
     """
     goals = spec.parsed_goals()
-    plugins.load("tasks", spec.task)
-    description = describe(spec.model, spec.overrides.given())
+    task: Task = plugins.load("tasks", spec.task)
+    description = task.describe(spec.model, spec.overrides.given())
     splits = _open_data(spec, description)
     roles = _roles(splits, spec.seed)
     source, video = choose_source(spec, roles)
-    _check_judgeable(goals, roles)
+    _check_judgeable(goals, roles, task)
     notes: list[str] = []
     if roles is not None and spec.preprocessor is None:
         verification = _verified(spec, description, roles, run, progress)
@@ -127,14 +126,15 @@ def guard_goal(job: Job) -> Goal | None:
         if goal.is_accuracy and goal.is_drop:
             return goal
     if job.labelled:
-        return Goal("map50_95_drop", "<=", DEFAULT_ALLOWED_DROP)
+        metric = plugins.load("tasks", job.spec.task).metrics[0]
+        return Goal(f"{metric}_drop", "<=", DEFAULT_ALLOWED_DROP)
     return Goal("agreement_drop", "<=", DEFAULT_ALLOWED_DISAGREEMENT)
 
 
 def _open_data(spec: Spec, description: ModelDescription) -> DataSplits | None:
     if spec.data is None:
         return None
-    return open_labelled(spec.data, description.class_names)
+    return open_labelled(spec.data, description.class_names, spec.task)
 
 
 def _roles(splits: DataSplits | None, seed: int) -> Roles | None:
@@ -145,9 +145,14 @@ def _roles(splits: DataSplits | None, seed: int) -> Roles | None:
     return roles
 
 
-def _check_judgeable(goals: tuple[Goal, ...], roles: Roles | None) -> None:
+def _check_judgeable(goals: tuple[Goal, ...], roles: Roles | None, task: Task) -> None:
     labelled = roles is not None and roles.report is not None and roles.report.labelled
     for goal in goals:
+        if goal.is_accuracy and goal.base not in (*task.metrics, "agreement"):
+            raise GoalError(
+                f"The goal '{goal.name}' is not about {task.name}, which is judged by "
+                f"{', '.join(task.metrics)} and agreement."
+            )
         if goal.is_accuracy and goal.base != "agreement" and not labelled:
             raise GoalError(
                 f"The goal '{goal.name}' needs labelled images to be judged, and there are none. "
@@ -183,6 +188,7 @@ class _Scorer:
 
     def __init__(self, spec: Spec, images: Dataset) -> None:
         self._spec = spec
+        self._task: Task = plugins.load("tasks", spec.task)
         self._images = images.images[:VERIFY_IMAGES]
         self._pixels = [read_image(image.path) for image in self._images]
 
@@ -197,8 +203,8 @@ class _Scorer:
             results = [pipeline(pixels) for pixels in self._pixels]
         return np.array(
             [
-                label_fit(r.boxes, r.scores, r.class_ids, image.boxes, image.class_ids)
-                for r, image in zip(results, self._images, strict=True)
+                self._task.fit(result, image)
+                for result, image in zip(results, self._images, strict=True)
             ]
         )
 
@@ -206,7 +212,7 @@ class _Scorer:
 def _summary(job: Job) -> str:
     shape = "dynamic" if job.description.input.dynamic else "fixed"
     parts = [
-        f"{job.description.decode} detector, {job.description.input_size} px ({shape} shape), "
+        f"{job.description.decode} {plugins.load('tasks', job.spec.task).model_noun}, {job.description.input_size} px ({shape} shape), "
         f"{len(job.description.class_names)} classes",
         f"improving {job.objective}",
     ]

@@ -68,6 +68,7 @@ class Profiler:
             extra={
                 "sequential_frame_ms": per_frame,
                 "streams": float(config.options.streams),
+                "letterboxed": float(config.description.preprocessing.fit == "letterbox"),
             },
         )
 

@@ -1,29 +1,75 @@
-"""What a task is: how outputs become results, which metric judges them, how they are drawn."""
+"""What a task is: how its models are described, how outputs become results, how they are drawn.
+
+Which metric judges the results is in the task's judge (`saccade.validate.contract`), because
+metrics are heavy and running a pipeline is not.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from saccade.data.contract import LabelledImage
+from saccade.models.description import ModelDescription
 from saccade.pipeline.config import PipelineConfig
 from saccade.pipeline.geometry import Letterbox
 
 # Turns one frame's raw outputs into the task's result. One per running pipeline.
-Postprocessor = Callable[[Sequence[NDArray[np.float32]], Letterbox], Any]
+Postprocessor = Callable[[Sequence[NDArray[Any]], Letterbox], Any]
 
 
 class Task(Protocol):
-    """A vision task."""
+    """A vision task.
 
-    name: str
-    metric: str
+    Attributes:
+        name: as in the table of plug-ins.
+        metrics: accuracy metrics by name; the first guards the search where no goal says which.
+        model_noun: what its models are called.
+    """
+
+    name: ClassVar[str]
+    metrics: ClassVar[tuple[str, ...]]
+    model_noun: ClassVar[str]
+
+    @staticmethod
+    def describe(path: str | Path, overrides: Mapping[str, Any] | None = None) -> ModelDescription:
+        """Find out how to run a model from its file.
+
+        Raises:
+            ModelError: the file cannot be read, or is no model of this task.
+        """
+        ...
 
     @staticmethod
     def postprocessor(config: PipelineConfig) -> Postprocessor:
         """The function that turns outputs into results, under ``config``."""
+        ...
+
+    @staticmethod
+    def collect(results: Sequence[Any]) -> Any:
+        """Results of many images as one value that can be pickled and has a length."""
+        ...
+
+    @staticmethod
+    def same(first: Any, second: Any) -> bool:
+        """Whether two collected values hold the same results, but for rounding."""
+        ...
+
+    @staticmethod
+    def fit(result: Any, image: LabelledImage) -> float:
+        """How well a result fits an image's label, 0-1; NaN where the image has none.
+
+        It compares settings of one model on few images; it is not an accuracy to report.
+        """
+        ...
+
+    @staticmethod
+    def classes_in(result: Any) -> Sequence[int]:
+        """Ids of what was found, one per object; for counting."""
         ...
 
     @staticmethod

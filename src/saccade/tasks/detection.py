@@ -2,28 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from saccade.data.contract import LabelledImage
 from saccade.errors import ModelError
+from saccade.models.description import ModelDescription
 from saccade.pipeline.config import PipelineConfig
 from saccade.pipeline.geometry import Letterbox
 from saccade.tasks.contract import Postprocessor
 from saccade.tasks.detection_decode import DECODES, Candidates
+from saccade.tasks.detections import Detections
+from saccade.tasks.drawing import class_color
 from saccade.tasks.nms import METHODS
 from saccade.tasks.results import DetectionResult
 
 # Pixels. Far larger than any image, and far from where float32 areas overflow.
 MAX_COORDINATE = 1e7
+# Results count as the same if boxes and scores differ by less than this.
+SAME_BOX_PX = 1.0
+SAME_SCORE = 0.005
 
 
 class DetectionTask:
     """Boxes, scores and classes; judged by COCO mAP."""
 
-    name = "detection"
-    metric = "map50_95"
+    name: ClassVar[str] = "detection"
+    metrics: ClassVar[tuple[str, ...]] = ("map50_95", "map50")
+    model_noun: ClassVar[str] = "detector"
+
+    @staticmethod
+    def describe(path: str | Path, overrides: Mapping[str, Any] | None = None) -> ModelDescription:
+        """See `saccade.models.onnx_model.describe`."""
+        from saccade.models.onnx_model import describe
+
+        return describe(path, overrides)
 
     @staticmethod
     def postprocessor(config: PipelineConfig) -> Postprocessor:
@@ -59,6 +76,33 @@ class DetectionTask:
         return postprocess
 
     @staticmethod
+    def collect(results: Sequence[DetectionResult]) -> Detections:
+        """All boxes, scores and classes."""
+        return Detections.of((r.boxes, r.scores, r.class_ids) for r in results)
+
+    @staticmethod
+    def same(first: Detections, second: Detections) -> bool:
+        """The same boxes of the same classes; threads change the order of floating-point sums."""
+        return len(first) == len(second) and all(
+            _same_boxes(first, second, index) for index in range(len(first))
+        )
+
+    @staticmethod
+    def fit(result: DetectionResult, image: LabelledImage) -> float:
+        """See `saccade.models.label_fit.label_fit`."""
+        from saccade.models.label_fit import label_fit
+
+        return label_fit(
+            result.boxes, result.scores, result.class_ids, image.boxes, image.class_ids
+        )
+
+    @staticmethod
+    def classes_in(result: DetectionResult) -> Sequence[int]:
+        """One per box."""
+        found: list[int] = result.class_ids.tolist()
+        return found
+
+    @staticmethod
     def draw(
         image: NDArray[np.uint8], result: DetectionResult, class_names: Sequence[str]
     ) -> NDArray[np.uint8]:
@@ -85,12 +129,16 @@ def finite(candidates: Candidates) -> Candidates:
     return boxes[sound], scores[sound], class_ids[sound]
 
 
-def class_color(class_id: int) -> tuple[int, int, int]:
-    """A colour that is far from that of the neighbouring class ids (golden-ratio hues)."""
-    import colorsys
-
-    red, green, blue = colorsys.hsv_to_rgb((class_id * 0.618034) % 1.0, 0.85, 0.95)
-    return int(red * 255), int(green * 255), int(blue * 255)
+def _same_boxes(first: Detections, second: Detections, index: int) -> bool:
+    if len(first.scores[index]) != len(second.scores[index]):
+        return False
+    if not len(first.scores[index]):
+        return True
+    return bool(
+        np.array_equal(first.class_ids[index], second.class_ids[index])
+        and np.abs(first.boxes[index] - second.boxes[index]).max() <= SAME_BOX_PX
+        and np.abs(first.scores[index] - second.scores[index]).max() <= SAME_SCORE
+    )
 
 
 def _label(

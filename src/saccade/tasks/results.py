@@ -12,6 +12,33 @@ from saccade.errors import MissingExtraError
 
 
 @dataclass(frozen=True)
+class ClassificationResult:
+    """What one image shows.
+
+    Attributes:
+        scores: ``(C,)`` float32, one per class, 0-1.
+    """
+
+    scores: NDArray[np.float32]
+
+    def top(self, k: int = 5) -> list[tuple[int, float]]:
+        """The ``k`` best classes as (class id, score), best first."""
+        order = np.argsort(-self.scores, kind="stable")[:k]
+        return [(int(class_id), float(self.scores[class_id])) for class_id in order]
+
+
+@dataclass(frozen=True)
+class SegmentationResult:
+    """A class for every pixel.
+
+    Attributes:
+        mask: ``(H, W)`` class ids of the original image, uint8 or (above 256 classes) int32.
+    """
+
+    mask: NDArray[np.integer[Any]]
+
+
+@dataclass(frozen=True)
 class DetectionResult:
     """Objects found in one image.
 

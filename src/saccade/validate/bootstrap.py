@@ -39,12 +39,14 @@ class Replicates:
         left_out: ``(G,)`` float64 with each of G groups of images left out (single images up
             to `GROUPS` of them); NaN where nothing to judge is left.
         images: number of images that have something to judge.
+        outcomes: ``(images,)`` where the figure is a mean of one 0 or 1 per image, else None.
     """
 
     point: float
     drawn: NDArray[np.float64]
     left_out: NDArray[np.float64]
     images: int
+    outcomes: NDArray[np.float64] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,7 +96,9 @@ def replicates(accuracy: DetectionAccuracy, weights: NDArray[np.int64]) -> MapBo
         raise ValueError(
             f"weights have shape {weights.shape}, expected (resamples, {accuracy.images})"
         )
-    strict, loose = class_aps(accuracy, np.concatenate([weights, _left_out(accuracy.images)]))
+    strict, loose = class_aps(
+        accuracy, np.concatenate([weights, left_out_weights(accuracy.images)])
+    )
     cut = len(weights)
 
     def split(point: float, values: NDArray[np.float64], images: int) -> Replicates:
@@ -112,7 +116,7 @@ def replicates(accuracy: DetectionAccuracy, weights: NDArray[np.int64]) -> MapBo
     )
 
 
-def _left_out(images: int) -> NDArray[np.int64]:
+def left_out_weights(images: int) -> NDArray[np.int64]:
     """``(G, images)`` weights that leave one group of images out each."""
     groups = min(images, GROUPS)
     kept: NDArray[np.bool_] = np.arange(images) % groups != np.arange(groups)[:, None]

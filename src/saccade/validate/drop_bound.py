@@ -24,6 +24,7 @@ from saccade.statistics import Interval
 from saccade.validate.bootstrap import Replicates
 
 LEVEL = 0.95
+PSEUDO = 0.5
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,7 +103,10 @@ def paired_drop(base: Replicates, candidate: Replicates) -> DropBound:
     return DropBound(
         estimate=base.point - candidate.point,
         images=base.images,
-        standard_error=_standard_error(drawn, base.left_out - candidate.left_out, base.images),
+        standard_error=max(
+            _least_error(base, candidate),
+            _standard_error(drawn, base.left_out - candidate.left_out, base.images),
+        ),
         drawn=drawn,
     )
 
@@ -117,3 +121,19 @@ def _standard_error(
     jackknife = float(left_out.std()) * math.sqrt(groups - 1)
     bootstrap = float(drawn.std(ddof=1)) * math.sqrt(images / (images - 1))
     return max(jackknife, bootstrap)
+
+
+def _least_error(base: Replicates, candidate: Replicates) -> float:
+    """The standard error that a mean of zeros and ones has at least.
+
+    A sample may show none of the outcomes that happen: a hundred images on which both systems are
+    right would otherwise bound the drop by zero. Half an image is added to those that only one of
+    both gets right, each way (Agresti and Min, "Simple Improved Confidence Intervals for Comparing
+    Matched Proportions", 2005).
+    """
+    if base.outcomes is None or candidate.outcomes is None:
+        return 0.0
+    lost = float(np.sum((base.outcomes == 1) & (candidate.outcomes == 0))) + PSEUDO
+    won = float(np.sum((base.outcomes == 0) & (candidate.outcomes == 1))) + PSEUDO
+    count = base.images + 4 * PSEUDO
+    return math.sqrt(lost + won - (lost - won) ** 2 / count) / count

@@ -9,6 +9,7 @@ import numpy as np
 
 from saccade.statistics import Interval, holm
 from saccade.validate.bootstrap import MapBootstrap
+from saccade.validate.contract import Scored
 from saccade.validate.drop_bound import DropBound, paired_drop
 
 ALPHA = 0.05
@@ -51,8 +52,8 @@ class ClassDrop:
 
 
 def per_class_drops(
-    base: MapBootstrap,
-    candidate: MapBootstrap,
+    base: Scored | MapBootstrap,
+    candidate: Scored | MapBootstrap,
     allowed: float,
     class_names: Sequence[str] = (),
 ) -> tuple[ClassDrop, ...]:

@@ -1,30 +1,26 @@
-"""Referees of the search: with labels by mAP, without them by agreement with the baseline."""
+"""Referees of the search: with labels by the task's metric, else by agreement with the baseline."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from saccade import plugins
 from saccade.data.contract import Dataset, LabelledImage
 from saccade.data.frame_roles import Role
 from saccade.optimize.change import Effect
 from saccade.optimize.race import Runner
 from saccade.optimize.referee import Judgement
 from saccade.study import Drop
-from saccade.tasks.detections import Detections
-from saccade.validate.agreement import agreement, agreement_drop
-from saccade.validate.bootstrap import Replicates, replicates, resample_weights
-from saccade.validate.detection_metrics import DetectionAccuracy, evaluate
+from saccade.validate.bootstrap import resample_weights
+from saccade.validate.contract import Judge, Scored
 from saccade.validate.drop_bound import DropBound, paired_drop
 from saccade.validate.guard import LEVEL, judge
 
-# Accuracy is integrated over scores down to this, as COCO's evaluation expects.
-JUDGE_THRESHOLD = 0.001
-# Agreement looks at what the baseline is sure of; far below that nothing matters.
-AGREEMENT_THRESHOLD = 0.05
 JUDGE_TIMEOUT_S = 600.0
 VIDEO_FRAMES = 40
 
@@ -39,25 +35,20 @@ class LabelReferee:
         self.allowed = allowed
         self._dataset = dataset
         self._weights = resample_weights(len(dataset), seed=seed)
-        self.baseline = self._accuracy(baseline)
-        self._baseline_replicates = self._replicates(self.baseline)
+        self._judge = judge_of(baseline)
+        self.baseline = self._scored(baseline)
         self._lossy = 0
 
-    def _accuracy(self, runner: Runner) -> DetectionAccuracy:
-        return evaluate(self._dataset, detections_on(runner, self._dataset))
-
-    def _replicates(self, accuracy: DetectionAccuracy) -> Replicates:
-        found: Replicates = getattr(replicates(accuracy, self._weights), self.metric)
-        return found
+    def _scored(self, runner: Runner) -> Scored:
+        return self._judge.scored(self._dataset, results_on(runner, self._dataset), self._weights)
 
     def judge(self, runner: Runner, effect: Effect) -> Judgement:
         """Bound the drop and decide by the bound."""
         if effect == "lossy":
             self._lossy += 1
-        accuracy = self._accuracy(runner)
-        drop = paired_drop(self._baseline_replicates, self._replicates(accuracy))
-        value = float(getattr(accuracy, self.metric))
-        return decide(self, drop, value, effect, max(1, self._lossy), len(self._dataset))
+        found = self._scored(runner).metrics[self.metric]
+        drop = paired_drop(self.baseline.metrics[self.metric], found)
+        return decide(self, drop, found.point, effect, max(1, self._lossy), len(self._dataset))
 
 
 class AgreementReferee:
@@ -68,7 +59,7 @@ class AgreementReferee:
     def __init__(
         self,
         dataset: Dataset,
-        results_of: Callable[[Runner], Detections],
+        results_of: Callable[[Runner], Any],
         baseline: Runner,
         allowed: float,
         seed: int,
@@ -76,6 +67,7 @@ class AgreementReferee:
         self.allowed = allowed
         self._dataset = dataset
         self._results_of = results_of
+        self._judge = judge_of(baseline)
         self._reference = results_of(baseline)
         self._weights = resample_weights(len(dataset), seed=seed)
         self._lossy = 0
@@ -84,9 +76,11 @@ class AgreementReferee:
         """Bound the loss of agreement and decide by the bound."""
         if effect == "lossy":
             self._lossy += 1
-        found = agreement(self._dataset, self._reference, self._results_of(runner))
-        drop = agreement_drop(found, self._weights)
-        return decide(self, drop, found.value, effect, max(1, self._lossy), len(self._dataset))
+        found = self._results_of(runner)
+        drop = self._judge.agreement(self._dataset, self._reference, found, self._weights)
+        return decide(
+            self, drop, 1 - drop.estimate, effect, max(1, self._lossy), len(self._dataset)
+        )
 
 
 def decide(
@@ -106,20 +100,22 @@ def decide(
     return Judgement(keep, f"{referee.metric} {verdict.reason}", record, value)
 
 
-def detections_on(runner: Runner, dataset: Dataset) -> Detections:
-    """What a running configuration finds on every image of a dataset."""
-    found: Detections = runner.worker.call(
-        "judge", dataset, JUDGE_THRESHOLD, timeout_s=JUDGE_TIMEOUT_S
-    )
+def judge_of(runner: Runner) -> Judge:
+    """The judge of a configuration's task."""
+    found: Judge = plugins.load("judges", runner.config.task)
     return found
 
 
-def frames_of(runner: Runner, frames: int, role: Role) -> Detections:
-    """What a running configuration finds on the frames of its source that serve ``role``."""
-    found: Detections = runner.worker.call(
-        "watch", frames, role, AGREEMENT_THRESHOLD, timeout_s=JUDGE_TIMEOUT_S
-    )
-    return found
+def results_on(runner: Runner, dataset: Dataset) -> Any:
+    """What a running configuration answers to every image of a dataset."""
+    threshold = judge_of(runner).threshold
+    return runner.worker.call("judge", dataset, threshold, timeout_s=JUDGE_TIMEOUT_S)
+
+
+def frames_of(runner: Runner, frames: int, role: Role) -> Any:
+    """What a running configuration answers to the frames of its source that serve ``role``."""
+    threshold = judge_of(runner).agreement_threshold
+    return runner.worker.call("watch", frames, role, threshold, timeout_s=JUDGE_TIMEOUT_S)
 
 
 def as_dataset(source: str, frames: int, frame_hw: tuple[int, int]) -> Dataset:

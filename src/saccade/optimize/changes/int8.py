@@ -98,8 +98,10 @@ class QuantizeInt8:
 
 
 def _raw_outputs(config: PipelineConfig) -> bool:
-    """Whether the model gives, or can be made to give, maps instead of decoded boxes."""
+    """Whether int8 may go up to the outputs: they hold no boxes, or raw maps of them."""
     from saccade.models.raw_head import RAW_DECODES
     from saccade.optimize.raw_decoding import why_not_raw
 
+    if config.task != "detection":
+        return True
     return config.description.decode in RAW_DECODES.values() or why_not_raw(config) is None

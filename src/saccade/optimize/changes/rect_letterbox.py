@@ -49,6 +49,8 @@ class RectLetterbox:
         config = context.config
         if config.shape == "rect":
             return "already in use"
+        if config.description.preprocessing.fit != "letterbox":
+            return "the model takes no letterbox"
         target = self._target(context)
         if target == (config.input_size, config.input_size):
             return "the frames leave no border to cut"

@@ -20,6 +20,8 @@ class VectorizedNms(OneVariant):
 
     def applies(self, context: PlanContext) -> str | None:
         """Instead of the loop only."""
+        if context.config.task != "detection":
+            return f"{context.config.task} suppresses no boxes"
         return "already in use" if context.config.nms == "vectorized" else None
 
     def predict(self, context: PlanContext) -> Prediction:

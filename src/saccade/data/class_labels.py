@@ -1,0 +1,165 @@
+"""Classified images: a folder per class, or a CSV with a class per file."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import ClassVar
+
+from saccade.data.assemble import assemble, probe_all, unlabelled_image
+from saccade.data.contract import DataProblem, Dataset, DataSplits
+from saccade.data.images import display_path, is_image_name, walk_images
+from saccade.errors import DataError
+
+_SPLITS = {"train": ("train", "training"), "val": ("val", "valid", "validation", "test")}
+_CSV_NAMES = ("labels.csv", "val.csv", "train.csv")
+_FILE_COLUMNS = ("file", "filename", "image", "path")
+_CLASS_COLUMNS = ("class_index", "class_id", "label", "class", "index")
+_NAME_COLUMNS = ("name", "class_name")
+
+
+@dataclass(frozen=True)
+class _Table:
+    """Files and their classes, as a CSV or the folders say."""
+
+    source: str
+    labels: dict[Path, str]
+    names: dict[int, str]
+
+
+class ClassLabelsFormat:
+    """A folder per class, or a CSV with a class per file."""
+
+    task: ClassVar[str | None] = "classification"
+    looks_for = "a folder per class, or a .csv with the columns 'file' and 'class_index'"
+
+    @staticmethod
+    def recognizes(path: Path) -> bool:
+        """Whether it is a CSV, holds one, or holds folders with images in them."""
+        if path.is_file():
+            return path.suffix.lower() == ".csv"
+        return _csv_in(path) is not None or bool(_class_folders(_split_root(path, "val") or path))
+
+    @staticmethod
+    def read(path: Path, class_names: Sequence[str] | None = None) -> DataSplits:
+        """Read ``train`` and ``val``; a CSV or a plain folder per class is all ``val``.
+
+        Raises:
+            DataError: a class is not one of the model's, or too little is usable.
+        """
+        table = path if path.is_file() else _csv_in(path)
+        if table is not None:
+            return DataSplits(None, _dataset("val", _read_csv(table), class_names))
+        roots = {name: _split_root(path, name) for name in _SPLITS}
+        if not any(roots.values()):
+            return DataSplits(None, _dataset("val", _read_folders(path), class_names))
+        found = {
+            name: _dataset(name, _read_folders(root), class_names) if root else None
+            for name, root in roots.items()
+        }
+        return DataSplits(found["train"], found["val"])
+
+
+def _csv_in(folder: Path) -> Path | None:
+    return next((folder / name for name in _CSV_NAMES if (folder / name).is_file()), None)
+
+
+def _split_root(folder: Path, split: str) -> Path | None:
+    return next((folder / name for name in _SPLITS[split] if (folder / name).is_dir()), None)
+
+
+def _class_folders(root: Path) -> list[Path]:
+    """Folders that hold images themselves; one alone is a folder of images, not a class."""
+    if not root.is_dir():
+        return []
+    folders = [f for f in sorted(root.iterdir()) if f.is_dir() and not f.name.startswith(".")]
+    found = [f for f in folders if any(is_image_name(p.name) for p in f.iterdir())]
+    return found if len(found) > 1 else []
+
+
+def _read_folders(root: Path) -> _Table:
+    folders = _class_folders(root)
+    labels = {path: folder.name for folder in folders for path in walk_images(folder)}
+    names = dict(enumerate(folder.name for folder in folders))
+    return _Table(display_path(root), labels, names)
+
+
+def _read_csv(path: Path) -> _Table:
+    with path.open(newline="", encoding="utf-8-sig") as file:
+        rows = csv.DictReader(file)
+        columns = rows.fieldnames or []
+        file_column = next((c for c in _FILE_COLUMNS if c in columns), None)
+        class_column = next((c for c in _CLASS_COLUMNS if c in columns), None)
+        if file_column is None or class_column is None:
+            raise DataError(
+                f"{display_path(path)} has the columns {', '.join(columns) or 'none'}. Expected "
+                f"one of {', '.join(_FILE_COLUMNS)} and one of {', '.join(_CLASS_COLUMNS)}."
+            )
+        name_column = next((c for c in _NAME_COLUMNS if c in columns), None)
+        labels: dict[Path, str] = {}
+        names: dict[int, str] = {}
+        for row in rows:
+            labels[_located(path.parent, row[file_column])] = row[class_column].strip()
+            if name_column and row[class_column].strip().isdecimal():
+                names[int(row[class_column])] = row[name_column]
+    return _Table(display_path(path), labels, names)
+
+
+def _located(folder: Path, name: str) -> Path:
+    """The file as the CSV names it, beside the CSV or in ``images/``."""
+    beside = folder / name
+    inside = folder / "images" / name
+    return inside if not beside.exists() and inside.exists() else beside
+
+
+def _dataset(split: str, table: _Table, class_names: Sequence[str] | None) -> Dataset:
+    if not table.labels:
+        raise DataError(f"{table.source} names no image. Expected one file and class per line.")
+    count = len(class_names) if class_names else None
+    ids = _class_ids(table, class_names)
+    usable, broken = probe_all(path for path in table.labels if path.exists())
+    missing = [
+        DataProblem("missing_image", display_path(path), "it does not exist", "skipped")
+        for path in table.labels
+        if not path.exists()
+    ]
+    problems: list[DataProblem] = [*broken, *missing]
+    images = []
+    for found in usable:
+        label = ids[table.labels[found[0]]]
+        if count is not None and not 0 <= label < count:
+            raise DataError(
+                f"{display_path(found[0])} has class {label}, but the model has {count} classes "
+                f"(0 to {count - 1}). Check which list of classes {table.source} is made for."
+            )
+        images.append(replace(unlabelled_image(found), label=label))
+    names = class_names or tuple(
+        table.names.get(i, f"class_{i}") for i in range(max(ids.values()) + 1)
+    )
+    return assemble(
+        split, images, names, labelled=True, problems=problems, offered=len(table.labels)
+    )
+
+
+def _class_ids(table: _Table, class_names: Sequence[str] | None) -> dict[str, int]:
+    """Class id of each label text: a number, a name of the model's, or the folder's position.
+
+    Raises:
+        DataError: a text is neither.
+    """
+    texts = sorted(set(table.labels.values()))
+    if all(text.isdecimal() for text in texts):
+        return {text: int(text) for text in texts}
+    by_name = {name: i for i, name in enumerate(class_names or ())}
+    if all(text in by_name for text in texts):
+        return {text: by_name[text] for text in texts}
+    position = {name: i for i, name in table.names.items()}
+    if all(text in position for text in texts) and len(texts) == len(class_names or texts):
+        return position
+    unknown = next(text for text in texts if text not in by_name)
+    raise DataError(
+        f"'{unknown}' in {table.source} is no class of the model. Name the classes as the model "
+        "does, or by number; or give the names in the model's order with overrides: class_names."
+    )
