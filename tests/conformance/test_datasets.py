@@ -63,9 +63,31 @@ def image_folder(root: Path) -> Path:
     return root / "pictures"
 
 
+def class_labels(root: Path) -> Path:
+    for split in ("train", "val"):
+        for class_name in ("cat", "dog"):
+            images(root / split / class_name)
+    (root / "val" / "cat" / "broken.png").write_bytes(b"no picture")
+    return root
+
+
+def masks(root: Path) -> Path:
+    for split in ("train", "val"):
+        (root / f"{split}annot").mkdir(parents=True)
+        for name in images(root / split):
+            ids = np.zeros(HW, np.uint8)
+            ids[:10], ids[-10:] = 1, 2
+            (root / f"{split}annot" / name).write_bytes(cv2.imencode(".png", ids)[1].tobytes())
+    (root / "val" / "without-mask.png").write_bytes((root / "val" / name).read_bytes())
+    (root / "classes.txt").write_text("cat\ndog\nvoid\n", encoding="utf-8")
+    return root
+
+
 SAMPLES: dict[str, Callable[[Path], Path]] = {
     "yolo": yolo,
     "coco": coco,
+    "class_labels": class_labels,
+    "masks": masks,
     "image_folder": image_folder,
 }
 

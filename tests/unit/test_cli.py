@@ -223,7 +223,7 @@ def test_an_error_nobody_expected_is_one_line_and_exit_code_1(
     def fail(*_: Any) -> None:
         raise ZeroDivisionError("first line\nsecond line")
 
-    monkeypatch.setattr("saccade.playbook.prepare.describe", fail)
+    monkeypatch.setattr("saccade.tasks.detection.DetectionTask.describe", fail)
     flags = (*inputs.flags, "--out", tmp_path / "run")
     assert refused(cli, "plan", *flags, code=1) == (
         "saccade: ZeroDivisionError: first line second line"

@@ -69,6 +69,7 @@ OTHER: dict[type, dict[str, Any]] = {
         "iou_threshold": 0.5,
         "license": "MIT",
         "transposed": True,
+        "input_hw": (360, 480),
     },
     Preprocessing: {
         "channel_order": "bgr",
@@ -77,6 +78,8 @@ OTHER: dict[type, dict[str, Any]] = {
         "std": (4.0, 5.0, 6.0),
         "anchor": "top_left",
         "pad_value": 0,
+        "fit": "stretch",
+        "crop_share": 1.0,
     },
     InputSpec: {
         "name": "x",

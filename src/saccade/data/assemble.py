@@ -148,8 +148,10 @@ def _refuse_lost_images(
     lost = offered - usable
     if usable and lost * 2 <= offered:
         return
-    first = next((p for p in problems if p.kind.endswith("_image") and p.action == "skipped"), None)
+    first = next((p for p in problems if _loses_image(p)), None)
     example = f" First: {first.path}: {first.detail}." if first else ""
+    if first is not None and "mask" in first.kind and not usable:
+        raise DataError(f"None of the {offered} images of '{name}' has a mask to use.{example}")
     if not usable:
         raise DataError(
             f"None of the {offered} images of '{name}' can be used.{example} "
@@ -158,6 +160,12 @@ def _refuse_lost_images(
     raise DataError(
         f"{lost} of the {offered} images of '{name}' cannot be used, more than half, so a result "
         f"on the rest would mean little.{example} Repair the data or leave those images out."
+    )
+
+
+def _loses_image(problem: DataProblem) -> bool:
+    return problem.action == "skipped" and (
+        "mask" in problem.kind or problem.kind.endswith("_image")
     )
 
 

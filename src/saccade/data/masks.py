@@ -63,6 +63,10 @@ class MasksFormat:
             void += tuple(i for i, name in enumerate(listed) if name.lower() in _VOID_NAMES)
             names = listed
         found = _splits(path)
+        if not found:
+            raise DataError(
+                f"{display_path(path)} holds no images with masks. Expected {MasksFormat.looks_for}."
+            )
         datasets = {
             split: _dataset(split, *found[split], names, void) if split in found else None
             for split in _SPLITS
@@ -82,7 +86,8 @@ def _splits(root: Path) -> dict[str, tuple[Path, Path]]:
     if found:
         return found
     plain = [(root / images, root / masks) for images, masks in _PLAIN_LAYOUTS]
-    return {"val": pair for pair in plain if pair[0].is_dir() and pair[1].is_dir()}
+    usable = [pair for pair in plain if pair[0].is_dir() and pair[1].is_dir()]
+    return {"val": usable[0]} if usable else {}
 
 
 def _dataset(

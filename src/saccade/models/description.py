@@ -77,8 +77,9 @@ class ModelDescription:
         input: the image input.
         preprocessing: how to feed it.
         decode: name of the output decode: ``yolov5``, ``yolov8`` (also YOLO11), ``yolox``,
-            ``yolov8_raw`` (decoding cut out of the graph) for detectors; ``logits``, ``probabilities`` (``+background`` where the first class is
-            none) for classifiers; ``planes``, ``indices`` for segmentation.
+            ``yolov8_raw`` (decoding cut out of the graph) for detectors; ``logits``,
+            ``probabilities`` (``+background`` where the first class is none) for classifiers;
+            ``planes``, ``indices`` for segmentation.
         input_size: the side of the square input that the model is meant for, pixels; the longer
             one where it is not square.
         stride: the input's sides must be multiples of this.

@@ -72,7 +72,7 @@ def described(
     stride = next((s for s in _STRIDES if not any(side % s for side in hw or (size,))), 1)
     preprocessing = fit
     if graph.scaled_in_graph(model, spec.name):
-        preprocessing = replace(fit, scale=1.0, mean=(0.0,) * 3, std=(1.0,) * 3)  # type: ignore[arg-type]
+        preprocessing = replace(fit, scale=1.0, mean=(0.0,) * 3, std=(1.0,) * 3)
     description = ModelDescription(
         input=spec,
         preprocessing=preprocessing,

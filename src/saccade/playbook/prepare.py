@@ -211,8 +211,9 @@ class _Scorer:
 
 def _summary(job: Job) -> str:
     shape = "dynamic" if job.description.input.dynamic else "fixed"
+    noun = plugins.load("tasks", job.spec.task).model_noun
     parts = [
-        f"{job.description.decode} {plugins.load('tasks', job.spec.task).model_noun}, {job.description.input_size} px ({shape} shape), "
+        f"{job.description.decode} {noun}, {job.description.input_size} px ({shape} shape), "
         f"{len(job.description.class_names)} classes",
         f"improving {job.objective}",
     ]

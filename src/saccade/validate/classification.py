@@ -58,4 +58,5 @@ def hits(outputs: ClassScores, labels: NDArray[np.int64], k: int) -> NDArray[np.
     mine = np.take_along_axis(outputs.scores, np.maximum(labels, 0)[:, None], axis=1)
     better = (outputs.scores >= mine).sum(axis=1)
     with_nan = np.isnan(outputs.scores).any(axis=1)
-    return ((better <= k) & ~with_nan).astype(np.float64)
+    hit: NDArray[np.bool_] = (better <= k) & ~with_nan
+    return hit.astype(np.float64)

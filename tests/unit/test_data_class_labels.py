@@ -1,0 +1,108 @@
+"""Classes as folders or CSV, and masks: what is read, what is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from saccade.data.class_labels import ClassLabelsFormat
+from saccade.data.masks import VOID, MasksFormat, read_mask
+from saccade.data.open import open_labelled
+from saccade.errors import DataError
+
+HW = (8, 12)
+
+
+def picture(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    cv2.imwrite(str(path), np.zeros((*HW, 3), np.uint8))
+
+
+def csv_of(folder: Path, lines: list[str], images: int = 3) -> Path:
+    for index in range(images):
+        picture(folder / "images" / f"{index}.png")
+    (folder / "labels.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return folder
+
+
+def test_a_csv_names_files_and_classes(tmp_path: Path) -> None:
+    rows = ["file,class_index,name", "0.png,2,bird", "1.png,0,cat", "gone.png,1,dog", "2.png,0,cat"]
+    val = ClassLabelsFormat.read(csv_of(tmp_path, rows)).val
+    assert val is not None
+    assert [image.label for image in val.images] == [2, 0, 0]
+    assert val.class_names == ("cat", "dog", "bird")
+    assert [problem.kind for problem in val.problems] == ["missing_image"]
+
+
+def test_a_csv_may_name_classes_by_name(tmp_path: Path) -> None:
+    rows = ["filename,label", "0.png,dog", "1.png,cat", "2.png,dog"]
+    val = ClassLabelsFormat.read(csv_of(tmp_path, rows), ("cat", "dog")).val
+    assert val is not None
+    assert [image.label for image in val.images] == [1, 0, 1]
+
+
+@pytest.mark.parametrize(
+    ("rows", "names", "said"),
+    [
+        (["a,b", "0.png,1"], None, "has the columns a, b"),
+        (["file,label", "0.png,7", "1.png,0"], ("cat", "dog"), "has class 7, but the model has 2"),
+        (["file,label", "0.png,bird"], ("cat", "dog"), "'bird' in"),
+        (["file,label"], ("cat", "dog"), "names no image"),
+    ],
+)
+def test_bad_tables_are_refused(
+    tmp_path: Path, rows: list[str], names: tuple[str, ...] | None, said: str
+) -> None:
+    with pytest.raises(DataError, match=said):
+        ClassLabelsFormat.read(csv_of(tmp_path, rows), names)
+
+
+def test_folders_are_classes_in_the_models_order(tmp_path: Path) -> None:
+    for split in ("train", "val"):
+        for name in ("dog", "cat"):
+            picture(tmp_path / split / name / "0.png")
+    splits = open_labelled(tmp_path, ("dog", "cat"), "classification")
+    assert splits.train is not None and splits.val is not None
+    assert {i.path.parent.name: i.label for i in splits.val.images} == {"dog": 0, "cat": 1}
+
+
+def masked(root: Path, ids: np.ndarray, names: str = "road\nsky\nvoid\n") -> Path:
+    for split in ("train", "val"):
+        picture(root / split / "0.png")
+        (root / f"{split}annot").mkdir()
+        cv2.imwrite(str(root / f"{split}annot" / "0.png"), ids)
+    (root / "classes.txt").write_text(names, encoding="utf-8")
+    return root
+
+
+def test_masks_know_what_is_void(tmp_path: Path) -> None:
+    ids = np.zeros(HW, np.uint8)
+    ids[0], ids[1], ids[2] = 1, 2, 255
+    val = MasksFormat.read(masked(tmp_path, ids)).val
+    assert val is not None and val.class_names == ("road", "sky", "void")
+    mask = val.images[0].mask
+    assert mask is not None
+    read = read_mask(mask, val.images[0].void_ids)
+    assert (read[0] == 1).all() and (read[1] == VOID).all() and (read[2] == VOID).all()
+
+
+def test_a_palette_is_read_as_ids(tmp_path: Path) -> None:
+    from PIL import Image
+
+    image = Image.new("P", (4, 3), 1)
+    image.putpalette([0, 0, 0, 255, 0, 0])
+    image.save(tmp_path / "mask.png")
+    assert (read_mask(tmp_path / "mask.png") == 1).all()
+
+
+def test_masks_that_cannot_be_right_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="class id 9, but there are 3 classes"):
+        MasksFormat.read(masked(tmp_path / "a", np.full(HW, 9, np.uint8)))
+    cv2.imwrite(str(tmp_path / "colour.png"), np.zeros((*HW, 3), np.uint8))
+    with pytest.raises(DataError, match="has colours"):
+        read_mask(tmp_path / "colour.png")
+    with pytest.raises(DataError, match="it is 3x3, its image 12x8"):
+        MasksFormat.read(masked(tmp_path / "b", np.zeros((3, 3), np.uint8)))
