@@ -65,7 +65,8 @@ class MasksFormat:
         found = _splits(path)
         if not found:
             raise DataError(
-                f"{display_path(path)} holds no images with masks. Expected {MasksFormat.looks_for}."
+                f"{display_path(path)} holds no images with masks. Expected "
+                f"{MasksFormat.looks_for}."
             )
         datasets = {
             split: _dataset(split, *found[split], names, void) if split in found else None
