@@ -29,6 +29,21 @@ TABLE: dict[str, dict[str, str]] = {
     "runtimes": {
         "onnxruntime": "saccade.runtimes.onnxruntime:OnnxRuntime",
         "openvino": "saccade.runtimes.openvino:OpenVino",
+        "torch": "saccade.runtimes.torch:Torch",
+    },
+    # Where models come from, tried in this order by `saccade.models.sources.resolve`.
+    "sources": {
+        "onnx": "saccade.models.sources.onnx:OnnxSource",
+        "torch_export": "saccade.models.sources.torch_export:TorchExportSource",
+        "torchscript": "saccade.models.sources.torchscript:TorchScriptSource",
+        "torchvision": "saccade.models.sources.torchvision:TorchvisionSource",
+        "timm": "saccade.models.sources.timm:TimmSource",
+        "ultralytics": "saccade.models.sources.ultralytics:UltralyticsSource",
+        "factory": "saccade.models.sources.factory:FactorySource",
+    },
+    # From one model format to another.
+    "conversions": {
+        "torch_to_onnx": "saccade.models.conversions.torch_to_onnx:TorchToOnnx",
     },
     # Where frames come from: each turns a source into decoded frames.
     "readers": {
@@ -64,6 +79,7 @@ TABLE: dict[str, dict[str, str]] = {
     },
     "optimizations": {
         "runtime": "saccade.optimize.changes.runtime:SwitchRuntime",
+        "torch_execution": "saccade.optimize.changes.torch_execution:ExecuteTorch",
         "graph_optimization": "saccade.optimize.changes.graph_optimization:OptimizeGraph",
         "rect_letterbox": "saccade.optimize.changes.rect_letterbox:RectLetterbox",
         "raw_head": "saccade.optimize.changes.raw_head:DecodeKeptBoxes",

@@ -13,13 +13,14 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from saccade.errors import GoalError, SpecError
 from saccade.goals import Goal, parse_goal
+from saccade.model_reference import is_name
 
 _DURATION = re.compile(
     r"^\s*(?:(\d+(?:\.\d+)?)\s*h)?\s*(?:(\d+(?:\.\d+)?)\s*m(?:in)?)?\s*(?:(\d+(?:\.\d+)?)\s*s)?\s*$"
 )
 _NUMBER = re.compile(r"^\s*\d+(?:\.\d+)?\s*$")
 # The settings that name something on disk.
-_PATHS = ("model", "data", "video")
+_PATHS = ("model", "weights", "data", "video")
 # Longest input that an error message repeats.
 _SHOWN = 60
 
@@ -67,7 +68,14 @@ class Spec(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     task: str = Field("detection", description="what the model does")
-    model: Path = Field(description="the model file (ONNX)")
+    model: str = Field(
+        description="an .onnx, .pt2 or TorchScript file, package.module:factory, or a name such as "
+        "torchvision:resnet50"
+    )
+    weights: Path | None = Field(None, description="state dict of the module that the model names")
+    random_weights: bool = Field(
+        False, description="build the named model untrained, to look at speed alone"
+    )
     data: Path | None = Field(
         None, description="labelled images: YOLO data.yaml, COCO JSON, or a folder of images"
     )
@@ -94,6 +102,11 @@ class Spec(BaseModel):
     @classmethod
     def _camera_index_is_text(cls, value: object) -> object:
         return str(value) if type(value) is int else value
+
+    @field_validator("model", mode="before")
+    @classmethod
+    def _a_path_is_text(cls, value: object) -> object:
+        return str(value) if isinstance(value, Path) else value
 
     @field_validator("goals", mode="before")
     @classmethod
@@ -152,6 +165,8 @@ def absolute_paths(values: dict[str, Any], base: Path | None = None) -> dict[str
 
 def _absolute(key: str, value: object, base: Path) -> object:
     if not isinstance(value, str | Path) or not str(value):
+        return value
+    if key == "model" and is_name(str(value)):
         return value
     if key == "video" and (str(value).isdecimal() or "://" in str(value)):
         return value

@@ -58,6 +58,7 @@ OTHER: dict[type, dict[str, Any]] = {
         "in_flight": 2,
         "graph_level": "static",
         "spinning": False,
+        "channels_last": True,
     },
     ModelDescription: {
         "input": replace(DESCRIPTION.input, name="x"),

@@ -23,7 +23,17 @@ HEAVY = {
 # What a package may import at module level: packages of its own layer and of those above it in
 # this list. `plugins` is a table of names, so that using it is not an import of what it names.
 LAYERS = (
-    ("errors", "plugins", "measurement", "statistics", "goals", "spec", "progress", "study"),
+    ("model_reference",),
+    (
+        "errors",
+        "plugins",
+        "measurement",
+        "statistics",
+        "goals",
+        "spec",
+        "progress",
+        "study",
+    ),
     ("models", "data", "tasks", "runtimes", "pipeline", "environment", "train"),
     ("profile",),
     ("diagnose",),

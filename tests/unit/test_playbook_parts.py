@@ -60,26 +60,26 @@ def test_a_draft_reads_back_from_where_it_lies(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "specs").mkdir()
-    text, facts = draft_spec(Path("tiny.onnx"), Path("data/data.yaml"), "v.mp4", Path("specs"))
+    text, facts = draft_spec("tiny.onnx", Path("data/data.yaml"), "v.mp4", Path("specs"))
     spec = make_spec(yaml.safe_load(text), tmp_path / "specs")
-    assert (spec.model, spec.video, spec.data) == tuple(inputs.values())
+    assert (Path(spec.model), spec.video, spec.data) == tuple(inputs.values())
     assert facts["labelled"] is True
     assert spec.goals == ("throughput_fps>=60", "map50_95_drop<=0.01")
 
 
 def test_a_draft_of_a_model_alone_is_a_spec_too(inputs: dict[str, Any]) -> None:
-    text, facts = draft_spec(inputs["model"], None, None)
-    assert make_spec(yaml.safe_load(text)).model == inputs["model"]
+    text, facts = draft_spec(str(inputs["model"]), None, None)
+    assert make_spec(yaml.safe_load(text)).model == str(inputs["model"])
     assert "# video: street.mp4" in text
     assert "labelled" not in facts
-    stream, _ = draft_spec(inputs["model"], None, str(inputs["video"]))
+    stream, _ = draft_spec(str(inputs["model"]), None, str(inputs["video"]))
     assert "128x96, h264, 25 FPS" in stream
 
 
 def test_the_overrides_of_a_draft_change_nothing_when_they_are_uncommented(
     inputs: dict[str, Any], tmp_path: Path
 ) -> None:
-    text, _ = draft_spec(inputs["model"], None, inputs["video"])
+    text, _ = draft_spec(str(inputs["model"]), None, inputs["video"])
     head, _, tail = text.partition("# overrides:")
     said = head + "overrides:" + tail.replace("\n# ", "\n")
     values = yaml.safe_load(said)

@@ -15,6 +15,7 @@ from saccade.cli.common import (
     SpecFile,
     Task,
     Video,
+    Weights,
     print_json,
     print_table,
     progress_for,
@@ -27,6 +28,7 @@ def baseline(
     spec_file: SpecFile = None,
     task: Task = None,
     model: Model = None,
+    weights: Weights = None,
     data: Data = None,
     video: Video = None,
     out: Out = DEFAULT_OUT,
@@ -38,7 +40,7 @@ def baseline(
     """
     from saccade.playbook.partial import baseline_only, baseline_report
 
-    spec = spec_from(spec_file, task=task, model=model, data=data, video=video)
+    spec = spec_from(spec_file, task=task, model=model, weights=weights, data=data, video=video)
     remember_folder(out)
     with closing(progress_for()) as progress:
         measured, accuracy = baseline_only(spec, out, progress)

@@ -20,7 +20,11 @@ SpecFile = Annotated[Path | None, typer.Argument(help="A YAML spec; flags overri
 Task = Annotated[
     str | None, typer.Option(help="What the model does: detection, classification or segmentation.")
 ]
-Model = Annotated[Path | None, typer.Option(help="The model file (ONNX).")]
+Model = Annotated[
+    str | None,
+    typer.Option(help="An .onnx, .pt2 or TorchScript file, module:factory, or torchvision:NAME."),
+]
+Weights = Annotated[Path | None, typer.Option(help="State dict of the module the model names.")]
 Data = Annotated[
     Path | None, typer.Option(help="Labelled images: data.yaml, COCO JSON, or a folder.")
 ]
@@ -47,7 +51,8 @@ def spec_from(
     file: Path | None,
     *,
     task: str | None = None,
-    model: Path | None = None,
+    model: str | None = None,
+    weights: Path | None = None,
     data: Path | None = None,
     video: str | None = None,
     target: str | None = None,
@@ -65,6 +70,7 @@ def spec_from(
     flags = {
         "task": task,
         "model": model,
+        "weights": weights,
         "data": data,
         "video": video,
         "target": target,

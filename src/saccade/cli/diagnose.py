@@ -16,6 +16,7 @@ from saccade.cli.common import (
     SpecFile,
     Task,
     Video,
+    Weights,
     print_json,
     print_table,
     progress_for,
@@ -28,6 +29,7 @@ def diagnose(
     spec_file: SpecFile = None,
     task: Task = None,
     model: Model = None,
+    weights: Weights = None,
     data: Data = None,
     video: Video = None,
     preprocessor: Preprocess = None,
@@ -42,7 +44,13 @@ def diagnose(
     from saccade.playbook.partial import profile_and_diagnose
 
     spec = spec_from(
-        spec_file, task=task, model=model, data=data, video=video, preprocessor=preprocessor
+        spec_file,
+        task=task,
+        model=model,
+        weights=weights,
+        data=data,
+        video=video,
+        preprocessor=preprocessor,
     )
     remember_folder(out)
     with closing(progress_for()) as progress:

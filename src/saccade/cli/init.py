@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from saccade.cli.common import AsJson, Data, Model, Task, Video, print_json
+from saccade.cli.common import AsJson, Data, Model, Task, Video, Weights, print_json
 from saccade.errors import SpecError
 from saccade.study import storage_errors
 
@@ -17,6 +17,7 @@ SpecOut = Annotated[Path, typer.Option(help="The spec to write; it must not exis
 def init(
     task: Task = None,
     model: Model = None,
+    weights: Weights = None,
     data: Data = None,
     video: Video = None,
     out: SpecOut = Path("saccade.yaml"),
@@ -29,10 +30,10 @@ def init(
     from saccade.playbook.draft import draft_spec
 
     if model is None:
-        raise SpecError("There is no model to look at. Give --model with an ONNX file.")
+        raise SpecError("There is no model to look at. Give --model with a file or a name.")
     if out.exists():
         raise SpecError(f"'{out}' exists and was left alone. Choose another --out or remove it.")
-    text, facts = draft_spec(model, data, video, out.parent, task or "detection")
+    text, facts = draft_spec(model, data, video, out.parent, task or "detection", weights)
     with storage_errors(out):
         out.parent.mkdir(parents=True, exist_ok=True)
         out.write_text(text, encoding="utf-8")

@@ -16,6 +16,7 @@ from saccade.cli.common import (
     SpecFile,
     Task,
     Video,
+    Weights,
     print_json,
     print_table,
     progress_for,
@@ -28,6 +29,7 @@ def plan(
     spec_file: SpecFile = None,
     task: Task = None,
     model: Model = None,
+    weights: Weights = None,
     data: Data = None,
     video: Video = None,
     goal: Goals = None,
@@ -40,7 +42,9 @@ def plan(
     """
     from saccade.playbook.partial import plan_only
 
-    spec = spec_from(spec_file, task=task, model=model, data=data, video=video, goals=goal)
+    spec = spec_from(
+        spec_file, task=task, model=model, weights=weights, data=data, video=video, goals=goal
+    )
     remember_folder(out)
     with closing(progress_for()) as progress:
         found = plan_only(spec, out, progress)

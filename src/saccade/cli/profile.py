@@ -17,6 +17,7 @@ from saccade.cli.common import (
     SpecFile,
     Task,
     Video,
+    Weights,
     print_json,
     print_table,
     progress_for,
@@ -31,6 +32,7 @@ def profile(
     spec_file: SpecFile = None,
     task: Task = None,
     model: Model = None,
+    weights: Weights = None,
     data: Data = None,
     video: Video = None,
     preprocessor: Preprocess = None,
@@ -45,7 +47,13 @@ def profile(
     from saccade.profile.operators import attained
 
     spec = spec_from(
-        spec_file, task=task, model=model, data=data, video=video, preprocessor=preprocessor
+        spec_file,
+        task=task,
+        model=model,
+        weights=weights,
+        data=data,
+        video=video,
+        preprocessor=preprocessor,
     )
     remember_folder(out)
     with closing(progress_for()) as progress:

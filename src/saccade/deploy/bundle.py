@@ -116,10 +116,12 @@ def _copy_model(folder: Path, model: ModelFile) -> ModelFile:
         else:
             shutil.copyfile(model.path, target)
         return replace(model, path=target.name)
-    assert model.weights is not None
     shutil.copyfile(model.path, target)
-    shutil.copyfile(model.weights, folder / "model.bin")
-    return replace(model, path=target.name, weights="model.bin")
+    if model.weights is None:
+        return replace(model, path=target.name)
+    beside = target.with_suffix(Path(model.weights).suffix)
+    shutil.copyfile(model.weights, beside)
+    return replace(model, path=target.name, weights=beside.name)
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:

@@ -10,6 +10,10 @@ from saccade.models.onnx_file import external_files, read_onnx
 from saccade.pipeline.config import ModelFile
 
 _BLOCK = 1 << 20
+# Formats by ending; what ends otherwise is taken for ONNX.
+FORMATS = {".onnx": "onnx", ".xml": "openvino_ir", ".pt2": "torch_export"}
+# The file beside it that belongs to it.
+_WEIGHTS = {"openvino_ir": ".bin"}
 
 
 def model_file(path: str | Path) -> ModelFile:
@@ -23,10 +27,12 @@ def model_file(path: str | Path) -> ModelFile:
         ModelError: the file, or the weights that belong to it, cannot be read.
     """
     path = Path(path)
-    if path.suffix == ".xml":
-        weights = path.with_suffix(".bin")
-        return ModelFile(str(path), _sha256([path, weights]), "openvino_ir", str(weights))
-    return ModelFile(str(path), _sha256([path, *_external(path)]))
+    kind = FORMATS.get(path.suffix.lower(), "onnx")
+    if kind in _WEIGHTS:
+        weights = path.with_suffix(_WEIGHTS[kind])
+        return ModelFile(str(path), _sha256([path, weights]), kind, str(weights))
+    beside = _external(path) if kind == "onnx" else []
+    return ModelFile(str(path), _sha256([path, *beside]), kind)
 
 
 def _external(path: Path) -> list[Path]:

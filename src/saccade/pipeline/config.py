@@ -14,7 +14,15 @@ from typing import Any, Literal
 from saccade.models.description import InputSpec, ModelDescription, Preprocessing
 
 # A change of one of these can change outputs or speed, so they are part of every config's hash.
-VERSIONED_PACKAGES = ("saccade", "numpy", "opencv-python-headless", "av", "onnxruntime", "openvino")
+VERSIONED_PACKAGES = (
+    "saccade",
+    "numpy",
+    "opencv-python-headless",
+    "av",
+    "onnxruntime",
+    "openvino",
+    "torch",
+)
 
 Shape = Literal["square", "rect"]
 Execution = Literal["sequential", "overlapped"]
@@ -26,13 +34,14 @@ class ModelFile:
     """A model on disk.
 
     Attributes:
+        format: ``"onnx"``, ``"openvino_ir"``, ``"torch_export"``; see `saccade.models.files`.
         weights: the second file of formats that have two (OpenVINO IR).
         dynamic: a converted model takes any height and width, also where the original did not.
     """
 
     path: str
     sha256: str
-    format: Literal["onnx", "openvino_ir"] = "onnx"
+    format: str = "onnx"
     weights: str | None = None
     dynamic: bool = False
 
@@ -52,7 +61,9 @@ class RuntimeOptions:
         threads: inference threads in all.
         streams: inferences the runtime runs at the same time.
         in_flight: requests submitted before the first is waited for (overlapped execution).
-        graph_level: ONNX Runtime's graph optimization, ``"default"``, ``"all"``, ``"disable"``.
+        graph_level: how much the runtime rewrites the graph; ``"default"``, for ONNX Runtime
+            ``"all"``, ``"disable"``, ``"static"``, for PyTorch ``"torchscript"``, ``"compile"``.
+        channels_last: PyTorch's memory layout with the channels of a pixel side by side.
     """
 
     precision: Literal["fp32", "bf16"] = "fp32"
@@ -61,6 +72,7 @@ class RuntimeOptions:
     in_flight: int = 1
     graph_level: str = "default"
     spinning: bool = True
+    channels_last: bool = False
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -14,41 +15,57 @@ from saccade.data.roles import split_roles
 from saccade.data.video import is_live, probe_video
 from saccade.models.description import ModelDescription
 from saccade.models.inspect import summarize
+from saccade.playbook.model import describe_model
+from saccade.spec import Spec
 from saccade.tasks.contract import Task
 
 
 def draft_spec(
-    model: Path,
+    model: str,
     data: Path | None,
     video: str | None,
     folder: Path | None = None,
     task: str = "detection",
+    weights: Path | None = None,
 ) -> tuple[str, dict[str, Any]]:
     """The text of a commented spec, and the facts it rests on.
 
     Args:
-        model: the ONNX file.
+        model: a file or a name, as in `Spec.model`.
         data: labelled images.
         video: what it runs on.
         folder: where the spec will lie; its paths are relative to that. By default the current
             folder.
         task: what the model does.
+        weights: state dict of the module that the model names.
 
     Raises:
         ModelError: the model is unreadable or not of that task.
         DataError: the data are.
     """
     of_task: Task = plugins.load("tasks", task)
-    description = of_task.describe(model)
-    facts: dict[str, Any] = {"model": summarize(model), "evidence": list(description.evidence)}
+    description, about = _described(task, model, weights)
+    facts: dict[str, Any] = {"model": about, "evidence": list(description.evidence)}
     lines = ["# saccade spec. Run it with: saccade optimize <this file>", ""]
-    lines += _model_lines(task, _seen_from(folder, str(model)), description)
+    lines += _model_lines(task, _seen_from(folder, model), description)
+    if weights is not None:
+        lines.insert(-1, _entry("weights", _seen_from(folder, str(weights))))
     lines += _data_lines(data, folder, task, description, facts)
     lines += _video_lines(video, folder, facts)
     labelled = bool(facts.get("labelled"))
     lines += _goal_lines(of_task.metrics[0] if labelled else None, video is not None)
     lines += _override_lines(description)
     return "\n".join(lines) + "\n", facts
+
+
+def _described(
+    task: str, model: str, weights: Path | None
+) -> tuple[ModelDescription, dict[str, Any]]:
+    """The description, and what is in the file; what had to be converted is not kept."""
+    with tempfile.TemporaryDirectory() as folder:
+        spec = Spec(task=task, model=model, weights=weights)
+        found = describe_model(spec, Path(folder))
+        return found.description, summarize(found.resolved.graph)
 
 
 def _seen_from(folder: Path | None, path: str) -> str:

@@ -19,11 +19,12 @@ from saccade.environment import detect
 from saccade.errors import GoalError, SpecError
 from saccade.goals import Goal
 from saccade.models.description import ModelDescription
-from saccade.models.files import model_file
+from saccade.models.sources.contract import ResolvedModel
 from saccade.models.verify import Verification, verify_preprocessing
 from saccade.optimize.job import Job, objective_of
-from saccade.pipeline.config import PipelineConfig
+from saccade.pipeline.config import ModelFile, PipelineConfig
 from saccade.pipeline.pipeline import Pipeline
+from saccade.playbook.model import describe_model, native_runtime
 from saccade.progress import Progress
 from saccade.runtimes.contract import Availability
 from saccade.spec import Spec
@@ -47,14 +48,18 @@ def prepare(spec: Spec, run: RunFolder, progress: Progress) -> Job:
     """
     goals = spec.parsed_goals()
     task: Task = plugins.load("tasks", spec.task)
-    description = task.describe(spec.model, spec.overrides.given())
+    described = describe_model(spec, run.path / "models")
+    description, model = described.description, described.resolved.model
+    for note in described.resolved.notes:
+        progress.note(note)
     splits = _open_data(spec, description)
     roles = _roles(splits, spec.seed)
     source, video = choose_source(spec, roles)
     _check_judgeable(goals, roles, task)
+    _check_trained(goals, spec, described.resolved)
     notes: list[str] = []
     if roles is not None and spec.preprocessor is None:
-        verification = _verified(spec, description, roles, run, progress)
+        verification = _verified(spec, model, description, roles, run, progress)
         if verification is not None:
             description = verification.description
             notes += [f"Preprocessing corrected: {m}" for m in verification.mistakes]
@@ -65,7 +70,7 @@ def prepare(spec: Spec, run: RunFolder, progress: Progress) -> Job:
         goals=goals,
         objective=objective_of(goals),
         description=description,
-        baseline=naive(spec, description),
+        baseline=naive(spec, model, description),
         source=source,
         video=video,
         roles=roles,
@@ -78,12 +83,13 @@ def prepare(spec: Spec, run: RunFolder, progress: Progress) -> Job:
     return job
 
 
-def naive(spec: Spec, description: ModelDescription) -> PipelineConfig:
+def naive(spec: Spec, model: ModelFile, description: ModelDescription) -> PipelineConfig:
     """The pipeline as most people write it; everything is compared with it."""
     return PipelineConfig(
         task=spec.task,
-        model=model_file(spec.model),
+        model=model,
         description=description,
+        runtime=native_runtime(model),
         input_size=description.input_size,
         iou_threshold=description.iou_threshold,
         preprocessor=spec.preprocessor or "numpy",
@@ -160,8 +166,22 @@ def _check_judgeable(goals: tuple[Goal, ...], roles: Roles | None, task: Task) -
             )
 
 
+def _check_trained(goals: tuple[Goal, ...], spec: Spec, resolved: ResolvedModel) -> None:
+    judged = next((g for g in goals if g.is_accuracy and g.base != "agreement"), None)
+    if judged is not None and not resolved.trained:
+        raise GoalError(
+            f"The goal '{judged.name}' means nothing for {spec.model} with random weights. Give "
+            "'weights', or leave goals on accuracy out and look at speed alone."
+        )
+
+
 def _verified(
-    spec: Spec, description: ModelDescription, roles: Roles, run: RunFolder, progress: Progress
+    spec: Spec,
+    model: ModelFile,
+    description: ModelDescription,
+    roles: Roles,
+    run: RunFolder,
+    progress: Progress,
 ) -> Verification | None:
     """Check the preprocessing by accuracy, on images that the report will not use."""
     images = roles.calibration or roles.selection
@@ -174,7 +194,7 @@ def _verified(
     progress.note(
         f"checking the preprocessing on {min(len(images), VERIFY_IMAGES)} labelled images"
     )
-    scorer = _Scorer(spec, images)
+    scorer = _Scorer(spec, model, images)
     found = verify_preprocessing(quick, scorer.score, explicit=tuple(spec.overrides.given()))
     run.write_json(
         "verification.json",
@@ -186,15 +206,15 @@ def _verified(
 class _Scorer:
     """How well a description's results fit the labels, image by image."""
 
-    def __init__(self, spec: Spec, images: Dataset) -> None:
-        self._spec = spec
+    def __init__(self, spec: Spec, model: ModelFile, images: Dataset) -> None:
+        self._spec, self._model = spec, model
         self._task: Task = plugins.load("tasks", spec.task)
         self._images = images.images[:VERIFY_IMAGES]
         self._pixels = [read_image(image.path) for image in self._images]
 
     def score(self, description: ModelDescription) -> NDArray[np.float64]:
         config = replace(
-            naive(self._spec, description),
+            naive(self._spec, self._model, description),
             preprocessor="fused",
             nms="vectorized",
             score_threshold=VERIFY_THRESHOLD,

@@ -27,6 +27,8 @@ class Availability:
         version: its version, empty where it is not installed.
         detail: devices and precisions it offers, or why it cannot be used.
         extra: the saccade extra that installs it.
+        precisions: those that it has a fast path for here.
+        formats: model formats that it takes, as in `ModelFile.format`.
     """
 
     ok: bool
@@ -34,6 +36,7 @@ class Availability:
     detail: str = ""
     extra: str = ""
     precisions: tuple[str, ...] = ("fp32",)
+    formats: tuple[str, ...] = ("onnx",)
 
 
 @dataclass(frozen=True)
@@ -154,3 +157,9 @@ class Runtime(ABC):
             MissingExtraError: the runtime is not installed.
             RuntimeFailure: it refused the model or the options.
         """
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error, for one-line messages."""
+    text = str(error).strip()
+    return text.splitlines()[0][:300] if text else type(error).__name__

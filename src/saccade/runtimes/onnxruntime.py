@@ -20,6 +20,7 @@ from saccade.runtimes.contract import (
     Session,
     SessionRequest,
     Ticket,
+    first_line,
 )
 
 GRAPH_LEVELS = {"disable": 0, "basic": 1, "extended": 2, "all": 99}
@@ -178,9 +179,3 @@ def _dynamic_dims(request: SessionRequest) -> dict[str, int]:
     sizes = (1, 3, *request.input_hw)
     dims = image.type.tensor_type.shape.dim
     return {dim.dim_param: size for dim, size in zip(dims, sizes, strict=True) if dim.dim_param}
-
-
-def first_line(error: BaseException) -> str:
-    """The first line of an error, for one-line messages."""
-    text = str(error).strip()
-    return text.splitlines()[0][:300] if text else type(error).__name__

@@ -19,9 +19,10 @@ from saccade.runtimes.contract import (
     Session,
     SessionRequest,
     Ticket,
+    first_line,
 )
-from saccade.runtimes.onnxruntime import first_line
 
+FORMATS = ("onnx", "openvino_ir")
 PRECISIONS = {"fp32": "f32", "bf16": "bf16"}
 
 
@@ -36,15 +37,19 @@ class OpenVino(Runtime):
         try:
             installed = version("openvino")
         except PackageNotFoundError:
-            return Availability(False, detail="not installed", extra="openvino")
+            return Availability(False, detail="not installed", extra="openvino", formats=FORMATS)
         try:
             import openvino as ov
 
             offered = ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
         except Exception as error:  # a broken installation must not break `doctor`
-            return Availability(False, installed, f"does not load: {error}", "openvino")
+            return Availability(
+                False, installed, f"does not load: {error}", "openvino", (), FORMATS
+            )
         fast = ["fp32"] + [p for p in ("bf16", "int8") if p.upper() in offered]
-        return Availability(True, installed, f"CPU, {', '.join(fast)}", "openvino", tuple(fast))
+        return Availability(
+            True, installed, f"CPU, {', '.join(fast)}", "openvino", tuple(fast), FORMATS
+        )
 
     @staticmethod
     def open(request: SessionRequest) -> Session:

@@ -40,6 +40,7 @@ class ClassificationTask:
     name: ClassVar[str] = "classification"
     metrics: ClassVar[tuple[str, ...]] = ("top1", "top5")
     model_noun: ClassVar[str] = "classifier"
+    usual_size: ClassVar[int] = 224
 
     @staticmethod
     def describe(path: str | Path, overrides: Mapping[str, Any] | None = None) -> ModelDescription:

@@ -29,11 +29,13 @@ class Task(Protocol):
         name: as in the table of plug-ins.
         metrics: accuracy metrics by name; the first guards the search where no goal says which.
         model_noun: what its models are called.
+        usual_size: side of the input in pixels where nothing says another.
     """
 
     name: ClassVar[str]
     metrics: ClassVar[tuple[str, ...]]
     model_noun: ClassVar[str]
+    usual_size: ClassVar[int]
 
     @staticmethod
     def describe(path: str | Path, overrides: Mapping[str, Any] | None = None) -> ModelDescription:

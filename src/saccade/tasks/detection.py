@@ -34,6 +34,7 @@ class DetectionTask:
     name: ClassVar[str] = "detection"
     metrics: ClassVar[tuple[str, ...]] = ("map50_95", "map50")
     model_noun: ClassVar[str] = "detector"
+    usual_size: ClassVar[int] = 640
 
     @staticmethod
     def describe(path: str | Path, overrides: Mapping[str, Any] | None = None) -> ModelDescription:

@@ -42,6 +42,7 @@ class SegmentationTask:
     name: ClassVar[str] = "segmentation"
     metrics: ClassVar[tuple[str, ...]] = ("miou",)
     model_noun: ClassVar[str] = "segmenter"
+    usual_size: ClassVar[int] = 512
 
     @staticmethod
     def describe(path: str | Path, overrides: Mapping[str, Any] | None = None) -> ModelDescription:

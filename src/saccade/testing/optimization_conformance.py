@@ -165,6 +165,11 @@ def example_contexts(
     yield replace(naive, config=whole, profile=healthy())
     yield replace(naive, config=fixed)
     yield replace(naive, config=tiny_yolo_config(folder))
+    program = replace(fixed.model, path="model.pt2", format="torch_export")
+    # Alone, so that nothing is converted: there is no such file.
+    in_torch = {"torch": Availability(True, "1", "CPU", "torch", ("fp32", "bf16"))}
+    eager = replace(fixed, model=program, runtime="torch")
+    yield replace(naive, config=eager, runtimes=runtimes or in_torch)
     yield replace(naive, profile=replace(naive.profile, operators=(), roofline=None))
     nothing = {name: Availability(False, detail="not installed") for name in offered}
     yield replace(naive, runtimes=nothing)

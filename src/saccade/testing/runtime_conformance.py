@@ -29,7 +29,7 @@ from saccade.models.files import model_file
 from saccade.pipeline.config import RuntimeOptions
 from saccade.pipeline.preprocess import affine
 from saccade.runtimes.contract import Availability, OperatorTime, Runtime, Session, SessionRequest
-from saccade.testing.tiny_models import reference, tiny_detector
+from saccade.testing.tiny_models import reference, write_tiny
 
 Check = Callable[[type[Runtime], Path], None]
 
@@ -158,9 +158,10 @@ def wrong_input_is_refused(runtime: type[Runtime], folder: Path) -> None:
 
 def corrupt_models_are_refused(runtime: type[Runtime], folder: Path) -> None:
     """Garbage, half a file and an empty file are each a `RuntimeFailure` in `open`."""
-    whole = tiny_detector().SerializeToString()
+    sound = write_tiny(runtime.availability().formats[0], folder)
+    whole = sound.read_bytes()
     for name, content in {"garbage": b"\x07" * 999, "half": whole[: len(whole) // 2]}.items():
-        path = folder / f"{name}.onnx"
+        path = folder / f"{name}{sound.suffix}"
         path.write_bytes(content)
         request = SessionRequest(model_file(path), HW, RuntimeOptions(), "images")
         _refuses(lambda request=request: runtime.open(request), f"opening {name}")  # type: ignore[misc]
@@ -229,11 +230,12 @@ CHECKS: tuple[Check, ...] = (
 
 def a_missing_package_is_named(runtime: type[Runtime], folder: Path, package: str) -> None:
     """Without its ``package`` a runtime raises `MissingExtraError`, and only when it is opened."""
+    request = _request(runtime, folder)
     hidden = {name: sys.modules.pop(name) for name in list(sys.modules) if _part(name, package)}
     sys.modules[package] = None  # type: ignore[assignment]  # how Python spells "cannot be imported"
     try:
         runtime.availability()
-        runtime.open(_request(folder))
+        runtime.open(request)
     except MissingExtraError as error:
         _expect(package in str(error), f"the message does not name the package: {error}")
         _expect("pip install" in str(error), f"the message does not say what to do: {error}")
@@ -283,7 +285,7 @@ def _session(
     model_hw: tuple[int, int] | None = None,
     **settings: Any,
 ) -> Iterator[Session]:
-    session = runtime.open(_request(folder, options, model_hw, **settings))
+    session = runtime.open(_request(runtime, folder, options, model_hw, **settings))
     try:
         yield session
     finally:
@@ -291,13 +293,13 @@ def _session(
 
 
 def _request(
+    runtime: type[Runtime],
     folder: Path,
     options: RuntimeOptions | None = None,
     model_hw: tuple[int, int] | None = None,
     **settings: Any,
 ) -> SessionRequest:
-    path = folder / f"model-{model_hw}.onnx"
-    path.write_bytes(tiny_detector(model_hw).SerializeToString())
+    path = write_tiny(runtime.availability().formats[0], folder, model_hw)
     fields = {"input_hw": HW, "input_name": "images", **settings}
     return SessionRequest(model_file(path), options=options or RuntimeOptions(), **fields)
 

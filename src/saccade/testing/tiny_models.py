@@ -62,6 +62,44 @@ def reference(tensor: NDArray[np.float32]) -> NDArray[np.float32]:
     return answer.astype(np.float32)
 
 
+def write_tiny(model_format: str, folder: Path, hw: tuple[int, int] | None = None) -> Path:
+    """Write `tiny_detector` in a format; a new format needs one more line in `WRITERS`."""
+    return WRITERS[model_format](folder, hw)
+
+
+def _write_onnx(folder: Path, hw: tuple[int, int] | None) -> Path:
+    path = folder / f"model-{hw}.onnx"
+    path.write_bytes(tiny_detector(hw).SerializeToString())
+    return path
+
+
+def _write_torch(folder: Path, hw: tuple[int, int] | None) -> Path:
+    """The same convolution as an exported PyTorch program."""
+    import torch
+
+    weight, bias = (torch.from_numpy(array) for array in _parameters())
+
+    class Tiny(torch.nn.Module):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = torch.nn.Conv2d(3, _CHANNELS, STRIDE, STRIDE)
+            self.conv.weight.data, self.conv.bias.data = weight, bias
+
+        def forward(self, image: Any) -> Any:
+            return self.conv(image).relu().flatten(2)
+
+    free = {2: STRIDE * torch.export.Dim("rows"), 3: STRIDE * torch.export.Dim("columns")}
+    example = torch.zeros(1, 3, *(hw or (SIZE, 2 * SIZE)))
+    program = torch.export.export(Tiny().eval(), (example,), dynamic_shapes=(None if hw else free,))
+    path = folder / f"model-{hw}.pt2"
+    torch.export.save(program, str(path))
+    return path
+
+
+# How the model is written, by format.
+WRITERS = {"onnx": _write_onnx, "torch_export": _write_torch}
+
+
 def tiny_config(folder: Path, hw: tuple[int, int] | None = None, **changes: Any) -> PipelineConfig:
     """A configuration of `tiny_detector`, which is written into ``folder``.
 

@@ -6,13 +6,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal, Self
 
+from saccade.models.conversions.contract import ConversionRequest, conversion_to
 from saccade.optimize.change import Effect, PlanContext, Prediction, by_stage
 from saccade.optimize.precision_gain import precision_prediction
-from saccade.pipeline.config import PipelineConfig
+from saccade.optimize.real_inputs import real_inputs
+from saccade.pipeline.config import ModelFile, PipelineConfig
 
 # Inference time relative to ONNX Runtime in the same precision. Priors, from small detectors on
 # x86; the trial measures what is true here.
-RELATIVE_TIME = {"onnxruntime": 1.0, "openvino": 0.85}
+RELATIVE_TIME = {"onnxruntime": 1.0, "openvino": 0.85, "torch": 2.5}
 BEST_CASE = 0.5
 
 
@@ -55,18 +57,29 @@ class SwitchRuntime:
             return "already in use"
         if not available.ok:
             return f"{self.runtime} is {available.detail}"
-        if context.config.model.format != "onnx":
-            return f"the model is in {context.config.model.format} format"
+        reason = self._why_not_convert(context)
+        if reason is not None:
+            return reason
         if self.precision not in available.precisions:
             return f"{self.runtime} has no {self.precision} here"
         return None
+
+    def _why_not_convert(self, context: PlanContext) -> str | None:
+        kind, taken = context.config.model.format, context.runtimes[self.runtime].formats
+        if kind == "onnx" and "onnx" in taken:
+            return None
+        # Other formats that a runtime takes are converted files: made for the one in use.
+        conversion = conversion_to(kind, taken)
+        if conversion is None:
+            return f"the model is in {kind} format"
+        return conversion.why_not()
 
     def predict(self, context: PlanContext) -> Prediction:
         """By priors on the runtime and, for bf16, the measured peaks of this machine."""
         here = RELATIVE_TIME.get(context.config.runtime, 1.0)
         factor = RELATIVE_TIME.get(self.runtime, 1.0) / here
         basis = "prior for this pair of runtimes"
-        alone = by_stage(context, {"infer": factor}, basis, {"infer": BEST_CASE})
+        alone = by_stage(context, {"infer": factor}, basis, {"infer": factor * BEST_CASE})
         if self.precision == context.config.options.precision:
             return alone
         lower = precision_prediction(context, self.precision, bytes_factor=0.5)
@@ -75,7 +88,20 @@ class SwitchRuntime:
         )
 
     def apply(self, context: PlanContext) -> PipelineConfig:
-        """Swap runtime and precision, leaving the other options."""
+        """Swap runtime and precision, converting the model where it must be."""
         config = context.config
-        options = replace(config.options, precision=self.precision, graph_level="default")
-        return replace(config, runtime=self.runtime, options=options)
+        options = replace(
+            config.options, precision=self.precision, graph_level="default", channels_last=False
+        )
+        model = self._model(context)
+        return replace(config, runtime=self.runtime, options=options, model=model)
+
+    def _model(self, context: PlanContext) -> ModelFile:
+        config, taken = context.config, context.runtimes[self.runtime].formats
+        if config.model.format in taken:
+            return config.model
+        conversion = conversion_to(config.model.format, taken)
+        assert conversion is not None  # `applies` has looked
+        hw = config.description.input_hw or (config.input_size,) * 2
+        request = ConversionRequest(context.folder, hw, real_inputs(context))
+        return conversion.convert(config.model, request)

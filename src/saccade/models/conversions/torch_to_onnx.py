@@ -1,0 +1,145 @@
+"""Exported PyTorch programs to ONNX, by ``torch.onnx``."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from saccade.errors import MissingExtraError, ModelError
+from saccade.models.conversions.contract import ConversionRequest, converted_path
+from saccade.models.equivalence import TOLERANCE, check_same, difference
+from saccade.models.files import model_file
+from saccade.models.onnx_file import read_onnx
+from saccade.models.onnx_run import run_once
+from saccade.models.torch_program import flat, read_program, run_program
+from saccade.pipeline.config import ModelFile
+
+INPUT = "images"
+
+
+class TorchToOnnx:
+    """``.pt2`` to ``.onnx``."""
+
+    source: ClassVar[str] = "torch_export"
+    target: ClassVar[str] = "onnx"
+
+    @staticmethod
+    def why_not() -> str | None:
+        """It needs torch and onnxscript."""
+        from importlib.util import find_spec
+
+        missing = [name for name in ("torch", "onnxscript") if find_spec(name) is None]
+        return f"{' and '.join(missing)} not installed" if missing else None
+
+    @staticmethod
+    def convert(model: ModelFile, request: ConversionRequest) -> ModelFile:
+        """See `saccade.models.conversions.contract.Conversion`."""
+        path = converted_path(model, request, ".onnx")
+        if path.exists():
+            return model_file(path)
+        program = read_program(model.path)
+        request.folder.mkdir(parents=True, exist_ok=True)
+        # Under another name until it has been compared: a file that is there counts as right.
+        draft = path.with_suffix(".draft.onnx")
+        draft.write_bytes(_onnx(program, Path(model.path).name))
+        try:
+            _compare(program, draft, request.inputs)
+        except ModelError:
+            draft.unlink()
+            raise
+        draft.replace(path)
+        return model_file(path)
+
+
+def _onnx(program: Any, name: str) -> bytes:
+    try:
+        import onnxscript  # noqa: F401  # torch.onnx needs it and says so less clearly
+        import torch
+    except ImportError as error:
+        raise MissingExtraError("onnxscript", "torch", "Making ONNX from PyTorch") from error
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            made = torch.onnx.export(
+                program, dynamo=True, input_names=[INPUT], verbose=False, external_data=False
+            )
+        assert made is not None
+        return bytes(made.model_proto.SerializeToString())
+    except Exception as error:
+        raise ModelError(
+            f"{name} cannot be made into ONNX: {_reason(error)}. It still runs in PyTorch; bring "
+            "ONNX, or replace that operator."
+        ) from error
+
+
+def _reason(error: BaseException) -> str:
+    """The innermost cause's first line: torch.onnx wraps what went wrong in a page of advice."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0][:300]}" if lines else type(error).__name__
+
+
+def _compare(program: Any, path: Path, inputs: NDArray[np.float32]) -> None:
+    model, module = read_onnx(path), program.module()
+    for tensor in inputs:
+        check_same(
+            run_program(module, tensor[None]),
+            run_once(model, {INPUT: tensor[None]}),
+            "The ONNX made from it",
+            lambda tensor=tensor: worst_layer(program, path, tensor[None]),  # type: ignore[misc]
+        )
+
+
+def worst_layer(program: Any, path: Path, tensor: NDArray[np.float32]) -> str:
+    """A sentence on the layers whose outputs differ, found by running both with all of them.
+
+    ``torch.onnx`` gives the values of a graph the names that the program's nodes have.
+
+    Args:
+        program: the original.
+        path: ONNX made from it.
+        tensor: the input, ``(1, 3, H, W)``.
+    """
+    mine = _torch_values(program, tensor)
+    theirs = _onnx_values(path, tensor)
+    off = {name: difference(mine[name], theirs[name]) for name in mine if name in theirs}
+    wrong = [name for name, value in off.items() if value > TOLERANCE]
+    if not wrong:
+        return "No single layer could be named: their names were lost in the conversion."
+    worst = max(wrong, key=lambda name: off[name])
+    return f"The first layer to differ is '{wrong[0]}', the worst '{worst}' ({off[worst]:.1%})."
+
+
+def _torch_values(program: Any, tensor: NDArray[np.float32]) -> Mapping[str, NDArray[Any]]:
+    import torch
+
+    values: dict[str, NDArray[Any]] = {}
+
+    class Recorder(torch.fx.Interpreter):  # type: ignore[misc]
+        def run_node(self, n: Any) -> Any:
+            result = super().run_node(n)
+            if isinstance(result, torch.Tensor):
+                values[n.name] = flat(result)[0]
+            return result
+
+    with torch.inference_mode():
+        Recorder(program.module()).run(torch.from_numpy(tensor))
+    return values
+
+
+def _onnx_values(path: Path, tensor: NDArray[np.float32]) -> Mapping[str, NDArray[Any]]:
+    import onnx
+
+    model = read_onnx(path)
+    names = [name for node in model.graph.node for name in node.output if name]
+    del model.graph.output[:]
+    model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
+    return dict(zip(names, run_once(model, {INPUT: tensor}), strict=True))

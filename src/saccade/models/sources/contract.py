@@ -1,0 +1,88 @@
+"""What a model source is: from what the user wrote to files that a runtime takes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from saccade.pipeline.config import ModelFile
+
+# Real images of a height and width, ``(N, H, W, 3)`` RGB uint8.
+Images = Callable[[tuple[int, int]], NDArray[np.uint8]]
+
+
+def noise(hw: tuple[int, int]) -> NDArray[np.uint8]:
+    """Two images of noise, where there is nothing real to look at."""
+    return np.random.default_rng(0).integers(0, 256, (2, *hw, 3), np.uint8)
+
+
+@dataclass(frozen=True)
+class SourceRequest:
+    """What the user asks for.
+
+    Attributes:
+        reference: a path, ``package.module:factory``, or a name such as ``torchvision:resnet50``.
+        folder: where files that have to be made go.
+        weights: a state dict to load into the module that the reference makes.
+        random_weights: the user wants the architecture without training.
+        input_size: side of the input in pixels, where the user chose one.
+        usual_size: side that models of the task usually have.
+        images: real images, for comparing a converted model with the original.
+    """
+
+    reference: str
+    folder: Path
+    weights: Path | None = None
+    random_weights: bool = False
+    input_size: int | None = None
+    usual_size: int = 224
+    images: Images = noise
+
+
+@dataclass(frozen=True)
+class ResolvedModel:
+    """A model that can be run and described.
+
+    Attributes:
+        model: the file, in the form nearest to what the user brought; the baseline runs it.
+        graph: the same model as ONNX, which is what descriptions are read from.
+        hints: settings of `saccade.models.overrides` that the source knows; the user's come first.
+        trained: False where the weights are random.
+        notes: sentences on what was done.
+    """
+
+    model: ModelFile
+    graph: Path
+    hints: Mapping[str, Any] = field(default_factory=dict)
+    trained: bool = True
+    notes: tuple[str, ...] = ()
+
+
+class ModelSource(Protocol):
+    """One kind of reference.
+
+    Attributes:
+        looks_for: what it takes, for messages.
+    """
+
+    looks_for: ClassVar[str]
+
+    @staticmethod
+    def recognizes(reference: str) -> bool:
+        """Whether the reference is of this kind; looks at no more than it must."""
+        ...
+
+    @staticmethod
+    def resolve(request: SourceRequest) -> ResolvedModel:
+        """Load the model and make the files.
+
+        Raises:
+            ModelError: the model cannot be found, loaded or converted.
+            MissingExtraError: it needs a library that is not installed.
+        """
+        ...

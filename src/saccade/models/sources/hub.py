@@ -1,0 +1,41 @@
+"""What loading by name has in common: which weights, and what to say where there are none."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from saccade.errors import ModelError
+from saccade.models.sources.contract import SourceRequest
+from saccade.models.torch_weights import load_weights
+
+
+def choose_weights(
+    request: SourceRequest, untrained: Callable[[], Any], trained: Callable[[], Any]
+) -> tuple[Any, str]:
+    """The module with the weights that were asked for, and words for them.
+
+    Raises:
+        ModelError: the weights do not fit, or cannot be downloaded.
+    """
+    if request.weights is not None:
+        module = untrained()
+        load_weights(module, request.weights)
+        return module.eval(), f"weights from {request.weights.name}"
+    if request.random_weights:
+        return untrained().eval(), "random weights, as asked"
+    try:
+        return trained().eval(), "the library's own weights"
+    except OSError as error:  # what a failed download raises, whatever the library
+        raise ModelError(
+            f"The weights of {request.reference} cannot be downloaded ({error}). Give a state dict "
+            "with 'weights', or ask for 'random_weights' to look at speed alone."
+        ) from error
+
+
+def unknown_name(library: str, name: str, known: Sequence[str]) -> ModelError:
+    """The error for a name that the library does not have."""
+    near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    hint = f" Did you mean {', '.join(near)}?" if near else ""
+    return ModelError(f"{library} has no model '{name}'.{hint}")

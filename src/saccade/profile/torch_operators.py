@@ -1,0 +1,61 @@
+"""Operator times from PyTorch's profiler, by kind: it does not say which layer called."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Protocol
+
+from saccade.runtimes.contract import OperatorTime
+
+# PyTorch's kernels under ONNX's names; others keep their own.
+KINDS = {
+    "mkldnn_convolution": "Conv",
+    "_convolution": "Conv",
+    "convolution": "Conv",
+    "conv2d": "Conv",
+    "thnn_conv2d": "Conv",
+    "_slow_conv2d_forward": "Conv",
+    "addmm": "MatMul",
+    "mm": "MatMul",
+    "bmm": "MatMul",
+    "linear": "MatMul",
+    "native_batch_norm": "BatchNormalization",
+    "_native_batch_norm_legit_no_training": "BatchNormalization",
+    "hardtanh": "Clip",
+    "clamp": "Clip",
+    "relu": "Relu",
+    "cat": "Concat",
+}
+_NAMESPACES = ("aten::", "mkldnn::", "prim::", "prepacked::")
+
+
+class Average(Protocol):
+    """What is used of PyTorch's ``FunctionEventAvg``."""
+
+    key: str
+    self_cpu_time_total: float
+
+
+def parse_torch_profile(averages: Iterable[Any], runs: int) -> list[OperatorTime]:
+    """Mean self time per inference of every kind of operator, slowest first.
+
+    Args:
+        averages: ``profiler.key_averages()``.
+        runs: inferences that were profiled.
+    """
+    found = [
+        OperatorTime(
+            name=average.key,
+            kind=_kind(average.key),
+            wall_ms=average.self_cpu_time_total / 1e3 / max(1, runs),
+            kernel=average.key,
+        )
+        for average in averages
+        if average.key.startswith(_NAMESPACES)
+    ]
+    return sorted(found, key=lambda op: op.wall_ms, reverse=True)
+
+
+def _kind(key: str) -> str:
+    name = key.rpartition("::")[2]
+    return KINDS.get(name.rstrip("_"), name)
