@@ -92,9 +92,11 @@ class TorchSession(Session):
                 "saved by torch.export (.pt2)."
             )
         try:
-            module = read_program(request.model.path).module()
+            program = read_program(request.model.path)
         except ModelError as error:
             raise RuntimeFailure(str(error)) from error
+        # Guards look at values, which a trace would take for part of the model.
+        module = program.module(check_guards=options.graph_level == "default")
         if options.channels_last:
             module = module.to(memory_format=torch.channels_last)
         try:

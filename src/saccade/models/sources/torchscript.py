@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 import zipfile
 from pathlib import Path
 from typing import Any, ClassVar
@@ -76,4 +77,7 @@ def _export(module: Any, example: Any) -> Any:
     """TorchScript as an exported program, by PyTorch's own converter."""
     from torch._export.converter import TS2EPConverter
 
-    return TS2EPConverter(module, (example,)).convert()
+    with warnings.catch_warnings():
+        # Buffers that only training uses are reported one by one.
+        warnings.simplefilter("ignore")
+        return TS2EPConverter(module, (example,)).convert()
