@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
@@ -66,7 +67,9 @@ def _onnx(program: Any, name: str) -> bytes:
         raise MissingExtraError("onnxscript", "torch", "Making ONNX from PyTorch") from error
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     try:
-        with contextlib.redirect_stdout(io.StringIO()):
+        with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+            # What the exporter says about its own insides helps nobody who converts a model.
+            warnings.simplefilter("ignore")
             made = torch.onnx.export(
                 program, dynamo=True, input_names=[INPUT], verbose=False, external_data=False
             )
