@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import queue
+import warnings
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from importlib.metadata import PackageNotFoundError, version
@@ -123,7 +124,9 @@ class TorchSession(Session):
     def _traced(self, module: Any, example: Any) -> Forward:
         """A trace whose weights are constants, which lets PyTorch fold and fuse."""
         torch = self._torch
-        with torch.inference_mode(), self._autocast():
+        with torch.inference_mode(), self._autocast(), warnings.catch_warnings():
+            # The program is traced for its one shape, which is what the warnings are about.
+            warnings.simplefilter("ignore")
             traced = torch.jit.trace(module, self._laid_out(example), check_trace=False)
             frozen: Forward = torch.jit.optimize_for_inference(torch.jit.freeze(traced.eval()))
         return frozen
