@@ -90,9 +90,7 @@ def _declare_output(build: _Builder, name: str) -> None:
     graph.output.append(helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, ["detections", 6]))
 
 
-def _yolov8(
-    build: _Builder, description: ModelDescription, threshold: float
-) -> tuple[str, str]:
+def _yolov8(build: _Builder, description: ModelDescription, threshold: float) -> tuple[str, str]:
     """Boxes ``(1, K, 4)`` and scores ``(1, C, K)`` of the anchors above the threshold."""
     along = 2 if description.transposed else 1
     rows = build.floats(build.outputs[0])
@@ -105,9 +103,7 @@ def _yolov8(
     return boxes, build("Transpose", scores, perm=[0, 2, 1])
 
 
-def _yolov5(
-    build: _Builder, description: ModelDescription, threshold: float
-) -> tuple[str, str]:
+def _yolov5(build: _Builder, description: ModelDescription, threshold: float) -> tuple[str, str]:
     """The same of anchors whose objectness is above it; class scores are at most 1."""
     rows = build.floats(build.outputs[0])
     if description.transposed:
@@ -118,12 +114,10 @@ def _yolov5(
     return build.cut(kept, 0, 4, axis=2), build("Transpose", scores, perm=[0, 2, 1])
 
 
-def _ssd(
-    build: _Builder, description: ModelDescription, threshold: float
-) -> tuple[str, str]:
+def _ssd(build: _Builder, description: ModelDescription, threshold: float) -> tuple[str, str]:
     """The same of separate or joined outputs."""
     spec = description.outputs or BoxOutputs()
-    boxes, scores = build.floats(build.outputs[spec.boxes]), build.floats(build.outputs[spec.scores])
+    boxes, scores = (build.floats(build.outputs[index]) for index in (spec.boxes, spec.scores))
     if spec.joined:
         boxes, scores = build.cut(boxes, 0, 4, axis=-1), build.cut(scores, 4, None, axis=-1)
     columns = len(description.class_names) + (spec.background != "none")

@@ -18,18 +18,15 @@ from numpy.typing import NDArray
 from saccade.models.description import BoxOutputs, ModelDescription
 from saccade.tasks.detection_decode import Array, Candidates, Decode, logit, xyxy
 
-BOX_DECODES = ("ssd", "nms_inside", "detr")
-# Decodes whose boxes are not suppressed any more.
-FINAL_DECODES = ("nms_inside", "detr")
 # Rounding in a logarithm must not drop what the exact comparison would keep.
 _SLACK = 1e-3
 
 
 def box_decode(name: str, outputs: BoxOutputs, filter_first: bool) -> Decode:
-    """The decode ``name`` of `BOX_DECODES` for a model with these outputs.
+    """The decode ``name`` for a model with these outputs.
 
     Args:
-        name: one of `BOX_DECODES`.
+        name: one of `saccade.models.families.BOX_DECODES`.
         outputs: what the model's outputs mean.
         filter_first: turn only what passes the threshold into probabilities and boxes; else
             everything, as commonly written. Both find the same.
@@ -52,7 +49,7 @@ def _filter_first(
 ) -> Candidates:
     """What may pass is found on the scores as they are; the rest is never converted."""
     boxes, scores = _dense(spec, outputs)
-    rows = np.flatnonzero(_may_pass(scores, spec, threshold))
+    rows = _may_pass(scores, spec, threshold)
     found, class_ids, best = _above(_probabilities(scores[rows], spec), spec, threshold)
     return corners(boxes[rows[found]], spec, input_hw), best, class_ids
 
@@ -117,18 +114,18 @@ def _finished_parts(
     return boxes, scores, outputs[spec.labels].reshape(-1)
 
 
-def _may_pass(scores: Array, spec: BoxOutputs, threshold: float) -> NDArray[np.bool_]:
+def _may_pass(scores: Array, spec: BoxOutputs, threshold: float) -> NDArray[np.int64]:
     """Rows that could hold a score above the threshold, told without a single exponential."""
-    best = _objects(scores, spec).max(axis=1)
+    best: Array = _objects(scores, spec).max(axis=1)
     if spec.scores_as == "probabilities":
-        return best > threshold
+        return np.flatnonzero(best > threshold)
     least = logit(threshold) - _SLACK
     if spec.scores_as == "sigmoid":
-        return best > least
+        return np.flatnonzero(best > least)
     if spec.background == "none":
-        return np.ones(len(scores), bool)
+        return np.arange(len(scores))
     # A class's share is at most what it would be if there were only it and the background.
-    return best - scores[:, _background_column(spec)] > least
+    return np.flatnonzero(best - scores[:, _background_column(spec)] > least)
 
 
 def _probabilities(scores: Array, spec: BoxOutputs) -> Array:
@@ -136,9 +133,8 @@ def _probabilities(scores: Array, spec: BoxOutputs) -> Array:
     if spec.scores_as == "probabilities":
         return _objects(scores, spec)
     if spec.scores_as == "sigmoid":
-        values: Array = 1 / (1 + np.exp(-_objects(scores, spec)))
-        return values
-    shares = np.exp(scores - scores.max(axis=1, keepdims=True))
+        return np.reciprocal(1 + np.exp(-_objects(scores, spec)))
+    shares: Array = np.exp(scores - scores.max(axis=1, keepdims=True))
     return _objects(shares / shares.sum(axis=1, keepdims=True), spec)
 
 
@@ -163,4 +159,3 @@ def _above(
     best = scores.max(axis=1)
     rows = np.flatnonzero(best > threshold)
     return rows, scores[rows].argmax(axis=1), best[rows]
-

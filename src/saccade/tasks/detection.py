@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from saccade.data.contract import LabelledImage
 from saccade.errors import ModelError
 from saccade.models.description import BoxOutputs, ModelDescription
+from saccade.models.families import BOX_DECODES, FINAL_DECODES
 from saccade.pipeline.config import PipelineConfig
 from saccade.pipeline.geometry import Letterbox
-from saccade.tasks.box_decode import BOX_DECODES, FINAL_DECODES, box_decode, graph_outputs
+from saccade.tasks.box_decode import box_decode, graph_outputs
 from saccade.tasks.contract import Postprocessor
 from saccade.tasks.detection_decode import DECODES, Candidates, Decode
 from saccade.tasks.detections import Detections

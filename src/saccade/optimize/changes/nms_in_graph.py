@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
+from saccade.models.families import FINAL_DECODES
 from saccade.optimize.change import Effect, OneVariant, PlanContext, Prediction, by_stage
 from saccade.pipeline.config import PipelineConfig
 
@@ -28,7 +29,6 @@ class SuppressInGraph(OneVariant):
     def applies(self, context: PlanContext) -> str | None:
         """Needs an ONNX detector whose boxes are in the graph and not suppressed there."""
         from saccade.models.nms_graph import SUPPRESSIBLE
-        from saccade.tasks.box_decode import FINAL_DECODES
 
         config = context.config
         decode = config.description.decode

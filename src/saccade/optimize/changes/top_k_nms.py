@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
+from saccade.models.families import FINAL_DECODES
 from saccade.optimize.change import Effect, OneVariant, PlanContext, Prediction, by_stage
 from saccade.optimize.changes.vectorized_nms import BEST_CASE as VECTORIZED_BEST
 from saccade.optimize.changes.vectorized_nms import FACTOR as VECTORIZED
@@ -28,8 +29,6 @@ class TopKNms(OneVariant):
 
     def applies(self, context: PlanContext) -> str | None:
         """Where the threshold lets many candidates pass, and NMS is outside of the graph."""
-        from saccade.tasks.box_decode import FINAL_DECODES
-
         config = context.config
         if config.task != "detection":
             return f"{config.task} suppresses no boxes"
