@@ -180,7 +180,9 @@ def _recognize(
         yolo = find_yolo(model, spec, hw, names, decode)
         if yolo is not None:
             return yolo
-    if decode is None or decode in BOX_DECODES:
+    # With another number of classes it would be one of the family: then the names are wrong.
+    other = names and decode is None and find_yolo(model, spec, hw, None, None)
+    if not other and (decode is None or decode in BOX_DECODES):
         head = find_box_head(whole(), spec, hw, len(names) if names else None, overrides)
         if head is not None:
             return _match_of(head, names, name), head.evidence

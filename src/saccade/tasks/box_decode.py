@@ -133,8 +133,9 @@ def _probabilities(scores: Array, spec: BoxOutputs) -> Array:
     if spec.scores_as == "probabilities":
         return _objects(scores, spec)
     if spec.scores_as == "sigmoid":
-        return np.reciprocal(1 + np.exp(-_objects(scores, spec)))
-    shares: Array = np.exp(scores - scores.max(axis=1, keepdims=True))
+        shares: Array = np.reciprocal(1 + np.exp(-_objects(scores, spec)))
+        return shares
+    shares = np.exp(scores - scores.max(axis=1, keepdims=True))
     return _objects(shares / shares.sum(axis=1, keepdims=True), spec)
 
 

@@ -13,6 +13,9 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+from saccade.errors import ModelError
+from saccade.models import graph_reading
+
 # A logit so low that no threshold lets it pass, and no softmax notices it.
 _NEVER = -60.0
 _TINY = 1e-7
@@ -30,7 +33,8 @@ def ssd_style(
     Args:
         model: with one output ``(1, 4 + C, A)``, xywh in pixels and scores.
         box_format: ``"xyxy"``, ``"yxyx"`` or ``"cxcywh"``.
-        input_hw: where given, boxes are shares of these sides instead of pixels.
+        input_hw: sides of the model's fixed input, where boxes shall be shares of them instead of
+            pixels.
         background: put a first column before the scores, so that rows add up to 1, as after a
             softmax. Only the best class of each anchor keeps its score.
     """
@@ -97,7 +101,7 @@ def detr_style(
 
     Args:
         model: as for `ssd_style`.
-        input_hw: the sides that boxes are shares of.
+        input_hw: sides of the model's fixed input, which boxes are shares of.
         softmax: append a last class that means "no object", else each logit is of a sigmoid.
         queries: their number; those left over say that there is nothing.
         iou_threshold: a DETR does not repeat its boxes, so they are suppressed before.
@@ -244,6 +248,7 @@ class _Ending:
 
 
 def _classes(model: onnx.ModelProto) -> int:
-    from saccade.models.onnx_model import describe_model
-
-    return len(describe_model(model).class_names)
+    rows = graph_reading.dims(model.graph.output[0])[1]
+    if rows is None:
+        raise ModelError("The number of rows of the model's output must be known.")
+    return rows - 4
