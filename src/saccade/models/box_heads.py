@@ -10,6 +10,7 @@ import onnx
 
 from saccade.errors import ModelError
 from saccade.models import graph_reading as graph
+from saccade.models.coco_names import COCO_CATEGORIES, COCO_NAMES
 from saccade.models.description import BoxOutputs, InputSpec, Preprocessing
 from saccade.models.families import RGB_LETTERBOX, Family
 from saccade.models.graph_constants import Constants
@@ -89,7 +90,7 @@ def find_box_head(
     return BoxHead(
         _family(decode, outputs),
         outputs,
-        _class_count(model, found, outputs),
+        _class_count(model, roles, found, outputs, names),
         (_headline(decode, roles), *found.evidence, *_suppression(model)),
     )
 
@@ -125,10 +126,27 @@ def _family(decode: str, outputs: BoxOutputs) -> Family:
     return _SPLIT if outputs.background == "none" else _SSD
 
 
-def _class_count(model: onnx.ModelProto, found: Convention, outputs: BoxOutputs) -> int | None:
+def _class_count(
+    model: onnx.ModelProto,
+    roles: Roles,
+    found: Convention,
+    outputs: BoxOutputs,
+    names: int | None,
+) -> int | None:
     if found.columns:
         return found.columns - (outputs.background != "none")
-    return _suppressed_classes(model)
+    return _suppressed_classes(model) or (None if names else _labels_reach(roles, outputs))
+
+
+def _labels_reach(roles: Roles, outputs: BoxOutputs) -> int | None:
+    """At least how many classes there are, where a label on test images is beyond COCO's 80."""
+    if roles.labels is None and not outputs.joined:
+        return None
+    rows = roles.scores.rows()[:, 5:6] if roles.labels is None else roles.labels.rows()
+    highest = int(rows.max()) - outputs.first_label + 1 if len(rows) else 0
+    if highest <= len(COCO_NAMES):
+        return None
+    return max(highest, len(COCO_CATEGORIES) + 1 - outputs.first_label)
 
 
 def _suppressed_classes(model: onnx.ModelProto) -> int | None:

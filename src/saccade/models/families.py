@@ -75,7 +75,7 @@ class Match:
 
     Attributes:
         family: whose shape it is.
-        class_count: classes that the shape leaves room for.
+        class_count: classes that the shape leaves room for; 0 where it does not tell.
         strides: strides of the feature maps, where the number of predictions is known.
         transposed: the last two axes are swapped against the family's usual order.
         outputs: what separate or finished outputs mean, for the decodes that ask.

@@ -73,7 +73,7 @@ def describe_model(
     match, why_decode = _recognize(
         model, whole or (lambda: model), spec, size.value, names, overrides, name
     )
-    labels = _class_names(names, match.class_count, "class_names" in overrides)
+    labels = _class_names(names, match, "class_names" in overrides)
     stride = _stride(match, metadata, spec)
     preprocessing = _preprocessing(model, spec, match)
     description = ModelDescription(
@@ -196,8 +196,7 @@ def _match_of(head: BoxHead, names: tuple[str, ...] | None, name: str) -> Match:
             f"The outputs of {name} leave room for {count} classes, but {len(names)} class names "
             "are given. Give one name per class, without the background."
         )
-    known = len(names) if names else count or len(COCO_NAMES)
-    return Match(head.family, known, None, False, head.outputs)
+    return Match(head.family, len(names) if names else count or 0, None, False, head.outputs)
 
 
 def _metadata_names(metadata: Mapping[str, str]) -> tuple[str, ...] | None:
@@ -209,7 +208,10 @@ def _metadata_names(metadata: Mapping[str, str]) -> tuple[str, ...] | None:
     return None
 
 
-def _class_names(names: tuple[str, ...] | None, count: int, by_user: bool) -> _Finding:
+def _class_names(names: tuple[str, ...] | None, match: Match, by_user: bool) -> _Finding:
+    count = match.class_count
+    if not count:
+        return _Finding(COCO_NAMES, "80 class names: COCO's, assumed, since nothing tells them.")
     if names:
         source = "given by the user" if by_user else "'names' in the metadata"
         return _Finding(names, f"{count} class names: {source}.")
