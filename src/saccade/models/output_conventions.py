@@ -130,18 +130,21 @@ def _score_convention(
     probabilities = bool(len(scores)) and scores.min() >= 0 and scores.max() <= 1
     if probabilities:
         shares = columns > 1 and bool(np.allclose(scores.sum(axis=1), 1, atol=_SUM_TOLERANCE))
-        background = _background(scores, queries, classes) if shares else "none"
+        background = _background(scores, queries, classes, softmaxed=True) if shares else "none"
         what = "add up to 1" if shares else "lie between 0 and 1"
         return "probabilities", background, f"Scores {what}: {_background_text(background)}."
-    background = _background(scores, queries, classes)
+    background = _background(scores, queries, classes, softmaxed=False)
     if background == "none":
         return "sigmoid", background, "Scores are logits, of a sigmoid each: no background class."
     text = _background_text(background)
     return "softmax", background, f"Scores are logits of a softmax: {text}."
 
 
-def _background(scores: Rows, queries: bool, classes: int | None) -> Background:
-    """Which column means "no object": by the number of names, else by what most rows say."""
+def _background(scores: Rows, queries: bool, classes: int | None, *, softmaxed: bool) -> Background:
+    """Which column means "no object": by the number of names, else by what most rows say.
+
+    A softmax has to put its mass somewhere where there is no object, so it has such a column.
+    """
     columns = scores.shape[1]
     usual: Background = "last" if queries else "first"
     if columns < 2 or classes == columns:
@@ -150,7 +153,7 @@ def _background(scores: Rows, queries: bool, classes: int | None) -> Background:
     for column, place in ((0, "first"), (columns - 1, "last")):
         if len(winners) and (winners == column).mean() > _BACKGROUND_SHARE:
             return "first" if place == "first" else "last"
-    return usual if classes == columns - 1 else "none"
+    return usual if softmaxed or classes == columns - 1 else "none"
 
 
 def _background_text(background: Background) -> str:
