@@ -176,13 +176,14 @@ def _recognize(
     """A reading of the outputs, and the sentences that say why."""
     decode = overrides.get("decode")
     hw = (spec.height or size, spec.width or size)
+    misnamed = None
     if decode not in BOX_DECODES and (decode or not suppresses(model)):
         yolo = find_yolo(model, spec, hw, names, decode)
         if yolo is not None:
             return yolo
-    # With another number of classes it would be one of the family: then the names are wrong.
-    other = names and decode is None and find_yolo(model, spec, hw, None, None)
-    if not other and (decode is None or decode in BOX_DECODES):
+        # With another number of classes it would be of the family: then the names are wrong.
+        misnamed = names and find_yolo(model, spec, hw, None, decode)
+    if not misnamed and (decode is None or decode in BOX_DECODES):
         head = find_box_head(whole(), spec, hw, len(names) if names else None, overrides)
         if head is not None:
             return _match_of(head, names, name), head.evidence

@@ -48,8 +48,9 @@ class SeenOutput:
 
     @property
     def last(self) -> int:
-        """Length of the last axis; 0 of a scalar."""
-        return self.values[0].shape[-1] if self.rank else 0
+        """Length of the last axis; 0 of a scalar, and where it differs from run to run."""
+        lengths = {value.shape[-1] if value.ndim else 0 for value in self.values}
+        return lengths.pop() if len(lengths) == 1 else 0
 
     @property
     def sizes(self) -> tuple[int, ...]:
@@ -57,7 +58,10 @@ class SeenOutput:
         return tuple(value.size for value in self.values)
 
     def rows(self) -> NDArray[np.float64]:
-        """All values of all patterns, ``(rows, last)``, without rows that are not finite."""
+        """All values of all patterns, without rows that are not finite.
+
+        ``(rows, last)``, or one column where the last axis has no fixed length.
+        """
         flat = [value.reshape(-1, max(1, self.last)).astype(np.float64) for value in self.values]
         joined = np.concatenate(flat)
         return joined[np.isfinite(joined).all(axis=1)]

@@ -225,14 +225,19 @@ class _Ending:
         return self("Concat", rows, self("Expand", value, shape), axis=1)
 
     def finish(self, outputs: dict[str, str], whole: tuple[str, ...] = ()) -> onnx.ModelProto:
-        """The model with these outputs by name; their shapes are left open."""
+        """The model with these outputs by name; their shapes are left open.
+
+        Where the model has a tensor of that name already, the output's ends in an underscore.
+        """
         graph = self._model.graph
         ranks = self._ranks(outputs)
+        taken = {name for node in graph.node for name in node.output}
         del graph.output[:]
-        for name, tensor in outputs.items():
+        for wanted, tensor in outputs.items():
+            name = f"{wanted}_" if wanted in taken else wanted
             graph.node.append(helper.make_node("Identity", [tensor], [name], f"{name}_out"))
-            kind = TensorProto.INT64 if name in whole else TensorProto.FLOAT
-            axes = [f"{name}_{axis}" for axis in range(ranks[name])]
+            kind = TensorProto.INT64 if wanted in whole else TensorProto.FLOAT
+            axes = [f"{name}_{axis}" for axis in range(ranks[wanted])]
             graph.output.append(helper.make_tensor_value_info(name, kind, axes))
         onnx.checker.check_model(self._model)
         return self._model
