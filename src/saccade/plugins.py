@@ -91,6 +91,8 @@ TABLE: dict[str, dict[str, str]] = {
         "fast_decode": "saccade.optimize.changes.fast_decode:FastDecode",
         "skip_loop_filter": "saccade.optimize.changes.skip_loop_filter:SkipLoopFilter",
         "vectorized_nms": "saccade.optimize.changes.vectorized_nms:VectorizedNms",
+        "top_k_nms": "saccade.optimize.changes.top_k_nms:TopKNms",
+        "nms_in_graph": "saccade.optimize.changes.nms_in_graph:SuppressInGraph",
         "overlap_stages": "saccade.optimize.changes.overlap_stages:OverlapStages",
     },
 }

@@ -43,7 +43,10 @@ class ModelOverrides(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    decode: str | None = Field(None, description="yolov5, yolov8 (also YOLO11) or yolox")
+    decode: str | None = Field(
+        None,
+        description="what the outputs are: yolov8 (also YOLO11), ssd, detr, nms_inside …",
+    )
     input_size: int | None = Field(None, ge=32, le=8192, description="longer side, pixels")
     channel_order: Literal["rgb", "bgr"] | None = None
     scale: float | None = Field(None, gt=0, description="factor on 0-255 pixels, 1/255 or 1")
@@ -55,6 +58,12 @@ class ModelOverrides(BaseModel):
     pad_value: int | None = Field(None, ge=0, le=255)
     iou_threshold: float | None = Field(None, gt=0, le=1)
     stride: int | None = Field(None, ge=1)
+    box_format: Literal["xyxy", "yxyx", "cxcywh"] | None = None
+    box_unit: Literal["pixels", "normalized"] | None = None
+    scores_as: Literal["probabilities", "sigmoid", "softmax"] | None = None
+    background: Literal["none", "first", "last"] | None = None
+    multi_label: bool | None = None
+    first_label: int | None = Field(None, ge=0)
     class_names: tuple[str, ...] | None = None
 
     def given(self) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from saccade.models.description import InputSpec, ModelDescription, Preprocessing
+from saccade.models.description import BoxOutputs, InputSpec, ModelDescription, Preprocessing
 from saccade.pipeline import config as module
 from saccade.pipeline.config import ModelFile, PipelineConfig, RuntimeOptions, digest
 
@@ -24,6 +24,7 @@ DESCRIPTION = ModelDescription(
     input_size=640,
     stride=32,
     class_names=("cat", "dog"),
+    outputs=BoxOutputs(),
 )
 BASE = PipelineConfig("detection", MODEL, DESCRIPTION, 640, 0.7)
 
@@ -71,6 +72,19 @@ OTHER: dict[type, dict[str, Any]] = {
         "license": "MIT",
         "transposed": True,
         "input_hw": (360, 480),
+        "outputs": None,
+    },
+    BoxOutputs: {
+        "boxes": 1,
+        "scores": 0,
+        "labels": 2,
+        "count": 3,
+        "box_format": "yxyx",
+        "box_unit": "normalized",
+        "scores_as": "softmax",
+        "background": "first",
+        "multi_label": True,
+        "first_label": 1,
     },
     Preprocessing: {
         "channel_order": "bgr",
@@ -104,6 +118,8 @@ def within(value: Any) -> PipelineConfig:
         value = replace(DESCRIPTION, preprocessing=value)
     if isinstance(value, InputSpec):
         value = replace(DESCRIPTION, input=value)
+    if isinstance(value, BoxOutputs):
+        value = replace(DESCRIPTION, outputs=value)
     return replace(BASE, description=value)
 
 
@@ -113,6 +129,7 @@ ORIGINALS = (
     DESCRIPTION,
     DESCRIPTION.preprocessing,
     DESCRIPTION.input,
+    DESCRIPTION.outputs,
     MODEL,
 )
 FIELDS = [(value, field.name) for value in ORIGINALS for field in fields(value)]
@@ -187,6 +204,7 @@ configs = st.builds(
         iou_threshold=numbers,
         license=st.text(max_size=5),
         transposed=st.booleans(),
+        outputs=st.none() | st.builds(BoxOutputs, labels=st.none() | st.integers(0, 9)),
     ),
     options=st.builds(RuntimeOptions, threads=st.none() | st.integers(), spinning=st.booleans()),
     decode_threads=st.none() | st.integers(0, 64),

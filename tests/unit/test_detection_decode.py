@@ -173,7 +173,7 @@ def test_results_are_sorted_limited_and_own_their_memory(tmp_path: Path) -> None
 
 def test_an_unknown_decode_is_named(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="yolov8"):
-        postprocessors(tmp_path, "detr")
+        postprocessors(tmp_path, "retina")
 
 
 def test_drawing_leaves_the_image_alone(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 
-from saccade.pipeline.geometry import Letterbox, letterbox
+from saccade.pipeline.geometry import Letterbox, center_cropped, letterbox, stretched
 
 sides = st.integers(1, 4000)
 strides = st.sampled_from([1, 8, 32, 64])
@@ -55,6 +55,22 @@ def test_boxes_go_to_the_input_and_back(request: dict[str, Any], shape: str, mar
     there = boxes * np.float32(box.scale) + np.array([box.left, box.top] * 2, np.float32)
     tolerance = 1e-3 * max(1.0, 1 / box.scale)
     assert_allclose(box.to_frame(there.astype(np.float32)), boxes, atol=tolerance)
+
+
+@given(st.tuples(sides, sides), st.tuples(st.integers(32, 700), st.integers(32, 700)))
+def test_boxes_of_a_stretched_frame_go_back(hw: tuple[int, int], input_hw: tuple[int, int]) -> None:
+    box = stretched(hw, input_hw)
+    boxes = boxes_within(hw)
+    ratio = np.array([input_hw[1] / hw[1], input_hw[0] / hw[0]] * 2, np.float32)
+    assert_allclose(box.to_frame(boxes * ratio), boxes, atol=1e-3 * max(1, *1 / ratio))
+
+
+def test_boxes_of_a_cropped_frame_go_back() -> None:
+    """A frame of 100 by 200 of which the middle 80 by 80 are looked at, twice as large."""
+    box = center_cropped((100, 200), (160, 160), 0.8)
+    assert box.crop == (10, 60, 80, 80)
+    found = box.to_frame(np.array([[0, 0, 160, 160], [20, 40, 60, 80]], np.float32))
+    assert_allclose(found, [[60, 10, 140, 90], [70, 30, 90, 50]], rtol=1e-6)
 
 
 @given(requests())

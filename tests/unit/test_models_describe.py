@@ -113,7 +113,7 @@ def test_nhwc_and_uint8_input() -> None:
     [
         ({"scores": (1, 1000)}, ("'scores' (1, 1000)", "classifier")),
         ({"logits": (1, 12, 640, 640)}, ("'logits' (1, 12, 640, 640)", "segmentation")),
-        ({"out": (1, 300, 6)}, ("(1, 300, 6)", "NMS inside the graph")),
+        ({"out": (1, 300, 6)}, ("(1, 300, 6)", "finished detections")),
         ({"out": (1, 84, 8401)}, ("(1, 84, 8401)", "YOLOv8/YOLO11 (1, 4+classes, anchors)")),
         ({"out": (1, 116, 8400), "masks": (1, 32, 160, 160)}, ("'masks' (1, 32, 160, 160)",)),
     ],

@@ -85,6 +85,25 @@ def test_refused_with_reason(model: onnx.ModelProto, words: tuple[str, ...]) -> 
         reshape(model, (96, 64))
 
 
+@pytest.mark.parametrize("scale", ([160.0] * 4, [160.0], [1 / 160] * 4))
+def test_a_scale_by_the_input_size_is_refused(scale: list[float]) -> None:
+    """Boxes as shares of the input: at another size they would be shares of the old one."""
+    model = anchor_free((160, 160))
+    model.graph.node[-1].output[0] = "pixels_and_rest"
+    factor = np.array(scale, np.float32).reshape(1, -1, 1)
+    model.graph.initializer.append(onnx.numpy_helper.from_array(factor, "factor"))
+    padded = helper.make_node("Slice", ["pixels_and_rest", "zero", "four", "one"], ["boxes"])
+    for name, value in (("zero", 0), ("four", 4), ("one", 1)):
+        model.graph.initializer.append(onnx.numpy_helper.from_array(np.array([value]), name))
+    operator = "Div" if scale[0] > 1 else "Mul"
+    divided = helper.make_node(operator, ["boxes", "factor"], ["output0"])
+    model.graph.node.extend([padded, divided])
+    model.graph.output[0].type.tensor_type.shape.dim[1].dim_value = 4
+    assert can_reshape(model, (160, 160)) is None
+    reason = can_reshape(model, (96, 160))
+    assert reason is not None and "which is the input size" in reason
+
+
 def test_stride_is_respected() -> None:
     reason = can_reshape(anchor_free((64, 64)), (72, 64))
     assert reason is not None and "stride 32" in reason

@@ -9,7 +9,7 @@ from zlib import crc32
 import numpy as np
 import pytest
 
-from saccade.models.description import InputSpec, ModelDescription, Preprocessing
+from saccade.models.description import BoxOutputs, InputSpec, ModelDescription, Preprocessing
 from saccade.models.label_fit import label_fit
 from saccade.models.verify import Score, verify_preprocessing
 
@@ -114,6 +114,43 @@ def test_explicit_setting_is_named_but_kept() -> None:
     found = verify_preprocessing(description(wrong), score, explicit=("channel_order",))
     assert found.description.preprocessing == wrong
     assert "channel_order, set by the user, kept" in found.mistakes[0]
+
+
+def test_a_wrong_reading_of_the_outputs_is_named() -> None:
+    """It hides everything else, so it has to be found before the normalization is judged."""
+    right = BoxOutputs(box_format="yxyx", box_unit="normalized", labels=2, first_label=1)
+    score, _ = scorer(TRUTH, 32)
+
+    def read(given: ModelDescription) -> np.ndarray:
+        found = given.outputs or BoxOutputs()
+        names = ("box_unit", "box_format", "first_label")
+        right_so_far = [getattr(found, name) == getattr(right, name) for name in names]
+        return score(given) * np.mean(right_so_far)
+
+    wrong = replace(right, box_unit="pixels", box_format="xyxy", first_label=0)
+    found = verify_preprocessing(replace(description(TRUTH), outputs=wrong), read)
+    assert found.description.outputs == right
+    assert found.description.preprocessing == TRUTH
+    assert [mistake.split(":")[0] for mistake in found.mistakes] == [
+        "box unit",
+        "box format",
+        "labels",
+    ]
+
+
+def test_stretched_images_are_told_from_letterboxed_ones() -> None:
+    stretch = replace(TRUTH, fit="stretch")
+    base = np.random.default_rng(2).uniform(0.3, 0.8, 24)
+
+    def score(given: ModelDescription) -> np.ndarray:
+        return base - 0.2 * (given.preprocessing.fit != "stretch")
+
+    head = replace(description(TRUTH), outputs=BoxOutputs())
+    found = verify_preprocessing(head, score)
+    assert found.description.preprocessing == stretch
+    assert found.mistakes[0].startswith("aspect: the model reads a stretched image")
+    yolox = verify_preprocessing(description(TRUTH), score)
+    assert yolox.description.preprocessing == TRUTH  # its outputs tell the family
 
 
 @pytest.mark.parametrize("build", [np.zeros, lambda n: np.full(n, np.nan)])

@@ -1,8 +1,9 @@
-"""Both suppressions against each other, a brute-force reference and cases known by hand."""
+"""All suppressions against each other, a brute-force reference and cases known by hand."""
 
 from __future__ import annotations
 
 import warnings
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
 from saccade.tasks import nms
-from saccade.tasks.nms import METHODS, iou_matrix, nms_loop, nms_vectorized
+from saccade.tasks.nms import METHODS, iou_matrix, nms_loop, nms_top_k, nms_vectorized
 
 Scene = tuple[np.ndarray, np.ndarray, np.ndarray]
 
@@ -64,10 +65,11 @@ thresholds = st.sampled_from([0.0, 0.25, 0.5, 0.7, 1.0])
 
 
 @given(scenes(), thresholds, st.integers(1, 50))
-def test_both_are_the_definition(scene: Scene, iou: float, limit: int) -> None:
+def test_all_are_the_definition(scene: Scene, iou: float, limit: int) -> None:
     expected = brute_force(scene, iou, limit)
     assert nms_loop(*scene, iou, limit).tolist() == expected
     assert nms_vectorized(*scene, iou, limit).tolist() == expected
+    assert nms_top_k(*scene, iou, limit).tolist() == expected
 
 
 @pytest.mark.parametrize("matrix_limit", [0, 5, 512])
@@ -83,9 +85,26 @@ def test_the_size_of_the_matrix_changes_nothing(
 
 @settings(max_examples=15, deadline=None)
 @given(st.integers(0, 10**6), st.integers(1, 4), st.sampled_from([20, 300, 3000]))
-def test_crowds_are_the_same_for_both(seed: int, classes: int, limit: int) -> None:
+def test_crowds_are_the_same_for_all(seed: int, classes: int, limit: int) -> None:
     scene = crowd(seed, 1200, classes)
-    assert_array_equal(nms_vectorized(*scene, 0.6, limit), nms_loop(*scene, 0.6, limit))
+    expected = nms_loop(*scene, 0.6, limit)
+    assert_array_equal(nms_vectorized(*scene, 0.6, limit), expected)
+    assert_array_equal(nms_top_k(*scene, 0.6, limit), expected)
+
+
+def test_the_best_are_enough_where_they_fill_the_limit() -> None:
+    boxes, scores, classes = crowd(2, 4000, 3)
+    looked_at: list[int] = []
+
+    def watched(boxes: np.ndarray, *rest: Any) -> np.ndarray:
+        looked_at.append(len(boxes))
+        return nms_vectorized(boxes, *rest)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(nms, "nms_vectorized", watched)
+        found = nms_top_k(boxes, scores, classes, 0.6, 50)
+    assert_array_equal(found, nms_loop(boxes, scores, classes, 0.6, 50))
+    assert max(looked_at) < 1000
 
 
 def test_memory_does_not_grow_with_the_square_of_one_class() -> None:

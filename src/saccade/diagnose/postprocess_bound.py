@@ -6,7 +6,7 @@ from saccade.diagnose.records import Finding
 from saccade.diagnose.stage_bound import stage_bound
 from saccade.profile.records import Profile
 
-HINTS = ("vectorized_nms", "overlap_stages")
+HINTS = ("vectorized_nms", "top_k_nms", "nms_in_graph", "overlap_stages")
 
 
 def postprocess_bound(profile: Profile) -> Finding | None:

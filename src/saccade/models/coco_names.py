@@ -1,4 +1,7 @@
-"""The 80 class names of COCO detection, in the order that detectors trained on it use."""
+"""The 80 class names of COCO detection, in the order that detectors trained on it use.
+
+Some detectors use COCO's own category ids instead, 1 to 90 with gaps.
+"""
 
 from __future__ import annotations
 
@@ -15,3 +18,15 @@ hair drier, toothbrush
 """
 
 COCO_NAMES: tuple[str, ...] = tuple(name.strip() for name in _TEXT.split(","))
+
+# Category ids that COCO left out of detection.
+_GAPS = (12, 26, 29, 30, 45, 66, 68, 69, 71, 83)
+
+
+def _by_category_id() -> tuple[str, ...]:
+    """Names of category ids 1 to 90; an id that is not used is named by its number."""
+    names = iter(COCO_NAMES)
+    return tuple(f"unused {id_}" if id_ in _GAPS else next(names) for id_ in range(1, 91))
+
+
+COCO_CATEGORIES: tuple[str, ...] = _by_category_id()

@@ -9,6 +9,10 @@ ChannelOrder = Literal["rgb", "bgr"]
 Anchor = Literal["center", "top_left"]
 Fit = Literal["letterbox", "stretch", "center_crop"]
 Dim = int | None
+BoxFormat = Literal["xyxy", "yxyx", "cxcywh"]
+BoxUnit = Literal["pixels", "normalized"]
+ScoresAs = Literal["probabilities", "sigmoid", "softmax"]
+Background = Literal["none", "first", "last"]
 
 
 @dataclass(frozen=True)
@@ -70,6 +74,42 @@ class Preprocessing:
 
 
 @dataclass(frozen=True)
+class BoxOutputs:
+    """Where a detector whose boxes are decoded in its graph keeps what, and by which convention.
+
+    Attributes:
+        boxes: index of the output that holds the boxes, ``(N, A, 4)`` or ``(A, 4)``.
+        scores: index of the scores, ``(N, A, C)`` of a dense or DETR-style head, ``(N, A)`` of
+            finished detections. The same as ``boxes`` where one output has both: four columns of
+            box, then the scores, or score and label.
+        labels: index of the class ids of finished detections; None where there is no such output.
+        count: index of the number of valid detections; None where all are valid.
+        box_format: order of the four numbers.
+        box_unit: pixels of the input, or shares of its sides.
+        scores_as: what turns the scores into probabilities.
+        background: which column of the scores means "no object".
+        multi_label: one box may be found as several classes; else only as its best one.
+        first_label: the label of the first class.
+    """
+
+    boxes: int = 0
+    scores: int = 1
+    labels: int | None = None
+    count: int | None = None
+    box_format: BoxFormat = "xyxy"
+    box_unit: BoxUnit = "pixels"
+    scores_as: ScoresAs = "probabilities"
+    background: Background = "none"
+    multi_label: bool = False
+    first_label: int = 0
+
+    @property
+    def joined(self) -> bool:
+        """Whether boxes and scores share one output."""
+        return self.boxes == self.scores
+
+
+@dataclass(frozen=True)
 class ModelDescription:
     """A model, described well enough to run it.
 
@@ -77,9 +117,10 @@ class ModelDescription:
         input: the image input.
         preprocessing: how to feed it.
         decode: name of the output decode: ``yolov5``, ``yolov8`` (also YOLO11), ``yolox``,
-            ``yolov8_raw`` (decoding cut out of the graph) for detectors; ``logits``,
-            ``probabilities`` (``+background`` where the first class is none) for classifiers;
-            ``planes``, ``indices`` for segmentation.
+            ``yolov8_raw`` (decoding cut out of the graph), ``ssd`` (boxes and scores of every
+            anchor), ``nms_inside`` (finished detections), ``detr`` (one box per query, no NMS)
+            for detectors; ``logits``, ``probabilities`` (``+background`` where the first class is
+            none) for classifiers; ``planes``, ``indices`` for segmentation.
         input_size: the side of the square input that the model is meant for, pixels; the longer
             one where it is not square.
         stride: the input's sides must be multiples of this.
@@ -90,6 +131,7 @@ class ModelDescription:
         transposed: the last two axes of the output are swapped against the family's usual order
             (``(1, 4+classes, anchors)`` for yolov8, ``(1, anchors, 5+classes)`` for the others).
         input_hw: height and width of an input that is not square, in pixels.
+        outputs: what the outputs mean, for the decodes ``ssd``, ``nms_inside`` and ``detr``.
     """
 
     input: InputSpec
@@ -103,3 +145,4 @@ class ModelDescription:
     license: str = ""
     transposed: bool = False
     input_hw: tuple[int, int] | None = None
+    outputs: BoxOutputs | None = None

@@ -8,7 +8,12 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from saccade.models.description import Dim, Preprocessing
+from saccade.models.description import BoxOutputs, Dim, Preprocessing
+
+# Decodes of models that give boxes, see `saccade.models.box_heads`.
+BOX_DECODES = ("ssd", "nms_inside", "detr")
+# Those of them whose boxes are not suppressed any more.
+FINAL_DECODES = ("nms_inside", "detr")
 
 # The strides of the feature maps that detectors predict on, most usual first.
 STRIDE_SETS = ((8, 16, 32), (8, 16, 32, 64), (4, 8, 16, 32), (16, 32), (8, 16))
@@ -50,17 +55,17 @@ class Family:
         return f"(1, {', '.join(axes if self.anchors_last else axes[::-1])})"
 
 
-_RGB = Preprocessing(channel_order="rgb", scale=1 / 255, anchor="center")
+RGB_LETTERBOX = Preprocessing(channel_order="rgb", scale=1 / 255, anchor="center")
 _BGR_TOP_LEFT = Preprocessing(channel_order="bgr", scale=1.0, anchor="top_left")
 
 # Of two entries that fit equally well, the earlier one wins.
 FAMILIES = (
-    Family("YOLOv8/YOLO11", "yolov8", 4, 1, True, False, _RGB, 0.7),
-    Family("YOLOv5", "yolov5", 5, 3, False, False, _RGB, 0.6),
+    Family("YOLOv8/YOLO11", "yolov8", 4, 1, True, False, RGB_LETTERBOX, 0.7),
+    Family("YOLOv5", "yolov5", 5, 3, False, False, RGB_LETTERBOX, 0.6),
     Family("YOLOX", "yolox", 5, 1, False, True, _BGR_TOP_LEFT, 0.65, stride_sets=((8, 16, 32),)),
     # Decoded inside the graph, both give what YOLOv5 gives: boxes in pixels, objectness, classes.
     Family("YOLOX, decoded", "yolov5", 5, 1, False, False, _BGR_TOP_LEFT, 0.65, operator="Exp"),
-    Family("YOLOv6", "yolov5", 5, 1, False, False, _RGB, 0.65),
+    Family("YOLOv6", "yolov5", 5, 1, False, False, RGB_LETTERBOX, 0.65),
 )
 
 
@@ -70,15 +75,17 @@ class Match:
 
     Attributes:
         family: whose shape it is.
-        class_count: classes that the shape leaves room for.
+        class_count: classes that the shape leaves room for; 0 where it does not tell.
         strides: strides of the feature maps, where the number of predictions is known.
         transposed: the last two axes are swapped against the family's usual order.
+        outputs: what separate or finished outputs mean, for the decodes that ask.
     """
 
     family: Family
     class_count: int
     strides: tuple[int, ...] | None
     transposed: bool
+    outputs: BoxOutputs | None = None
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,17 +12,19 @@ import onnx
 
 from saccade.errors import ModelError
 from saccade.models import graph_reading as graph
-from saccade.models.coco_names import COCO_NAMES
+from saccade.models.box_heads import EXPECTED, BoxHead, find_box_head, suppresses
+from saccade.models.coco_names import COCO_CATEGORIES, COCO_NAMES
 from saccade.models.description import Dim, InputSpec, ModelDescription, Preprocessing
-from saccade.models.families import FAMILIES, GraphFacts, Match, matches
+from saccade.models.families import BOX_DECODES, FINAL_DECODES, Match
 from saccade.models.onnx_file import read_onnx
-from saccade.models.onnx_run import run_once
 from saccade.models.overrides import apply_overrides, validated
+from saccade.models.yolo_heads import as_text, find_yolo, not_a_detector
 
 __all__ = ["describe", "describe_model", "image_input", "read_metadata", "read_onnx"]
 
 # Where neither the input nor the metadata says a size: what the YOLO family is trained at.
 _USUAL_SIZE = 640
+_STRIDES = (32, 16, 8, 4, 2, 1)
 _DTYPES = ("float32", "float16", "uint8")
 
 
@@ -41,28 +43,38 @@ def describe(path: str | Path, overrides: Mapping[str, Any] | None = None) -> Mo
         path: an ONNX file.
         overrides: what the user knows better: any of ``input_size``, ``decode``,
             ``channel_order``, ``scale``, ``mean``, ``std``, ``anchor``, ``pad_value``,
-            ``class_names``, ``iou_threshold``, ``stride``.
+            ``class_names``, ``iou_threshold``, ``stride``, or of what boxes and scores mean,
+            see `saccade.models.overrides.OUTPUT_SETTINGS`.
 
     Raises:
-        ModelError: the file cannot be read, is not a detector of a known family, or an override
+        ModelError: the file cannot be read, is no detector of a known family, or an override
             is unknown or contradicts the model.
     """
     checked = validated(overrides)
-    return describe_model(read_onnx(path, weights=False), checked, name=Path(path).name)
+    model = read_onnx(path, weights=False)
+    return describe_model(model, checked, Path(path).name, lambda: read_onnx(path))
 
 
 def describe_model(
-    model: onnx.ModelProto, overrides: Mapping[str, Any] | None = None, name: str = "the model"
+    model: onnx.ModelProto,
+    overrides: Mapping[str, Any] | None = None,
+    name: str = "the model",
+    whole: Callable[[], onnx.ModelProto] | None = None,
 ) -> ModelDescription:
-    """`describe` for a model that has been read already. It is not changed."""
+    """`describe` for a model that has been read already. It is not changed.
+
+    ``whole`` gives the same model with all its weights, where ``model`` was read without.
+    """
     overrides = validated(overrides)
     metadata = read_metadata(model)
     spec, why_input = image_input(model, name)
     size = _input_size(spec, metadata, overrides)
     names = overrides.get("class_names") or _metadata_names(metadata)
-    match, why_decode = _recognize(model, spec, size.value, names, overrides.get("decode"), name)
-    labels = _class_names(names, match.class_count, "class_names" in overrides)
-    stride = _stride(match, metadata)
+    match, why_decode = _recognize(
+        model, whole or (lambda: model), spec, size.value, names, overrides, name
+    )
+    labels = _class_names(names, match, "class_names" in overrides)
+    stride = _stride(match, metadata, spec)
     preprocessing = _preprocessing(model, spec, match)
     description = ModelDescription(
         input=spec,
@@ -79,10 +91,12 @@ def describe_model(
             stride.evidence,
             preprocessing.evidence,
             labels.evidence,
-            f"NMS threshold {match.family.iou_threshold}: what {match.family.name}'s authors use.",
+            *_iou_evidence(match),
         ),
         license=metadata.get("license", ""),
         transposed=match.transposed,
+        input_hw=_input_hw(spec, {**asdict(preprocessing.value), **overrides}["fit"]),
+        outputs=match.outputs,
     )
     return apply_overrides(description, overrides)
 
@@ -110,13 +124,13 @@ def image_input(model: onnx.ModelProto, name: str = "the model") -> tuple[InputS
     layout, why = _layout(model, value.name, shape)
     if layout is None or dtype not in _DTYPES:
         raise ModelError(
-            f"The input {value.name!r} of {name} is {dtype} {_text(shape)}. An image was expected: "
-            f"(1, 3, H, W) or (1, H, W, 3), one of {', '.join(_DTYPES)}."
+            f"The input {value.name!r} of {name} is {dtype} {as_text(shape)}. An image was "
+            f"expected: (1, 3, H, W) or (1, H, W, 3), one of {', '.join(_DTYPES)}."
         )
     batch, first, second, third = shape
     spec = InputSpec(value.name, layout, (batch, first, second, third), dtype)
     kind = "dynamic" if spec.dynamic else "fixed"
-    return spec, f"Input {value.name!r} is {layout}, {dtype}, {kind} size {_text(shape)}: {why}."
+    return spec, f"Input {value.name!r} is {layout}, {dtype}, {kind} size {as_text(shape)}: {why}."
 
 
 def _layout(model: onnx.ModelProto, name: str, shape: tuple[Dim, ...]) -> tuple[str | None, str]:
@@ -152,150 +166,38 @@ def _input_size(
 
 def _recognize(
     model: onnx.ModelProto,
+    whole: Callable[[], onnx.ModelProto],
     spec: InputSpec,
     size: int,
     names: tuple[str, ...] | None,
-    decode: str | None,
+    overrides: Mapping[str, Any],
     name: str,
 ) -> tuple[Match, tuple[str, ...]]:
-    """The family, by the first output's shape, and the sentences that say why."""
-    output = model.graph.output[0]
+    """A reading of the outputs, and the sentences that say why."""
+    decode = overrides.get("decode")
     hw = (spec.height or size, spec.width or size)
-    shape = graph.dims(output)
-    facts = GraphFacts(
-        graph.boxes_raw(model, output.name), {node.op_type for node in model.graph.node}
-    )
-    count = len(names) if names else None
-    found = _readings(shape, hw, facts, count, decode)
-    # A known number of classes settles the family; without, the number of predictions must.
-    open_axes = not shape or (len(shape) == 3 and None in shape[1:])
-    if len(found) != 1 and open_axes:
-        shape = _output_shape(model, spec, hw)
-        found = _readings(shape, hw, facts, count, decode)
-    if not found or not _extras_allowed(model):
-        other = _readings(shape, hw, facts, None, decode) if names else []
-        raise ModelError(_not_a_detector(model, name, shape, names, other))
-    why = _why(found[0], output.name, shape, hw, facts, decode)
-    return found[0], why + _other_readings(found)
+    misnamed = None
+    if decode not in BOX_DECODES and (decode or not suppresses(model)):
+        yolo = find_yolo(model, spec, hw, names, decode)
+        if yolo is not None:
+            return yolo
+        # With another number of classes it would be of the family: then the names are wrong.
+        misnamed = names and find_yolo(model, spec, hw, None, decode)
+    if not misnamed and (decode is None or decode in BOX_DECODES):
+        head = find_box_head(whole(), spec, hw, len(names) if names else None, overrides)
+        if head is not None:
+            return _match_of(head, names, name), head.evidence
+    raise ModelError(not_a_detector(model, spec, hw, names, name, EXPECTED))
 
 
-def _readings(
-    shape: tuple[Dim, ...],
-    hw: tuple[int, int],
-    facts: GraphFacts,
-    count: int | None,
-    decode: str | None,
-) -> list[Match]:
-    if len(shape) != 3:
-        return []
-    return matches((shape[1], shape[2]), hw, facts, count, decode)
-
-
-def _extras_allowed(model: onnx.ModelProto) -> bool:
-    """YOLOv5 exports keep their raw 5-D levels beside the decoded output; nothing else may."""
-    return all(len(graph.dims(extra)) == 5 for extra in model.graph.output[1:])
-
-
-def _output_shape(model: onnx.ModelProto, spec: InputSpec, hw: tuple[int, int]) -> tuple[Dim, ...]:
-    """The first output's shape for one image of size ``hw``: inferred, or else observed."""
-    sizes = {"N": spec.shape[0] or 1, "C": 3, "H": hw[0], "W": hw[1]}
-    shape = [sizes[axis] for axis in spec.layout]
-    fixed = graph.with_input_shape(model, spec.name, shape)
-    output = model.graph.output[0].name
-    inferred = graph.inferred_shapes(fixed).get(output, ())
-    if inferred and None not in inferred[1:]:
-        return inferred
-    return _observed_shape(fixed, spec, shape) or inferred
-
-
-def _observed_shape(
-    model: onnx.ModelProto, spec: InputSpec, shape: list[int]
-) -> tuple[Dim, ...] | None:
-    import numpy as np
-
-    try:
-        outputs = run_once(model, {spec.name: np.zeros(shape, np.dtype(spec.dtype))})
-    except ModelError:  # the caller reports the shape
-        return None
-    return tuple(outputs[0].shape)
-
-
-def _why(
-    match: Match,
-    output: str,
-    shape: tuple[Dim, ...],
-    hw: tuple[int, int],
-    facts: GraphFacts,
-    decode: str | None,
-) -> tuple[str, ...]:
-    family = match.family
-    reading = f"{family.lead} + {match.class_count} classes"
-    if match.strides:
-        cells = "/".join(str(s) for s in match.strides)
-        each = f"{family.per_cell} per cell" if family.per_cell > 1 else "one per cell"
-        reading += f", and {each} of strides {cells} at {hw[0]}x{hw[1]}"
-    boxes = "raw grid offsets" if facts.raw else "already decoded in the graph"
-    sentences = [
-        f"Decode {family.decode} ({family.name}): output {output!r} is {_text(shape)}, "
-        f"which is {reading}; boxes are {boxes}."
-    ]
-    if match.transposed:
-        sentences.append(f"The output is transposed against {family.name}'s {family.expected}.")
-    if decode and not facts.agree_with(family):
-        sentences.append(f"The graph does not look like {family.name}; the user's word counts.")
-    return tuple(sentences)
-
-
-def _other_readings(found: list[Match]) -> tuple[str, ...]:
-    first = found[0]
-    others = {
-        f"{match.family.name} with {match.class_count} classes"
-        for match in found[1:]
-        if (match.family.decode, match.class_count) != (first.family.decode, first.class_count)
-    }
-    if not others:
-        return ()
-    return (f"The shape could also be {' or '.join(sorted(others))}; the likelier was taken.",)
-
-
-def _not_a_detector(
-    model: onnx.ModelProto,
-    name: str,
-    shape: tuple[Dim, ...],
-    names: tuple[str, ...] | None,
-    other: list[Match],
-) -> str:
-    outputs = ", ".join(
-        f"{value.name!r} {_text(shape if index == 0 else graph.dims(value))}"
-        for index, value in enumerate(model.graph.output)
-    )
-    if other and names:
-        kind = (
-            f"; its shape leaves room for {other[0].class_count} classes, "
-            f"but {len(names)} class names are given"
+def _match_of(head: BoxHead, names: tuple[str, ...] | None, name: str) -> Match:
+    count = head.class_count
+    if names and count is not None and count != len(names):
+        raise ModelError(
+            f"The outputs of {name} leave room for {count} classes, but {len(names)} class names "
+            "are given. Give one name per class, without the background."
         )
-    else:
-        kind = _kind(read_metadata(model).get("task", ""), shape)
-    expected = "; ".join(
-        f"{family.name} {family.expected}" for family in FAMILIES if "," not in family.name
-    )
-    return (
-        f"{name} is not a detector that saccade can decode: its output is {outputs}{kind}. "
-        f"Expected, for H x W input, one of: {expected}. "
-        "Give a detector exported without NMS, or say which decode fits with overrides: decode."
-    )
-
-
-def _kind(task: str, shape: tuple[Dim, ...]) -> str:
-    if task and task != "detect":
-        return f", and its metadata says its task is {task!r}"
-    if len(shape) == 2:
-        return ", which looks like a classifier's scores"
-    if len(shape) == 4:
-        return ", which looks like a map per class (segmentation) or a raw feature map"
-    if len(shape) == 3 and shape[2] in (6, 7):
-        return ", which looks like finished detections (NMS inside the graph)"
-    return ""
+    return Match(head.family, len(names) if names else count or 0, None, False, head.outputs)
 
 
 def _metadata_names(metadata: Mapping[str, str]) -> tuple[str, ...] | None:
@@ -307,38 +209,64 @@ def _metadata_names(metadata: Mapping[str, str]) -> tuple[str, ...] | None:
     return None
 
 
-def _class_names(names: tuple[str, ...] | None, count: int, by_user: bool) -> _Finding:
+def _class_names(names: tuple[str, ...] | None, match: Match, by_user: bool) -> _Finding:
+    count = match.class_count
+    if not count:
+        return _Finding(COCO_NAMES, "80 class names: COCO's, assumed, since nothing tells them.")
     if names:
         source = "given by the user" if by_user else "'names' in the metadata"
         return _Finding(names, f"{count} class names: {source}.")
     if count == len(COCO_NAMES):
         return _Finding(COCO_NAMES, "80 class names: assumed to be COCO's, by their number.")
+    if count == len(COCO_CATEGORIES):
+        return _Finding(COCO_CATEGORIES, "90 class names: assumed to be COCO's category ids.")
+    if count == len(COCO_CATEGORIES) + 1:
+        return _Finding(("unused 0", *COCO_CATEGORIES), "91 class names: COCO's ids, from 0.")
     made_up = tuple(f"class_{index}" for index in range(count))
     return _Finding(made_up, f"{count} class names: made up, since no metadata has them.")
 
 
-def _stride(match: Match, metadata: Mapping[str, str]) -> _Finding:
+def _iou_evidence(match: Match) -> tuple[str, ...]:
+    family = match.family
+    if family.decode in FINAL_DECODES:
+        return ()
+    return (f"NMS threshold {family.iou_threshold}: usual for {family.name}.",)
+
+
+def _input_hw(spec: InputSpec, fit: str) -> tuple[int, int] | None:
+    """The sides of an input that frames are stretched to, where they are not equal."""
+    if spec.height is None or spec.width is None or fit == "letterbox":
+        return None
+    return None if spec.height == spec.width else (spec.height, spec.width)
+
+
+def _stride(match: Match, metadata: Mapping[str, str], spec: InputSpec) -> _Finding:
     if match.strides:
         stride = match.strides[-1]
         return _Finding(stride, f"Stride {stride}: the coarsest feature map predicted on.")
     stored = _literal(metadata.get("stride", ""))
     if isinstance(stored, int | float) and stored >= 1:
         return _Finding(int(stored), f"Stride {int(stored)}: 'stride' in the metadata.")
-    return _Finding(32, "Stride 32: assumed, as usual in the family.")
+    sides = [side for side in (spec.height, spec.width) if side]
+    stride = next(s for s in _STRIDES if not any(side % s for side in sides))
+    return _Finding(stride, f"Stride {stride}: assumed, as usual in the family.")
 
 
 def _preprocessing(model: onnx.ModelProto, spec: InputSpec, match: Match) -> _Finding:
     usual: Preprocessing = match.family.preprocessing
     source = f"what {match.family.name} is trained with"
     if usual.scale != 1.0 and graph.scaled_in_graph(model, spec.name):
-        usual = Preprocessing(usual.channel_order, 1.0, anchor=usual.anchor)
+        usual = replace(usual, scale=1.0, mean=(0.0,) * 3, std=(1.0,) * 3)
         source += ", except for the scale: the graph itself divides by 255"
     scale = "0-255" if usual.scale == 1.0 else "0-1"
     where = "centred" if usual.anchor == "center" else "top-left"
+    lies = f"letterbox {where} with {usual.pad_value}"
+    if usual.fit == "stretch":
+        lies = "stretched to the input whatever the aspect"
+    normalized = ", normalized with ImageNet's mean and std" if any(usual.mean) else ""
     return _Finding(
         usual,
-        f"Preprocessing {usual.channel_order.upper()}, {scale}, letterbox {where} with "
-        f"{usual.pad_value}: {source}.",
+        f"Preprocessing {usual.channel_order.upper()}, {scale}{normalized}, {lies}: {source}.",
     )
 
 
@@ -347,7 +275,3 @@ def _literal(text: str) -> Any:
         return ast.literal_eval(text)
     except (ValueError, SyntaxError):
         return None
-
-
-def _text(shape: tuple[Dim, ...]) -> str:
-    return "(" + ", ".join("?" if size is None else str(size) for size in shape) + ")"

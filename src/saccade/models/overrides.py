@@ -7,13 +7,20 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
 from numbers import Real
-from typing import Any
+from typing import Any, get_args
 
 from saccade.errors import ModelError
-from saccade.models.description import ModelDescription, Preprocessing
-from saccade.models.families import FAMILIES
+from saccade.models.description import (
+    Background,
+    BoxFormat,
+    BoxUnit,
+    ModelDescription,
+    Preprocessing,
+    ScoresAs,
+)
+from saccade.models.families import BOX_DECODES, FAMILIES
 
-DECODES = tuple(dict.fromkeys(family.decode for family in FAMILIES))
+DECODES = (*dict.fromkeys(family.decode for family in FAMILIES), *BOX_DECODES)
 
 
 def validated(overrides: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -34,15 +41,24 @@ def apply_overrides(
     settled before this; here they are only put on record.
 
     Raises:
-        ModelError: ``input_size`` contradicts a fixed input or the stride.
+        ModelError: ``input_size`` contradicts a fixed input or the stride, or a setting is about
+            outputs that the model does not have.
     """
     preprocessing = {key: v for key, v in overrides.items() if key in _PREPROCESSING}
-    direct = {key: v for key, v in overrides.items() if key not in _PREPROCESSING}
+    outputs = {key: v for key, v in overrides.items() if key in OUTPUT_SETTINGS}
+    apart = {*preprocessing, *outputs}
+    direct = {key: v for key, v in overrides.items() if key not in apart}
+    if outputs and description.outputs is None:
+        raise ModelError(
+            f"The model setting {next(iter(outputs))} is about boxes that the graph gives "
+            f"({', '.join(BOX_DECODES)}), and this is a {description.decode} model."
+        )
     said = tuple(f"{key} = {_short(value)}: set by the user." for key, value in overrides.items())
     changed = replace(
         description,
         **direct,
         preprocessing=replace(description.preprocessing, **preprocessing),
+        outputs=description.outputs and replace(description.outputs, **outputs),
         evidence=description.evidence + said,
     )
     _check_size(changed, "input_size" in overrides)
@@ -125,6 +141,12 @@ def _three(each: Callable[[Any], float]) -> Callable[[Any], tuple[float, float, 
     return accept
 
 
+def _truth(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError
+    return value
+
+
 def _names(value: Any) -> tuple[str, ...]:
     if isinstance(value, str) or not value or not all(isinstance(name, str) for name in value):
         raise ValueError
@@ -137,6 +159,23 @@ def _short(value: Any) -> str:
 
 
 _PREPROCESSING = frozenset(Preprocessing.__dataclass_fields__)
+
+# Fields that the user may set; which output is which is told from the outputs.
+OUTPUT_SETTINGS = (
+    "box_format",
+    "box_unit",
+    "scores_as",
+    "background",
+    "multi_label",
+    "first_label",
+)
+
+
+def _choice(kind: Any) -> tuple[str, Callable[[Any], Any]]:
+    """One of the texts of a literal type."""
+    values = get_args(kind)
+    return " or ".join(map(repr, values)), _one_of(values)
+
 
 # For each key: what is expected, and a function that returns the value or raises.
 _CHECKS: dict[str, tuple[str, Callable[[Any], Any]]] = {
@@ -155,5 +194,11 @@ _CHECKS: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "pad_value": ("a grey level from 0 to 255", _integer(0, 255)),
     "class_names": ("a list of names, one per class", _names),
     "iou_threshold": ("a number above 0, at most 1", _fraction),
+    "box_format": _choice(BoxFormat),
+    "box_unit": _choice(BoxUnit),
+    "scores_as": _choice(ScoresAs),
+    "background": _choice(Background),
+    "multi_label": ("true or false", _truth),
+    "first_label": ("a whole number from 0", _integer(0, 1000)),
     "stride": ("a positive number of pixels", _integer(1, 1024)),
 }

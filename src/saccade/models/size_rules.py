@@ -22,6 +22,8 @@ from saccade.models.graph_constants import Constants
 Array = NDArray[np.generic]
 Shape = tuple[int, ...]
 Edits = dict[int, Array]
+# Smaller factors may be strides rather than sides of the input.
+_LARGEST_STRIDE = 128
 
 
 class Refusal(Exception):  # noqa: N818 - an answer, not an error
@@ -257,6 +259,32 @@ def _elementwise(node: onnx.NodeProto, change: Change) -> Edits:
     return edits
 
 
+def _scaling(node: onnx.NodeProto, change: Change) -> Edits:
+    """A factor may be the input's sides, by which pixels become shares; it does not tell which."""
+    for name in node.input:
+        if name in change.constants and _is_sides(change.constants.array(name), change):
+            raise Refusal(
+                f"{_title(node)} scales by the constant {change.constants.array(name).tolist()}, "
+                "which is the input size"
+            )
+    return _elementwise(node, change)
+
+
+def _is_sides(array: Array, change: Change) -> bool:
+    """Whether all values are sides that change, or their reciprocals."""
+    sides = [old for old, new in zip(change.old, change.new, strict=True) if old != new]
+    if array.size not in (1, 2, 4) or not np.issubdtype(array.dtype, np.floating):
+        return False
+    values = np.unique(array.astype(np.float64))
+    if not sides or min(sides) <= _LARGEST_STRIDE or not (values > 0).all():
+        return False
+    return any(
+        bool(np.isclose(form[:, None], change.old, rtol=1e-5).any(axis=1).all())
+        and bool(np.isclose(form[:, None], sides, rtol=1e-5).any())
+        for form in (values, 1 / values)
+    )
+
+
 def _changed_axes(shape: Shape, before: Shape, after: Shape) -> Iterator[tuple[int, int]]:
     """Axes of a constant that no longer fit, with the length they need (broadcasting rules)."""
     for end in range(1, min(len(shape), len(before)) + 1):
@@ -344,5 +372,6 @@ _RULES: dict[str, Callable[[onnx.NodeProto, Change], Edits]] = {
     "Concat": _concat,
     "MatMul": _weights,
     "Gemm": _weights,
-    **dict.fromkeys(("Add", "Sub", "Mul", "Div", "Pow", "Min", "Max", "Where"), _elementwise),
+    **dict.fromkeys(("Mul", "Div"), _scaling),
+    **dict.fromkeys(("Add", "Sub", "Pow", "Min", "Max", "Where"), _elementwise),
 }

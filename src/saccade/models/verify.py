@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, replace
 from itertools import product
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from saccade.models.description import ModelDescription, Preprocessing
+from saccade.models.description import BoxOutputs, ModelDescription, Preprocessing
 
 Score = Callable[[ModelDescription], NDArray[np.floating]]
 
@@ -50,6 +51,7 @@ class _Alternative:
     label: str
     wrong: str
     preprocessing: Preprocessing
+    outputs: BoxOutputs | None = None
 
 
 @dataclass(frozen=True)
@@ -63,10 +65,20 @@ class _Comparison:
     worse: bool
 
 
-# The settings that each factor changes, by the names that overrides use.
+# Conventions that a detector's outputs may follow: the field and its values.
+_CONVENTIONS: dict[str, tuple[str, tuple[Any, ...]]] = {
+    "box unit": ("box_unit", ("pixels", "normalized")),
+    "box format": ("box_format", ("xyxy", "yxyx", "cxcywh")),
+    "labels": ("first_label", (0, 1)),
+}
+
+# The settings that each factor changes, by the names that overrides use. Outputs that are read
+# wrongly hide everything else, so they come first.
 _FACTORS = {
+    **{factor: (name,) for factor, (name, _) in _CONVENTIONS.items()},
     "normalization": ("scale", "mean", "std"),
     "channel order": ("channel_order",),
+    "aspect": ("fit",),
     "letterbox": ("anchor",),
 }
 
@@ -105,7 +117,11 @@ def verify_preprocessing(
     for factor, settings in _FACTORS.items():
         kept = [name for name in settings if name in explicit]
         for alternative in _alternatives(factor, current):
-            candidate = replace(current, preprocessing=alternative.preprocessing)
+            candidate = replace(
+                current,
+                preprocessing=alternative.preprocessing,
+                outputs=alternative.outputs or current.outputs,
+            )
             if not judge.prefers(candidate, current, alternative, kept):
                 continue
             if not kept:
@@ -122,7 +138,7 @@ class _Judge:
         self._tolerance = tolerance
         self._alpha = alpha
         self._metric = metric
-        self._known: dict[Preprocessing, NDArray[np.float64]] = {}
+        self._known: dict[Any, NDArray[np.float64]] = {}
         self._scores: dict[str, float] = {}
         self._mistakes: list[str] = []
         self._undecided: list[str] = []
@@ -183,7 +199,7 @@ class _Judge:
         )
 
     def _values(self, description: ModelDescription) -> NDArray[np.float64]:
-        key = description.preprocessing
+        key = description.preprocessing, description.outputs
         if key not in self._known:
             self._known[key] = np.asarray(self._score(description), np.float64)
         return self._known[key]
@@ -191,6 +207,8 @@ class _Judge:
 
 def _alternatives(factor: str, description: ModelDescription) -> Iterator[_Alternative]:
     now = description.preprocessing
+    if factor in _CONVENTIONS:
+        yield from _conventions(factor, description)
     if factor == "normalization" and description.input.dtype != "uint8":
         wrong = _normalization(now)
         for label, other in _normalizations(now):
@@ -206,10 +224,38 @@ def _alternatives(factor: str, description: ModelDescription) -> Iterator[_Alter
         )
         names = swapped.channel_order.upper(), now.channel_order.upper()
         yield _Alternative(factor, *names, swapped)
+    if factor == "aspect":
+        yield from _other_aspect(description)
     if factor == "letterbox" and now.fit == "letterbox":
         moved = replace(now, anchor="top_left" if now.anchor == "center" else "center")
         words = {"center": "a centred image", "top_left": "an image at the top left"}
         yield _Alternative(factor, words[moved.anchor], words[now.anchor], moved)
+
+
+def _conventions(factor: str, description: ModelDescription) -> Iterator[_Alternative]:
+    """The same outputs, read by another convention."""
+    outputs = description.outputs
+    if outputs is None:
+        return
+    name, values = _CONVENTIONS[factor]
+    present = getattr(outputs, name)
+    for value in values:
+        if value != present:
+            other = replace(outputs, **{name: value})
+            words = f"{name} {value}", f"{name} {present}"
+            yield _Alternative(factor, *words, description.preprocessing, other)
+
+
+def _other_aspect(description: ModelDescription) -> Iterator[_Alternative]:
+    """Open only for detectors whose outputs do not tell the family that they are of."""
+    now = description.preprocessing
+    if description.outputs is None or now.fit == "center_crop":
+        return
+    words = "a stretched image", "an image of its own aspect"
+    if now.fit == "letterbox":
+        yield _Alternative("aspect", *words, replace(now, fit="stretch"))
+    else:
+        yield _Alternative("aspect", *words[::-1], replace(now, fit="letterbox"))
 
 
 def _normalizations(now: Preprocessing) -> list[tuple[str, Preprocessing]]:

@@ -117,10 +117,11 @@ class Quantizer:
         samples = calibration_tensors(job)
         model = fused(ov.Core().read_model(_source(job.config, samples)))
         ignored = head_nodes(model, FLOAT_DEPTH[job.rung])
-        quantized = _quantize(nncf, model, samples, ignored)
+        transformer = job.config.description.decode == "detr"
+        quantized = _quantize(nncf, model, samples, ignored, transformer)
         if job.rung >= SENSITIVE_RUNG:
             sensitive = most_sensitive(ov, model, quantized, samples, ignored)
-            quantized = _quantize(nncf, model, samples, ignored + sensitive)
+            quantized = _quantize(nncf, model, samples, ignored + sensitive, transformer)
         partial = Path(target).with_name("partial-" + Path(target).name)
         ov.save_model(quantized, str(partial), compress_to_fp16=False)
         partial.with_suffix(".bin").replace(Path(target).with_suffix(".bin"))
@@ -188,7 +189,13 @@ def _tensor(pipeline: Pipeline, frame: Any) -> NDArray[np.float32]:
     return np.array(pipeline.preprocessor.run(frame, box, out))
 
 
-def _quantize(nncf: Any, model: Any, samples: list[NDArray[np.float32]], ignored: list[str]) -> Any:
+def _quantize(
+    nncf: Any,
+    model: Any,
+    samples: list[NDArray[np.float32]],
+    ignored: list[str],
+    transformer: bool,
+) -> Any:
     scope = nncf.IgnoredScope(names=sorted(set(ignored)), validate=False) if ignored else None
     return nncf.quantize(
         model,
@@ -197,6 +204,8 @@ def _quantize(nncf: Any, model: Any, samples: list[NDArray[np.float32]], ignored
         preset=nncf.QuantizationPreset.MIXED,
         subset_size=len(samples),
         ignored_scope=scope,
+        # Leaves softmaxes and normalizations of attention in float.
+        model_type=nncf.ModelType.TRANSFORMER if transformer else None,
     )
 
 

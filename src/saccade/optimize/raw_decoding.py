@@ -26,6 +26,8 @@ def why_not_raw(config: PipelineConfig) -> str | None:
     description = config.description
     if description.decode in RAW_DECODES.values():
         return "already in use"
+    if config.nms == "graph":
+        return "NMS in the graph needs the boxes in the graph"
     if config.model.format != "onnx":
         return "the model was converted already"
     if description.decode not in RAW_DECODES:

@@ -11,7 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal
 
-from saccade.models.description import InputSpec, ModelDescription, Preprocessing
+from saccade.models.description import BoxOutputs, InputSpec, ModelDescription, Preprocessing
 
 # A change of one of these can change outputs or speed, so they are part of every config's hash.
 VERSIONED_PACKAGES = (
@@ -89,7 +89,9 @@ class PipelineConfig:
         resize: where frames are scaled: ``"bgr"`` after conversion of the full frame, ``"planes"``
             on the decoder's YUV planes and converted when small, ``"swscale"`` in FFmpeg's scaler.
         preprocessor: plug-in name; who turns pixels into the input tensor.
-        nms: ``"loop"`` (one box after the other, as commonly written) or ``"vectorized"``.
+        nms: ``"loop"`` (one box after the other, as commonly written), ``"vectorized"``,
+            ``"top_k"`` (the best candidates first, and more of them only as far as needed) or
+            ``"graph"`` (a part of the model).
         execution: ``"sequential"`` or ``"overlapped"`` (stages run at the same time).
         queue_depth: decoded frames waiting at most, in overlapped execution.
         score_threshold: boxes below are dropped.
@@ -150,6 +152,8 @@ class PipelineConfig:
         described["evidence"] = tuple(described["evidence"])
         hw = described.get("input_hw")
         described["input_hw"] = (hw[0], hw[1]) if hw else None
+        outputs = described.get("outputs")
+        described["outputs"] = BoxOutputs(**outputs) if outputs else None
         data["model"] = ModelFile(**data["model"])
         data["description"] = ModelDescription(**described)
         data["options"] = RuntimeOptions(**data["options"])

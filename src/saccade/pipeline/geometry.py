@@ -21,6 +21,7 @@ class Letterbox:
         top: rows of border above it.
         left: columns of border left of it.
         scale: scaled over original width.
+        scale_y: scaled over original height, where that is another; None where the aspect is kept.
         crop: top, left, height and width of the part of the frame that is looked at, in frame
             pixels; None for all of it.
     """
@@ -32,13 +33,17 @@ class Letterbox:
     left: int
     scale: float
     crop: tuple[int, int, int, int] | None = None
+    scale_y: float | None = None
 
     def to_frame(self, boxes: NDArray[np.float32]) -> NDArray[np.float32]:
         """Map ``(N, 4)`` xyxy boxes from input to frame pixels, clipped to the frame."""
         shifted = boxes - np.array([self.left, self.top] * 2, np.float32)
+        scales = np.array([self.scale, self.scale_y or self.scale] * 2, np.float32)
+        top, left = self.crop[:2] if self.crop is not None else (0, 0)
+        corner = np.array([left, top] * 2, np.float32)
         height, width = self.frame_hw
         limit = np.array([width, height] * 2, np.float32)
-        mapped: NDArray[np.float32] = np.clip(shifted / np.float32(self.scale), 0, limit)
+        mapped: NDArray[np.float32] = np.clip(shifted / scales + corner, 0, limit)
         return mapped.astype(np.float32)
 
 
@@ -76,7 +81,8 @@ def letterbox(
 
 def stretched(frame_hw: tuple[int, int], input_hw: tuple[int, int]) -> Letterbox:
     """The whole frame fills the input, whatever its aspect."""
-    return Letterbox(input_hw, frame_hw, input_hw, 0, 0, input_hw[1] / frame_hw[1])
+    across, down = input_hw[1] / frame_hw[1], input_hw[0] / frame_hw[0]
+    return Letterbox(input_hw, frame_hw, input_hw, 0, 0, across, scale_y=down)
 
 
 def center_cropped(frame_hw: tuple[int, int], input_hw: tuple[int, int], share: float) -> Letterbox:
@@ -89,7 +95,8 @@ def center_cropped(frame_hw: tuple[int, int], input_hw: tuple[int, int], share: 
         max(1, min(f, round(i * unit))) for i, f in zip(input_hw, frame_hw, strict=True)
     )
     crop = (frame_hw[0] - height) // 2, (frame_hw[1] - width) // 2, height, width
-    return Letterbox(input_hw, frame_hw, input_hw, 0, 0, input_hw[1] / width, crop)
+    across, down = input_hw[1] / width, input_hw[0] / height
+    return Letterbox(input_hw, frame_hw, input_hw, 0, 0, across, crop, down)
 
 
 def _borders(

@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -162,7 +163,7 @@ class Pipeline:
             self.preprocessor,
             self._task.postprocessor(config),
             self.letterbox,
-            session_for,
+            partial(session_for, score_threshold=config.score_threshold),
             self._clock,
         )
 

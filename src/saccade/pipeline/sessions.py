@@ -8,8 +8,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from saccade import plugins
+from saccade.errors import ModelError
 from saccade.pipeline.config import ModelFile, PipelineConfig, RuntimeOptions
 from saccade.runtimes.contract import Session, SessionRequest
+
+# What a session is for, the height and width it takes, and the score threshold in its graph.
+_Key = tuple[str, tuple[int, int] | None, float | None]
 
 # Sessions of models with a fixed shape that are kept for images of other aspects.
 KEPT_SESSIONS = 4
@@ -27,36 +31,52 @@ class SessionPool:
         self._config = config
         self._in_graph = in_graph
         self._profile = profile
-        self._open: OrderedDict[tuple[str, tuple[int, int] | None], Session] = OrderedDict()
+        self._open: OrderedDict[_Key, Session] = OrderedDict()
         self._rewritten = tempfile.TemporaryDirectory(prefix="saccade-")
 
-    def stream(self, input_hw: tuple[int, int]) -> Session:
-        """The session for many frames of one shape."""
-        return self._get("stream", input_hw, self._config.options)
+    def stream(self, input_hw: tuple[int, int], score_threshold: float | None = None) -> Session:
+        """The session for many frames of one shape.
 
-    def image(self, input_hw: tuple[int, int]) -> Session:
+        ``score_threshold`` is the configuration's where it is not given; it matters only where
+        it is part of the graph.
+        """
+        return self._get("stream", input_hw, self._config.options, score_threshold)
+
+    def image(self, input_hw: tuple[int, int], score_threshold: float | None = None) -> Session:
         """The session for one image of some shape."""
         fixed = not self._config.dynamic
         options = replace(self._config.options, streams=1, in_flight=1)
-        key = input_hw if fixed or self._config.shape == "square" else None
-        return self._get("image", key, options)
+        hw = input_hw if fixed or self._config.shape == "square" else None
+        return self._get("image", hw, options, score_threshold)
 
-    def _get(self, use: str, input_hw: tuple[int, int] | None, options: RuntimeOptions) -> Session:
-        key = (use, input_hw)
+    def _get(
+        self,
+        use: str,
+        input_hw: tuple[int, int] | None,
+        options: RuntimeOptions,
+        score_threshold: float | None,
+    ) -> Session:
+        threshold = self._config.score_threshold if score_threshold is None else score_threshold
+        key = (use, input_hw, threshold if self._config.nms == "graph" else None)
         if key not in self._open:
             # By use, so that images cannot take the session away from a stream in progress.
             same_use = [kept for kept in self._open if kept[0] == use]
             for oldest in same_use[: len(same_use) - KEPT_SESSIONS + 1]:
                 self._open.pop(oldest).close()
-            self._open[key] = self._create(input_hw, options)
+            self._open[key] = self._create(input_hw, options, threshold)
         self._open.move_to_end(key)
         return self._open[key]
 
-    def _create(self, input_hw: tuple[int, int] | None, options: RuntimeOptions) -> Session:
+    def _create(
+        self, input_hw: tuple[int, int] | None, options: RuntimeOptions, threshold: float
+    ) -> Session:
         runtime = plugins.load("runtimes", self._config.runtime)
         described = self._config.description
+        model = self._model_for(input_hw)
+        if self._config.nms == "graph":
+            model = self._with_nms(model, threshold)
         request = SessionRequest(
-            model=self._model_for(input_hw),
+            model=model,
             input_hw=input_hw,
             options=options,
             input_name=described.input.name,
@@ -79,6 +99,33 @@ class SessionPool:
         path = Path(self._rewritten.name) / f"{input_hw[0]}x{input_hw[1]}.onnx"
         if not path.exists():
             path.write_bytes(reshape(read_onnx(Path(model.path)), input_hw).SerializeToString())
+        return model_file(path)
+
+    def _with_nms(self, model: ModelFile, threshold: float) -> ModelFile:
+        """The model file with NMS at its end.
+
+        Raises:
+            ModelError: the model was converted, or NMS cannot be put behind its outputs.
+        """
+        if model.format != "onnx":
+            raise ModelError(
+                f"NMS in the graph needs the ONNX model, and this one is in {model.format} format. "
+                "Use nms='vectorized'."
+            )
+        from saccade.models.files import model_file
+        from saccade.models.nms_graph import with_nms
+        from saccade.models.onnx_model import read_onnx
+
+        path = Path(self._rewritten.name) / f"nms-{threshold:g}-{model.sha256[:16]}.onnx"
+        if not path.exists():
+            suppressing = with_nms(
+                read_onnx(Path(model.path)),
+                self._config.description,
+                score_threshold=threshold,
+                iou_threshold=self._config.iou_threshold,
+                max_detections=self._config.max_detections,
+            )
+            path.write_bytes(suppressing.SerializeToString())
         return model_file(path)
 
     def close(self) -> None:

@@ -15,6 +15,7 @@ from saccade.data.roles import split_roles
 from saccade.data.video import is_live, probe_video
 from saccade.models.description import ModelDescription
 from saccade.models.inspect import summarize
+from saccade.models.overrides import OUTPUT_SETTINGS
 from saccade.playbook.model import describe_model
 from saccade.spec import Spec
 from saccade.tasks.contract import Task
@@ -165,4 +166,14 @@ def _override_lines(description: ModelDescription) -> list[str]:
         f"#   std: [{', '.join(f'{v!r}' for v in pre.std)}]",
         f"#   anchor: {pre.anchor}",
         f"#   iou_threshold: {description.iou_threshold:g}",
+        *_output_lines(description),
     ]
+
+
+def _output_lines(description: ModelDescription) -> list[str]:
+    """What boxes and scores mean, where the graph gives boxes."""
+    outputs = description.outputs
+    if outputs is None:
+        return []
+    settings = {name: getattr(outputs, name) for name in OUTPUT_SETTINGS}
+    return [f"#   {_entry(name, value)}" for name, value in settings.items()]

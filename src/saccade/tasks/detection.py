@@ -11,14 +11,16 @@ from numpy.typing import NDArray
 
 from saccade.data.contract import LabelledImage
 from saccade.errors import ModelError
-from saccade.models.description import ModelDescription
+from saccade.models.description import BoxOutputs, ModelDescription
+from saccade.models.families import BOX_DECODES, FINAL_DECODES
 from saccade.pipeline.config import PipelineConfig
 from saccade.pipeline.geometry import Letterbox
+from saccade.tasks.box_decode import box_decode, graph_outputs
 from saccade.tasks.contract import Postprocessor
-from saccade.tasks.detection_decode import DECODES, Candidates
+from saccade.tasks.detection_decode import DECODES, Candidates, Decode
 from saccade.tasks.detections import Detections
 from saccade.tasks.drawing import class_color
-from saccade.tasks.nms import METHODS
+from saccade.tasks.nms import METHODS, Suppress, best_first
 from saccade.tasks.results import DetectionResult
 
 # Pixels. Far larger than any image, and far from where float32 areas overflow.
@@ -50,15 +52,10 @@ class DetectionTask:
         Raises:
             ModelError: the decode is not known.
         """
-        name = config.description.decode
-        if name not in DECODES:
-            raise ModelError(f"Unknown decode '{name}'; known: {', '.join(DECODES)}.")
-        vectorized = config.nms == "vectorized"
-        decode = DECODES[name][0 if vectorized else 1]
-        suppress = METHODS[config.nms]
-        turned = config.description.transposed
+        decode, suppress = _stages(config)
+        turned = config.description.transposed and config.nms != "graph"
 
-        def postprocess(outputs: Sequence[NDArray[np.float32]], box: Letterbox) -> DetectionResult:
+        def postprocess(outputs: Sequence[NDArray[Any]], box: Letterbox) -> DetectionResult:
             if turned:
                 outputs = [np.swapaxes(tensor, -1, -2) for tensor in outputs]
             # A model that overflowed puts anything here; what is not finite is dropped below.
@@ -119,6 +116,23 @@ class DetectionTask:
             name = class_names[class_id] if class_id < len(class_names) else str(class_id)
             _label(canvas, f"{name} {score:.2f}", (left, top), color, line)
         return canvas
+
+
+def _stages(config: PipelineConfig) -> tuple[Decode, Suppress]:
+    """How outputs become candidates, and what is kept of those."""
+    described = config.description
+    filter_first = config.nms != "loop"
+    if config.nms == "graph":
+        return box_decode("nms_inside", graph_outputs(described), filter_first), best_first
+    suppress = best_first if described.decode in FINAL_DECODES else METHODS[config.nms]
+    if described.decode in BOX_DECODES:
+        outputs = described.outputs or BoxOutputs()
+        return box_decode(described.decode, outputs, filter_first), suppress
+    if described.decode not in DECODES:
+        raise ModelError(
+            f"Unknown decode '{described.decode}'; known: {', '.join((*DECODES, *BOX_DECODES))}."
+        )
+    return DECODES[described.decode][0 if filter_first else 1], suppress
 
 
 def finite(candidates: Candidates) -> Candidates:

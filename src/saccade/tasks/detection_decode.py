@@ -51,7 +51,7 @@ def yolov8_raw(outputs: Sequence[Array], threshold: float, input_hw: tuple[int, 
     is compared with logits, and only what passes is turned into scores and boxes.
     """
     levels = [
-        _raw_level(boxes[0], logits[0], _logit(threshold), input_hw[0] / boxes.shape[2])
+        _raw_level(boxes[0], logits[0], logit(threshold), input_hw[0] / boxes.shape[2])
         for boxes, logits in zip(outputs[::2], outputs[1::2], strict=True)
     ]
     boxes, scores, class_ids = (np.concatenate(part) for part in zip(*levels, strict=True))
@@ -82,7 +82,8 @@ def _expected_distance(distribution: Array) -> Array:
     return expected
 
 
-def _logit(score: float) -> float:
+def logit(score: float) -> float:
+    """The logit of a score, infinite at 0 and 1 and beyond."""
     if score <= 0:
         return -math.inf
     return math.log(score / (1 - score)) if score < 1 else math.inf

@@ -1,6 +1,6 @@
-"""Class-wise non-maximum suppression, twice: as commonly written, and vectorized.
+"""Class-wise non-maximum suppression: as commonly written, vectorized, and of the best only.
 
-Both take boxes ``(N, 4)`` xyxy, scores ``(N,)`` and class ids ``(N,)`` and return the indices
+All take boxes ``(N, 4)`` xyxy, scores ``(N,)`` and class ids ``(N,)`` and return the indices
 kept, best score first, ties in input order. They compute IoU with the same float32 formula, so
 they keep the same boxes.
 """
@@ -18,6 +18,8 @@ Suppress = Callable[[Boxes, Boxes, NDArray[np.int64], float, int], NDArray[np.in
 # Above this many candidates the pairwise matrix is built class by class, and not at all for a
 # class that is larger still: its memory grows with the square.
 MATRIX_LIMIT = 512
+# `nms_top_k` begins with so many times the boxes that are wanted, and multiplies by as much.
+TOP_K_FACTOR = 4
 
 
 def nms_loop(
@@ -52,6 +54,32 @@ def nms_vectorized(
         else:
             keep[members[_one_by_one(boxes[ranked], iou, limit)]] = True
     return order[keep][:limit]
+
+
+def nms_top_k(
+    boxes: Boxes, scores: Boxes, class_ids: NDArray[np.int64], iou: float, limit: int
+) -> NDArray[np.int64]:
+    """Suppression among the best candidates only, and among more while too few are kept.
+
+    A box can be suppressed by better ones only, so what is kept of the best is kept of all: the
+    result is that of the others, however many candidates are left out.
+    """
+    count = TOP_K_FACTOR * limit
+    while count < len(scores):
+        least = np.partition(scores, len(scores) - count)[len(scores) - count]
+        best = np.flatnonzero(scores >= least)
+        kept = nms_vectorized(boxes[best], scores[best], class_ids[best], iou, limit)
+        if len(kept) == limit:
+            return best[kept]
+        count *= TOP_K_FACTOR
+    return nms_vectorized(boxes, scores, class_ids, iou, limit)
+
+
+def best_first(
+    boxes: Boxes, scores: Boxes, class_ids: NDArray[np.int64], iou: float, limit: int
+) -> NDArray[np.int64]:
+    """No suppression: for detections that the model has suppressed, or never repeats."""
+    return np.argsort(-scores, kind="stable")[:limit]
 
 
 def _one_by_one(boxes: Boxes, iou: float, limit: int) -> list[int]:
@@ -90,4 +118,8 @@ def iou_matrix(a: Boxes, b: Boxes) -> Boxes:
     return result
 
 
-METHODS: dict[str, Suppress] = {"loop": nms_loop, "vectorized": nms_vectorized}
+METHODS: dict[str, Suppress] = {
+    "loop": nms_loop,
+    "vectorized": nms_vectorized,
+    "top_k": nms_top_k,
+}

@@ -25,6 +25,7 @@ from saccade.optimize.change import Effect, Objective, Optimization, PlanContext
 from saccade.pipeline.config import PipelineConfig, RuntimeOptions
 from saccade.runtimes.contract import Availability
 from saccade.testing.planted import healthy, planted
+from saccade.testing.tiny_finished import tiny_finished_config
 from saccade.testing.tiny_models import tiny_config
 from saccade.testing.tiny_yolo import tiny_yolo_config
 
@@ -170,6 +171,8 @@ def example_contexts(
     in_torch = {"torch": Availability(True, "1", "CPU", "torch", ("fp32", "bf16"))}
     eager = replace(fixed, model=program, runtime="torch")
     yield replace(naive, config=eager, runtimes=runtimes or in_torch)
+    yield replace(naive, config=replace(naive.config, score_threshold=0.001))
+    yield replace(naive, config=tiny_finished_config(folder))
     yield replace(naive, profile=replace(naive.profile, operators=(), roofline=None))
     nothing = {name: Availability(False, detail="not installed") for name in offered}
     yield replace(naive, runtimes=nothing)

@@ -39,7 +39,8 @@ class QuantizeInt8:
         """The first rung; the search climbs further where accuracy asks for it."""
         from saccade.optimize.quantize import EVERYTHING, OUTPUT_FLOAT
 
-        return [cls(EVERYTHING if _raw_outputs(context.config) else OUTPUT_FLOAT)]
+        raw = _raw_outputs(_nms_outside(context.config))
+        return [cls(EVERYTHING if raw else OUTPUT_FLOAT)]
 
     @property
     def label(self) -> str:
@@ -88,13 +89,18 @@ class QuantizeInt8:
         from saccade.optimize.quantize import OUTPUT_FLOAT, quantize
         from saccade.optimize.raw_decoding import why_not_raw, with_raw_decoding
 
-        config = context.config
+        config = _nms_outside(context.config)
         if why_not_raw(config) is None:
             config = with_raw_decoding(config, context.folder)
         model = quantize(replace(context, config=config), self.rung)
         if self.rung <= OUTPUT_FLOAT:
             config = replace(config, options=replace(config.options, precision="fp32"))
         return replace(config, model=model)
+
+
+def _nms_outside(config: PipelineConfig) -> PipelineConfig:
+    """The configuration with NMS taken out of the graph: it is put into ONNX models only."""
+    return replace(config, nms="vectorized") if config.nms == "graph" else config
 
 
 def _raw_outputs(config: PipelineConfig) -> bool:

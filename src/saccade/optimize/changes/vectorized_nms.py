@@ -19,10 +19,15 @@ class VectorizedNms(OneVariant):
     effect: ClassVar[Effect] = "exact"
 
     def applies(self, context: PlanContext) -> str | None:
-        """Instead of the loop only."""
-        if context.config.task != "detection":
-            return f"{context.config.task} suppresses no boxes"
-        return "already in use" if context.config.nms == "vectorized" else None
+        """Instead of the loop only; finished detections leave nothing to filter or suppress."""
+        config = context.config
+        if config.task != "detection":
+            return f"{config.task} suppresses no boxes"
+        if config.description.decode == "nms_inside":
+            return "the model suppresses its boxes itself"
+        if config.nms != "loop":
+            return "already in use" if config.nms == "vectorized" else "a faster way is in use"
+        return None
 
     def predict(self, context: PlanContext) -> Prediction:
         """Most of postprocessing looks at boxes that are thrown away."""
