@@ -19,12 +19,18 @@ TABLE: dict[str, dict[str, str]] = {
         "classification": "saccade.tasks.classification:ClassificationTask",
         "detection": "saccade.tasks.detection:DetectionTask",
         "segmentation": "saccade.tasks.segmentation:SegmentationTask",
+        "instance_segmentation": (
+            "saccade.tasks.instance_segmentation:InstanceSegmentationTask"
+        ),
     },
     # Metric, agreement and bounds of each task's results.
     "judges": {
         "classification": "saccade.validate.classification:ClassificationJudge",
         "detection": "saccade.validate.detection:DetectionJudge",
         "segmentation": "saccade.validate.segmentation:SegmentationJudge",
+        "instance_segmentation": (
+            "saccade.validate.instance_segmentation:InstanceSegmentationJudge"
+        ),
     },
     "runtimes": {
         "onnxruntime": "saccade.runtimes.onnxruntime:OnnxRuntime",
@@ -44,6 +50,8 @@ TABLE: dict[str, dict[str, str]] = {
     "datasets": {
         "yolo": "saccade.data.yolo:YoloFormat",
         "coco": "saccade.data.coco:CocoFormat",
+        "yolo_segments": "saccade.data.yolo_segments:YoloSegmentsFormat",
+        "coco_segments": "saccade.data.coco_segments:CocoSegmentsFormat",
         "class_labels": "saccade.data.class_labels:ClassLabelsFormat",
         "masks": "saccade.data.masks:MasksFormat",
         "image_folder": "saccade.data.image_folder:ImageFolderFormat",
@@ -75,6 +83,7 @@ TABLE: dict[str, dict[str, str]] = {
         "fast_decode": "saccade.optimize.changes.fast_decode:FastDecode",
         "skip_loop_filter": "saccade.optimize.changes.skip_loop_filter:SkipLoopFilter",
         "vectorized_nms": "saccade.optimize.changes.vectorized_nms:VectorizedNms",
+        "cropped_masks": "saccade.optimize.changes.cropped_masks:CroppedMasks",
         "overlap_stages": "saccade.optimize.changes.overlap_stages:OverlapStages",
     },
 }
