@@ -19,9 +19,7 @@ TABLE: dict[str, dict[str, str]] = {
         "classification": "saccade.tasks.classification:ClassificationTask",
         "detection": "saccade.tasks.detection:DetectionTask",
         "segmentation": "saccade.tasks.segmentation:SegmentationTask",
-        "instance_segmentation": (
-            "saccade.tasks.instance_segmentation:InstanceSegmentationTask"
-        ),
+        "instance_segmentation": ("saccade.tasks.instance_segmentation:InstanceSegmentationTask"),
     },
     # Metric, agreement and bounds of each task's results.
     "judges": {
@@ -62,6 +60,7 @@ TABLE: dict[str, dict[str, str]] = {
         "compute_bound": "saccade.diagnose.compute_bound:compute_bound",
         "memory_bandwidth_bound": "saccade.diagnose.memory_bandwidth_bound:memory_bandwidth_bound",
         "postprocess_bound": "saccade.diagnose.postprocess_bound:postprocess_bound",
+        "mask_bound": "saccade.diagnose.mask_bound:mask_bound",
         "io_bound": "saccade.diagnose.io_bound:io_bound",
         "serialized_stages": "saccade.diagnose.serialized_stages:serialized_stages",
         "thread_oversubscription": (

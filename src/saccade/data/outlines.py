@@ -96,12 +96,11 @@ def from_crop(
     # Runs go down the columns, so those left and right of the strip only lengthen its ends.
     flat = strip.ravel(order="F")
     ends = np.flatnonzero(flat[1:] != flat[:-1]) + 1
-    starts_set = bool(flat.size and flat[0])
-    borders = left * height + np.concatenate([np.zeros(starts_set, np.int64), ends])
-    after = height * width
-    if len(borders) % 2:  # the last run of the strip is set
-        borders = np.append(borders, left * height + flat.size)
-    counts = np.diff(np.concatenate([[0], borders, [after]]))
+    if flat[:1].any():
+        ends = np.concatenate([[0], ends])
+    if len(ends) % 2:  # the strip ends in a run that is set
+        ends = np.append(ends, flat.size)
+    counts = np.diff(np.concatenate([[0], left * height + ends, [height * width]]))
     return _outline(mask.frPyObjects({"size": [height, width], "counts": counts.tolist()}, 0, 0))
 
 

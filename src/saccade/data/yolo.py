@@ -88,9 +88,7 @@ def _config_of_layout(folder: Path) -> YoloYaml:
     return YoloYaml(display_path(folder), (folder,), entries, ())
 
 
-def _read_split(
-    config: YoloYaml, split: str, classes: ClassMap, label: Label
-) -> Dataset | None:
+def _read_split(config: YoloYaml, split: str, classes: ClassMap, label: Label) -> Dataset | None:
     files = split_files(config, split)
     if files is None:
         return None

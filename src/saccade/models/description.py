@@ -77,7 +77,8 @@ class ModelDescription:
         input: the image input.
         preprocessing: how to feed it.
         decode: name of the output decode: ``yolov5``, ``yolov8`` (also YOLO11), ``yolox``,
-            ``yolov8_raw`` (decoding cut out of the graph) for detectors; ``logits``,
+            ``yolov8_raw`` (decoding cut out of the graph) for detectors; ``yolov8_seg`` for
+            instance segmentation; ``logits``,
             ``probabilities`` (``+background`` where the first class is none) for classifiers;
             ``planes``, ``indices`` for segmentation.
         input_size: the side of the square input that the model is meant for, pixels; the longer

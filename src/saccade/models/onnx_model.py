@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from saccade.errors import ModelError
 from saccade.models import graph_reading as graph
 from saccade.models.coco_names import COCO_NAMES
 from saccade.models.description import Dim, InputSpec, ModelDescription, Preprocessing
-from saccade.models.families import FAMILIES, GraphFacts, Match, matches
+from saccade.models.families import FAMILIES, Family, GraphFacts, Match, matches
 from saccade.models.onnx_file import read_onnx
 from saccade.models.onnx_run import run_once
 from saccade.models.overrides import apply_overrides, validated
@@ -52,15 +52,22 @@ def describe(path: str | Path, overrides: Mapping[str, Any] | None = None) -> Mo
 
 
 def describe_model(
-    model: onnx.ModelProto, overrides: Mapping[str, Any] | None = None, name: str = "the model"
+    model: onnx.ModelProto,
+    overrides: Mapping[str, Any] | None = None,
+    name: str = "the model",
+    families: Sequence[Family] = FAMILIES,
 ) -> ModelDescription:
-    """`describe` for a model that has been read already. It is not changed."""
+    """`describe` for a model that has been read already. It is not changed.
+
+    ``families`` are those it can be one of.
+    """
     overrides = validated(overrides)
     metadata = read_metadata(model)
     spec, why_input = image_input(model, name)
     size = _input_size(spec, metadata, overrides)
     names = overrides.get("class_names") or _metadata_names(metadata)
-    match, why_decode = _recognize(model, spec, size.value, names, overrides.get("decode"), name)
+    asked = (names, overrides.get("decode"), tuple(families))
+    match, why_decode = _recognize(model, spec, size.value, asked, name)
     labels = _class_names(names, match.class_count, "class_names" in overrides)
     stride = _stride(match, metadata)
     preprocessing = _preprocessing(model, spec, match)
@@ -154,11 +161,14 @@ def _recognize(
     model: onnx.ModelProto,
     spec: InputSpec,
     size: int,
-    names: tuple[str, ...] | None,
-    decode: str | None,
+    asked: tuple[tuple[str, ...] | None, str | None, tuple[Family, ...]],
     name: str,
 ) -> tuple[Match, tuple[str, ...]]:
-    """The family, by the first output's shape, and the sentences that say why."""
+    """The family, by the first output's shape, and the sentences that say why.
+
+    ``asked`` are the class names and the decode that are known, and the families in question.
+    """
+    names, decode, families = asked
     output = model.graph.output[0]
     hw = (spec.height or size, spec.width or size)
     shape = graph.dims(output)
@@ -166,15 +176,15 @@ def _recognize(
         graph.boxes_raw(model, output.name), {node.op_type for node in model.graph.node}
     )
     count = len(names) if names else None
-    found = _readings(shape, hw, facts, count, decode)
+    found = _readings(shape, hw, facts, count, decode, families)
     # A known number of classes settles the family; without, the number of predictions must.
     open_axes = not shape or (len(shape) == 3 and None in shape[1:])
     if len(found) != 1 and open_axes:
         shape = _output_shape(model, spec, hw)
-        found = _readings(shape, hw, facts, count, decode)
+        found = _readings(shape, hw, facts, count, decode, families)
     if not found or not _extras_allowed(model):
-        other = _readings(shape, hw, facts, None, decode) if names else []
-        raise ModelError(_not_a_detector(model, name, shape, names, other))
+        other = _readings(shape, hw, facts, None, decode, families) if names else []
+        raise ModelError(_not_a_detector(model, name, shape, names, other, families))
     why = _why(found[0], output.name, shape, hw, facts, decode)
     return found[0], why + _other_readings(found)
 
@@ -185,10 +195,11 @@ def _readings(
     facts: GraphFacts,
     count: int | None,
     decode: str | None,
+    families: tuple[Family, ...],
 ) -> list[Match]:
     if len(shape) != 3:
         return []
-    return matches((shape[1], shape[2]), hw, facts, count, decode)
+    return matches((shape[1], shape[2]), hw, facts, count, decode, families)
 
 
 def _extras_allowed(model: onnx.ModelProto) -> bool:
@@ -264,6 +275,7 @@ def _not_a_detector(
     shape: tuple[Dim, ...],
     names: tuple[str, ...] | None,
     other: list[Match],
+    families: tuple[Family, ...],
 ) -> str:
     outputs = ", ".join(
         f"{value.name!r} {_text(shape if index == 0 else graph.dims(value))}"
@@ -277,7 +289,7 @@ def _not_a_detector(
     else:
         kind = _kind(read_metadata(model).get("task", ""), shape)
     expected = "; ".join(
-        f"{family.name} {family.expected}" for family in FAMILIES if "," not in family.name
+        f"{family.name} {family.expected}" for family in families if "," not in family.name
     )
     return (
         f"{name} is not a detector that saccade can decode: its output is {outputs}{kind}. "
@@ -287,6 +299,8 @@ def _not_a_detector(
 
 
 def _kind(task: str, shape: tuple[Dim, ...]) -> str:
+    if task == "segment":
+        return ", and its metadata says that it segments instances (task: instance_segmentation)"
     if task and task != "detect":
         return f", and its metadata says its task is {task!r}"
     if len(shape) == 2:

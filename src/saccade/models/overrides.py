@@ -11,9 +11,9 @@ from typing import Any
 
 from saccade.errors import ModelError
 from saccade.models.description import ModelDescription, Preprocessing
-from saccade.models.families import FAMILIES
+from saccade.models.families import FAMILIES, SEGMENTER
 
-DECODES = tuple(dict.fromkeys(family.decode for family in FAMILIES))
+DECODES = tuple(dict.fromkeys(family.decode for family in (*FAMILIES, SEGMENTER)))
 
 
 def validated(overrides: Mapping[str, Any] | None) -> dict[str, Any]:

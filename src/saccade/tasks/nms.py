@@ -90,4 +90,7 @@ def iou_matrix(a: Boxes, b: Boxes) -> Boxes:
     return result
 
 
+# Decodes whose boxes overlap until NMS has chosen among them.
+SUPPRESSED_DECODES = frozenset(("yolov5", "yolov8", "yolov8_raw", "yolov8_seg", "yolox"))
+
 METHODS: dict[str, Suppress] = {"loop": nms_loop, "vectorized": nms_vectorized}

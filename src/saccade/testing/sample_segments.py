@@ -12,8 +12,7 @@ from pathlib import Path
 # COCO names 80 categories by ids from 1 to 90; these are not used.
 _UNUSED = frozenset((12, 26, 29, 30, 45, 66, 68, 69, 71, 83))
 CLASS_OF_CATEGORY = {
-    category: index
-    for index, category in enumerate(c for c in range(1, 91) if c not in _UNUSED)
+    category: index for index, category in enumerate(c for c in range(1, 91) if c not in _UNUSED)
 }
 
 

@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from saccade.optimize.change import Effect, OneVariant, PlanContext, Prediction, by_stage
 from saccade.pipeline.config import PipelineConfig
+from saccade.tasks.nms import SUPPRESSED_DECODES
 
 FACTOR, BEST_CASE = 0.4, 0.1
 
@@ -20,8 +21,8 @@ class VectorizedNms(OneVariant):
 
     def applies(self, context: PlanContext) -> str | None:
         """Instead of the loop only."""
-        if context.config.task != "detection":
-            return f"{context.config.task} suppresses no boxes"
+        if context.config.description.decode not in SUPPRESSED_DECODES:
+            return f"a {context.config.description.decode} model's boxes are not suppressed"
         return "already in use" if context.config.nms == "vectorized" else None
 
     def predict(self, context: PlanContext) -> Prediction:
