@@ -65,7 +65,7 @@ def from_coco(segmentation: Any, width: int, height: int) -> Outline:
     """
     from pycocotools import mask
 
-    if isinstance(segmentation, list):
+    if isinstance(segmentation, list) and segmentation:
         return from_polygons([_polygon(points) for points in segmentation], width, height)
     if not isinstance(segmentation, dict) or "counts" not in segmentation:
         raise ValueError("its segmentation is neither polygons nor run lengths")
@@ -73,9 +73,12 @@ def from_coco(segmentation: Any, width: int, height: int) -> Outline:
         raise ValueError(f"its run lengths are not for {height}x{width} pixels")
     counts = segmentation["counts"]
     if isinstance(counts, list):
+        _check_runs(counts, height * width)
         return _outline(mask.frPyObjects(segmentation, height, width))
-    found = Outline(height, width, counts.encode() if isinstance(counts, str) else bytes(counts))
-    return _outline(mask.merge([found.coco]))
+    if not isinstance(counts, str):
+        raise ValueError("its run lengths are neither a list nor a string")
+    _check_runs(_unpacked(counts), height * width)
+    return Outline(height, width, counts.encode())
 
 
 def from_crop(
@@ -100,8 +103,32 @@ def from_crop(
         ends = np.concatenate([[0], ends])
     if len(ends) % 2:  # the strip ends in a run that is set
         ends = np.append(ends, flat.size)
-    counts = np.diff(np.concatenate([[0], left * height + ends, [height * width]]))
+    borders = np.concatenate([[0], left * height + ends, [height * width]])
+    counts = np.diff(borders[:-1] if borders[-1] == borders[-2] else borders)
     return _outline(mask.frPyObjects({"size": [height, width], "counts": counts.tolist()}, 0, 0))
+
+
+def _check_runs(counts: Sequence[int], pixels: int) -> None:
+    """Refuse what pycocotools would read beyond the image's end."""
+    if sum(counts) != pixels or min(counts, default=0) < 0:
+        raise ValueError(f"its run lengths do not add up to {pixels} pixels")
+
+
+def _unpacked(text: str) -> list[int]:
+    """Run lengths of COCO's string: five bits a character, from the third on as differences."""
+    counts: list[int] = []
+    value = shift = 0
+    for character in text:
+        code = ord(character) - 48
+        value |= (code & 0x1F) << shift
+        shift += 5
+        if code & 0x20:
+            continue
+        if code & 0x10:
+            value -= 1 << shift
+        counts.append(value + (counts[-2] if len(counts) > 2 else 0))
+        value = shift = 0
+    return counts
 
 
 def _polygon(points: Any) -> NDArray[np.float64]:

@@ -35,7 +35,7 @@ class BoxMasks(Sequence[NDArray[np.bool_]]):
     def __getitem__(self, index: Any) -> Any:
         """The mask ``(H, W)`` of one object; of a slice, `BoxMasks`."""
         if isinstance(index, slice):
-            return BoxMasks(self.frame_hw, self.corners[index], self.crops[index])
+            return self.take(np.arange(len(self))[index])
         mask = np.zeros(self.frame_hw, np.bool_)
         mask[self.place(index)] = self.crops[index]
         return mask
@@ -52,6 +52,11 @@ class BoxMasks(Sequence[NDArray[np.bool_]]):
         if copy is False:
             raise ValueError("masks are kept as crops, so an array of them is always a copy")
         return self.dense() if dtype is None else self.dense().astype(dtype)
+
+    def take(self, indices: NDArray[np.int64]) -> BoxMasks:
+        """Only the objects at ``indices``."""
+        crops = tuple(self.crops[index] for index in indices)
+        return BoxMasks(self.frame_hw, self.corners[indices], crops)
 
     def place(self, index: int) -> tuple[slice, slice]:
         """Rows and columns of the frame that the crop covers."""

@@ -119,7 +119,7 @@ class _Postprocessor:
         with np.errstate(invalid="ignore", over="ignore"):
             masks = self._masks(prototypes, coefficients, result.boxes, box)
         self.parts = {"masks": (began, time.perf_counter())}
-        return replace(result, masks=masks)
+        return _with_masks(result, masks)
 
     def _tensors(
         self, outputs: Sequence[NDArray[Any]]
@@ -128,6 +128,16 @@ class _Postprocessor:
         rows, prototypes = sorted(outputs, key=np.ndim)
         turned = self._config.description.transposed
         return rows[0].T if turned else rows[0], prototypes[0]
+
+
+def _with_masks(result: DetectionResult, masks: BoxMasks) -> DetectionResult:
+    """The objects that have a pixel: one without overlaps nothing, not even itself."""
+    kept = np.flatnonzero([crop.any() for crop in masks.crops])
+    if len(kept) == len(masks):
+        return replace(result, masks=masks)
+    return DetectionResult(
+        result.boxes[kept], result.scores[kept], result.class_ids[kept], masks.take(kept)
+    )
 
 
 def _same_outlines(first: Sequence[Any], second: Sequence[Any]) -> bool:

@@ -138,9 +138,7 @@ def _boxes(rows: Array, maps: list[Array], image: LabelledImage, box: Letterbox)
     half = rows[2:4].T / 2
     found = np.concatenate([rows[:2].T - half, rows[:2].T + half], axis=1)
     placed = image.boxes * box.scale + np.array([box.left, box.top] * 2)
-    for truth, class_id, outline in zip(
-        placed, image.class_ids, image.outlines or (), strict=True
-    ):
+    for truth, class_id, outline in zip(placed, image.class_ids, image.outlines or (), strict=True):
         scores = rows[4 + class_id]
         likely = np.flatnonzero(scores > LEAST_SCORE)
         likely = likely[_iou(found[likely], truth) > LEAST_IOU]
