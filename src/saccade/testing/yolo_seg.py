@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import onnx
@@ -102,7 +103,7 @@ class _Builder:
     def __init__(self, model: onnx.ModelProto) -> None:
         self._graph = model.graph
 
-    def node(self, kind: str, inputs: list[str], output: str, **attributes: object) -> str:
+    def node(self, kind: str, inputs: list[str], output: str, **attributes: Any) -> str:
         """Add a node and return the name of its output."""
         made = helper.make_node(kind, inputs, [output], f"{output}/{kind}", **attributes)
         self._graph.node.append(made)
@@ -195,10 +196,11 @@ def _declare(model: onnx.ModelProto) -> None:
     """Declare both outputs, and say in the metadata what the model is for."""
     rows = [d.dim_value for d in model.graph.output[0].type.tensor_type.shape.dim][1]
     del model.graph.output[:]
-    for name, shape in (
-        ("output0", ["batch", rows + PROTOTYPES, "anchors"]),
-        ("output1", ["batch", PROTOTYPES, "mask_height", "mask_width"]),
-    ):
+    shapes: dict[str, list[int | str | None]] = {
+        "output0": ["batch", rows + PROTOTYPES, "anchors"],
+        "output1": ["batch", PROTOTYPES, "mask_height", "mask_width"],
+    }
+    for name, shape in shapes.items():
         value = helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape)
         model.graph.output.append(value)
     for entry in model.metadata_props:

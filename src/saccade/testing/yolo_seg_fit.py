@@ -130,7 +130,7 @@ def _tensor(pixels: NDArray[np.uint8], box: Letterbox) -> Array:
     height, width = box.scaled_hw
     scaled = cv2.resize(pixels, (width, height))
     canvas[box.top : box.top + height, box.left : box.left + width] = scaled
-    return canvas.transpose(2, 0, 1)[None].astype(np.float32) / 255
+    return canvas.transpose(2, 0, 1)[None].astype(np.float32) / np.float32(255)
 
 
 def _boxes(rows: Array, maps: list[Array], image: LabelledImage, box: Letterbox) -> Iterator[_Box]:
@@ -217,7 +217,7 @@ def _regressed(
             normal += share * np.kron(np.outer(inputs, inputs), pixels @ pixels.T)
             target += share * np.kron(inputs, pixels @ box.truth.ravel())
     found = np.linalg.solve(normal, target).reshape(COMPONENTS + 1, PROTOTYPES)
-    return _as_convolution(found)
+    return _as_convolution(found.astype(np.float64))
 
 
 def _prototype_maps(finest: Array, prototypes: Projection) -> Array:
