@@ -32,8 +32,12 @@ def describe_instance_segmenter(
     name = Path(path).name
     model = read_onnx(path, weights=False)
     rows, prototypes = _outputs(model, name)
-    masks = graph.dims(prototypes)[1]
-    assert masks is not None
+    masks = graph.dims(prototypes)[1] or _inferred_channels(model, prototypes.name)
+    if masks is None:
+        raise ModelError(
+            f"{name} does not say how many prototypes {prototypes.name!r} holds. Export it with a "
+            "fixed number of channels."
+        )
     detector = onnx.ModelProto()
     detector.CopyFrom(model)
     del detector.graph.output[:]
@@ -54,11 +58,7 @@ def _outputs(model: onnx.ModelProto, name: str) -> tuple[onnx.ValueInfoProto, on
     """
     shapes = {value.name: graph.dims(value) for value in model.graph.output}
     rows = [value for value in model.graph.output if len(shapes[value.name]) == 3]
-    prototypes = [
-        value
-        for value in model.graph.output
-        if len(shapes[value.name]) == 4 and shapes[value.name][1] is not None
-    ]
+    prototypes = [value for value in model.graph.output if len(shapes[value.name]) == 4]
     if len(shapes) != 2 or len(rows) != 1 or len(prototypes) != 1:
         listed = ", ".join(f"{key!r} {_text(shape)}" for key, shape in shapes.items())
         raise ModelError(
@@ -67,6 +67,11 @@ def _outputs(model: onnx.ModelProto, name: str) -> tuple[onnx.ValueInfoProto, on
             "(1, 4+classes+K, anchors) and K prototypes (1, K, H/4, W/4), exported without NMS."
         )
     return rows[0], prototypes[0]
+
+
+def _inferred_channels(model: onnx.ModelProto, output: str) -> int | None:
+    shape = graph.inferred_shapes(model).get(output, ())
+    return shape[1] if len(shape) == 4 else None
 
 
 def _text(shape: tuple[Dim, ...]) -> str:
