@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import onnx
 import pytest
@@ -14,11 +15,15 @@ from onnx import helper
 from saccade.data.contract import Dataset
 from saccade.data.outlines import Outline, from_polygons
 from saccade.errors import DataError, ModelError
+from saccade.measurement import STAGES
 from saccade.models.onnx_model import describe
+from saccade.optimize.changes.cropped_masks import CroppedMasks
 from saccade.pipeline.geometry import stretched
 from saccade.pipeline.pipeline import Pipeline
+from saccade.profile.profiler import Profiler
 from saccade.tasks.detections import Detections
 from saccade.tasks.instance_segmentation import InstanceSegmentationTask
+from saccade.testing.optimization_conformance import example_contexts
 from saccade.testing.tiny_segmenter import tiny_segmenter, tiny_segmenter_config
 from saccade.validate.bootstrap import replicates, resample_weights
 from saccade.validate.detection_metrics import evaluate
@@ -207,3 +212,33 @@ def test_only_sure_detections_keep_their_outlines() -> None:
     sure = found.above(0.5)
     assert sure.outlines is not None
     assert [len(o) for o in sure.outlines] == [len(s) for s in sure.scores]
+
+
+def test_a_profile_tells_masks_from_boxes(tmp_path: Path) -> None:
+    for index in range(2):
+        pixels = np.random.default_rng(index).integers(0, 255, (90, 130, 3), np.uint8)
+        cv2.imwrite(str(tmp_path / f"{index}.png"), pixels)
+    config = replace(tiny_segmenter_config(tmp_path), score_threshold=0.01)
+    profile = Profiler(str(tmp_path), frames=4).profile(config, operators=False)
+    masks_ms = profile.extra["masks_ms"]
+    assert 0 < masks_ms <= profile.stage("postprocess").wall_ms
+    assert [stage.name for stage in profile.stages] == list(STAGES)
+    assert "masks" in {span.name for span in profile.spans}
+    overlapped = Profiler(str(tmp_path), frames=4).profile(
+        replace(config, execution="overlapped"), operators=False
+    )
+    assert "masks" in {span.name for span in overlapped.spans}
+
+
+def test_the_change_predicts_by_the_measured_share_of_masks(tmp_path: Path) -> None:
+    context = next(example_contexts(tmp_path))
+    change = CroppedMasks()
+    assert "no masks" in str(change.applies(context))
+    context = replace(context, config=tiny_segmenter_config(tmp_path))
+    stage = context.profile.stage("postprocess").wall_ms
+    few, many = (
+        replace(context, profile=replace(context.profile, extra={"masks_ms": share * stage}))
+        for share in (0.01, 0.99)
+    )
+    assert change.predict(few).bound < change.predict(many).bound
+    assert change.apply(context).masks == "cropped"
