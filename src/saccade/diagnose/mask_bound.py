@@ -16,11 +16,11 @@ def mask_bound(profile: Profile) -> Finding | None:
 
     Only where the profile tells masks from the rest of postprocessing.
     """
-    masks_ms = profile.extra.get("masks_ms", 0.0)
-    whole = profile.stage("postprocess").wall_ms
-    if masks_ms <= 0 or whole <= 0:
+    share, whole = profile.masks_share, profile.stage("postprocess").wall_ms
+    if not share:
         return None
-    rest_ms = max(0.0, whole - masks_ms)
+    masks_ms = share * whole
+    rest_ms = whole - masks_ms
     found = stage_bound(
         profile, "postprocess", "mask_bound", "Postprocessing with masks", HINTS, rest_ms
     )

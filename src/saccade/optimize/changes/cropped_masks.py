@@ -32,11 +32,9 @@ class CroppedMasks(OneVariant):
 
     def predict(self, context: PlanContext) -> Prediction:
         """By the measured share of masks in postprocessing."""
-        stage = context.profile.stage("postprocess").wall_ms
-        masks = context.profile.extra.get("masks_ms")
-        known = masks is not None and stage > 0
-        share = min(1.0, masks / stage) if masks is not None and known else UNKNOWN_SHARE
-        basis = f"masks are {share:.0%} of postprocessing" + ("" if known else ", a prior")
+        known = context.profile.masks_share
+        share = UNKNOWN_SHARE if known is None else known
+        basis = f"masks are {share:.0%} of postprocessing{', a prior' if known is None else ''}"
         return by_stage(
             context,
             {"postprocess": 1 - share * (1 - FACTOR)},

@@ -27,7 +27,13 @@ class VectorizedNms(OneVariant):
 
     def predict(self, context: PlanContext) -> Prediction:
         """Most of postprocessing looks at boxes that are thrown away."""
-        return by_stage(context, {"postprocess": FACTOR}, "prior", {"postprocess": BEST_CASE})
+        boxes = 1 - (context.profile.masks_share or 0.0)
+        return by_stage(
+            context,
+            {"postprocess": 1 - boxes * (1 - FACTOR)},
+            "prior",
+            {"postprocess": 1 - boxes * (1 - BEST_CASE)},
+        )
 
     def apply(self, context: PlanContext) -> PipelineConfig:
         """Change the postprocessing."""
