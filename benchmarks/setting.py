@@ -98,14 +98,23 @@ class Setting:
     studies: dict[str, Study] = field(default_factory=dict)
     wall_s: dict[str, float] = field(default_factory=dict)
 
-    def study(self, name: str, model: Path, goals: tuple[str, ...]) -> Study:
-        """The main job, carried out once per name."""
+    def study(
+        self,
+        name: str,
+        model: Path,
+        goals: tuple[str, ...],
+        *,
+        task: str = "detection",
+        data: Path | None = None,
+    ) -> Study:
+        """The main job, carried out once per name; ``data`` is by default the labelled boxes."""
         if name not in self.studies:
             note(f"saccade optimize ({name}, budget {self.sizes.budget})")
             began = time.monotonic()
             self.studies[name] = saccade.optimize(
+                task=task,
                 model=model,
-                data=self.inputs.data,
+                data=data or self.inputs.data,
                 video=str(self.inputs.video),
                 goals=goals,
                 budget=self.sizes.budget,

@@ -39,7 +39,16 @@ METRICS: dict[str, Metric] = {
     "model_mb": Metric("lower"),
     **{
         name: Metric("higher", accuracy=True, high=1.0)
-        for name in ("map50_95", "map50", "top1", "top5", "miou", "agreement")
+        for name in (
+            "map50_95",
+            "map50",
+            "mask_map50_95",
+            "mask_map50",
+            "top1",
+            "top5",
+            "miou",
+            "agreement",
+        )
     },
 }
 DROP = "_drop"

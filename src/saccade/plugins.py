@@ -19,12 +19,16 @@ TABLE: dict[str, dict[str, str]] = {
         "classification": "saccade.tasks.classification:ClassificationTask",
         "detection": "saccade.tasks.detection:DetectionTask",
         "segmentation": "saccade.tasks.segmentation:SegmentationTask",
+        "instance_segmentation": ("saccade.tasks.instance_segmentation:InstanceSegmentationTask"),
     },
     # Metric, agreement and bounds of each task's results.
     "judges": {
         "classification": "saccade.validate.classification:ClassificationJudge",
         "detection": "saccade.validate.detection:DetectionJudge",
         "segmentation": "saccade.validate.segmentation:SegmentationJudge",
+        "instance_segmentation": (
+            "saccade.validate.instance_segmentation:InstanceSegmentationJudge"
+        ),
     },
     "runtimes": {
         "onnxruntime": "saccade.runtimes.onnxruntime:OnnxRuntime",
@@ -59,6 +63,8 @@ TABLE: dict[str, dict[str, str]] = {
     "datasets": {
         "yolo": "saccade.data.yolo:YoloFormat",
         "coco": "saccade.data.coco:CocoFormat",
+        "yolo_segments": "saccade.data.yolo_segments:YoloSegmentsFormat",
+        "coco_segments": "saccade.data.coco_segments:CocoSegmentsFormat",
         "class_labels": "saccade.data.class_labels:ClassLabelsFormat",
         "masks": "saccade.data.masks:MasksFormat",
         "image_folder": "saccade.data.image_folder:ImageFolderFormat",
@@ -69,6 +75,7 @@ TABLE: dict[str, dict[str, str]] = {
         "compute_bound": "saccade.diagnose.compute_bound:compute_bound",
         "memory_bandwidth_bound": "saccade.diagnose.memory_bandwidth_bound:memory_bandwidth_bound",
         "postprocess_bound": "saccade.diagnose.postprocess_bound:postprocess_bound",
+        "mask_bound": "saccade.diagnose.mask_bound:mask_bound",
         "io_bound": "saccade.diagnose.io_bound:io_bound",
         "serialized_stages": "saccade.diagnose.serialized_stages:serialized_stages",
         "thread_oversubscription": (
@@ -93,6 +100,7 @@ TABLE: dict[str, dict[str, str]] = {
         "vectorized_nms": "saccade.optimize.changes.vectorized_nms:VectorizedNms",
         "top_k_nms": "saccade.optimize.changes.top_k_nms:TopKNms",
         "nms_in_graph": "saccade.optimize.changes.nms_in_graph:SuppressInGraph",
+        "cropped_masks": "saccade.optimize.changes.cropped_masks:CroppedMasks",
         "overlap_stages": "saccade.optimize.changes.overlap_stages:OverlapStages",
     },
 }

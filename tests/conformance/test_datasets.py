@@ -57,6 +57,29 @@ def coco(root: Path) -> Path:
     return root
 
 
+def yolo_segments(root: Path) -> Path:
+    path = yolo(root)
+    lines = ["1 0.2 0.2 0.6 0.2 0.4 0.7", "0 0.5 0.5 1.2 0.5 0.9 0.9", "0 x"]
+    for split in ("train", "val"):
+        for index, label in enumerate(sorted((root / "labels" / split).iterdir())):
+            label.write_text("\n".join(lines[: index + 1]), encoding="utf-8")
+    return path
+
+
+def coco_segments(root: Path) -> Path:
+    path = coco(root) / "annotations" / "instances_val2017.json"
+    document = json.loads(path.read_text())
+    outlines = [
+        [[8, 8, 24, 8, 24, 32]],
+        {"size": list(HW), "counts": [100, 20, HW[0] * HW[1] - 120]},
+        [[5, 5, 5, 8, 5, 8]],
+    ]
+    for row, outline in zip(document["annotations"], outlines, strict=True):
+        row["segmentation"] = outline
+    path.write_text(json.dumps(document))
+    return root
+
+
 def image_folder(root: Path) -> Path:
     images(root / "pictures" / "deep")
     (root / "pictures" / "broken.jpg").write_bytes(b"\xff\xd8\xff no more")
@@ -86,6 +109,8 @@ def masks(root: Path) -> Path:
 SAMPLES: dict[str, Callable[[Path], Path]] = {
     "yolo": yolo,
     "coco": coco,
+    "yolo_segments": yolo_segments,
+    "coco_segments": coco_segments,
     "class_labels": class_labels,
     "masks": masks,
     "image_folder": image_folder,

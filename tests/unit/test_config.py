@@ -47,6 +47,7 @@ OTHER: dict[type, dict[str, Any]] = {
         "resize": "planes",
         "preprocessor": "fused",
         "nms": "vectorized",
+        "masks": "cropped",
         "execution": "overlapped",
         "queue_depth": 3,
         "score_threshold": 0.001,

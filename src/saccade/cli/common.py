@@ -18,7 +18,11 @@ from saccade.study import finite
 
 SpecFile = Annotated[Path | None, typer.Argument(help="A YAML spec; flags override it.")]
 Task = Annotated[
-    str | None, typer.Option(help="What the model does: detection, classification or segmentation.")
+    str | None,
+    typer.Option(
+        help="What the model does: detection, classification, segmentation (a class per pixel) or "
+        "instance_segmentation."
+    ),
 ]
 Model = Annotated[
     str | None,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from saccade.data.boxes import clip_boxes
 from saccade.data.classes import UNKNOWN_CLASS
 from saccade.data.contract import DataProblem, Dataset, LabelledImage
 from saccade.data.images import display_path, probe_image
+from saccade.data.outlines import Outline
 from saccade.errors import DataError
 
 # Problems by which one label is lost.
@@ -44,6 +46,7 @@ def labelled_image(
     class_ids: NDArray[np.int64],
     crowd: NDArray[np.bool_],
     source: str,
+    outlines: Sequence[Outline] | None = None,
 ) -> tuple[LabelledImage, list[DataProblem]]:
     """One image with its boxes, clipped, those of classes unknown to the model left out.
 
@@ -53,6 +56,7 @@ def labelled_image(
         class_ids: ``(N,)``; -1 marks a class that the model does not know.
         crowd: ``(N,)``.
         source: the file the boxes are from.
+        outlines: one per box, where there are any.
     """
     path, width, height = image
     known = class_ids != UNKNOWN_CLASS
@@ -60,6 +64,9 @@ def labelled_image(
     labelled = LabelledImage(
         path, width, height, clipped, class_ids[known][keep], crowd[known][keep]
     )
+    if outlines is not None:
+        kept = np.flatnonzero(known)[keep]
+        labelled = replace(labelled, outlines=tuple(outlines[index] for index in kept))
     return labelled, problems
 
 
@@ -139,6 +146,8 @@ def _entry(image: LabelledImage) -> bytes:
     if image.mask is not None:
         mask = (display_path(image.mask.name), image.mask.stat().st_size, image.void_ids)
         labels += repr(mask).encode()
+    if image.outlines is not None:
+        labels += b"".join(outline.counts + b"\0" for outline in image.outlines)
     return repr(header).encode() + labels
 
 

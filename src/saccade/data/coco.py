@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import ClassVar
 
@@ -17,6 +17,12 @@ from saccade.errors import DataError
 _SPLIT_NAMES = {"train": ("train",), "val": ("val", "valid", "validation", "test")}
 _ROBOFLOW_FILE = "_annotations.coco.json"
 _LOOKED_AT = 50
+
+# Path, width and height of an image that can be used.
+ProbedImage = tuple[Path, int, int]
+# The image with its labels (None where they cannot be used), and what was wrong.
+Labelled = tuple[LabelledImage | None, Sequence[DataProblem]]
+Label = Callable[[ProbedImage, CocoImage, ClassMap, str], Labelled]
 
 
 class CocoFormat:
@@ -44,30 +50,39 @@ class CocoFormat:
             DataError: the JSON is not COCO instances, an annotation has a category it does not
                 name, the images are nowhere, or too little is usable.
         """
-        if path.is_file():
-            val, problems = _read_file(path, "val", class_names)
-            return DataSplits(None, val, problems)
-        files = _one_each(_annotation_files(path), path)
-        if not files:
-            raise DataError(
-                f"'{display_path(path)}' holds no COCO annotations. Expected a JSON file, or "
-                "a folder with annotations/instances_*.json."
-            )
-        if "val" not in files:
-            train, problems = _read_file(files["train"], "train", class_names)
-            return DataSplits(train, None, problems)
-        val, problems = _read_file(files["val"], "val", class_names)
-        if "train" not in files:
-            return DataSplits(None, val, problems)
-        try:
-            train, more = _read_file(files["train"], "train", class_names)
-        except _NoImagesError as error:
-            # Many keep only the validation images, which is enough to judge on.
-            source = display_path(files["train"])
-            return DataSplits(
-                None, val, (*problems, DataProblem("missing_split", source, str(error), "skipped"))
-            )
-        return DataSplits(train, val, tuple(dict.fromkeys((*problems, *more))))
+        return read_coco(path, class_names, _label)
+
+
+def read_coco(path: Path, class_names: Sequence[str] | None, label: Label) -> DataSplits:
+    """Read the splits of a COCO data set, each image's labels by ``label``.
+
+    Raises:
+        DataError: as `CocoFormat.read` says.
+    """
+    if path.is_file():
+        val, problems = _read_file(path, "val", class_names, label)
+        return DataSplits(None, val, problems)
+    files = _one_each(_annotation_files(path), path)
+    if not files:
+        raise DataError(
+            f"'{display_path(path)}' holds no COCO annotations. Expected a JSON file, or "
+            "a folder with annotations/instances_*.json."
+        )
+    if "val" not in files:
+        train, problems = _read_file(files["train"], "train", class_names, label)
+        return DataSplits(train, None, problems)
+    val, problems = _read_file(files["val"], "val", class_names, label)
+    if "train" not in files:
+        return DataSplits(None, val, problems)
+    try:
+        train, more = _read_file(files["train"], "train", class_names, label)
+    except _NoImagesError as error:
+        # Many keep only the validation images, which is enough to judge on.
+        source = display_path(files["train"])
+        return DataSplits(
+            None, val, (*problems, DataProblem("missing_split", source, str(error), "skipped"))
+        )
+    return DataSplits(train, val, tuple(dict.fromkeys((*problems, *more))))
 
 
 class _NoImagesError(DataError):
@@ -114,7 +129,7 @@ def _split_folder(annotations: Path) -> str:
 
 
 def _read_file(
-    path: Path, split: str, class_names: Sequence[str] | None
+    path: Path, split: str, class_names: Sequence[str] | None, label: Label
 ) -> tuple[Dataset, tuple[DataProblem, ...]]:
     content = load_coco(path)
     classes = match_classes(content.class_names, class_names, display_path(path))
@@ -124,7 +139,7 @@ def _read_file(
     images: list[LabelledImage] = []
     problems = [*content.problems, *problems, *broken]
     for image in usable:
-        labelled, found = _label(image, entries[image[0]], classes, display_path(path))
+        labelled, found = label(image, entries[image[0]], classes, display_path(path))
         problems.extend(found)
         if labelled is not None:
             images.append(labelled)
@@ -183,15 +198,21 @@ def _existing(content: CocoFile, root: Path) -> tuple[dict[Path, CocoImage], lis
     return entries, problems
 
 
-def _label(
-    image: tuple[Path, int, int], entry: CocoImage, classes: ClassMap, source: str
-) -> tuple[LabelledImage | None, list[DataProblem]]:
-    path, width, height = image
-    if entry.size is not None and entry.size != (width, height):
-        said = f"{entry.size[0]}×{entry.size[1]}"
-        detail = f"its labels are for {said} pixels, the image has {width}×{height}"
-        return None, [DataProblem("wrong_size_image", display_path(path), detail, "skipped")]
+def _label(image: ProbedImage, entry: CocoImage, classes: ClassMap, source: str) -> Labelled:
+    wrong = wrong_size(image, entry)
+    if wrong is not None:
+        return None, [wrong]
     if not len(entry.class_ids):
         return unlabelled_image(image), []
     where = f"{source} ({entry.file_name})"
     return labelled_image(image, entry.boxes, classes(entry.class_ids), entry.crowd, where)
+
+
+def wrong_size(image: ProbedImage, entry: CocoImage) -> DataProblem | None:
+    """What is wrong where the labels are for an image of another size."""
+    path, width, height = image
+    if entry.size is None or entry.size == (width, height):
+        return None
+    said = f"{entry.size[0]}×{entry.size[1]}"
+    detail = f"its labels are for {said} pixels, the image has {width}×{height}"
+    return DataProblem("wrong_size_image", display_path(path), detail, "skipped")

@@ -32,6 +32,7 @@ class CocoImage:
         boxes: ``(N, 4)`` float64 xyxy pixels, not clipped.
         class_ids: ``(N,)`` int64, contiguous, in the order of the category ids.
         crowd: ``(N,)`` bool, iscrowd.
+        segmentations: per annotation as the file has it, unchecked; None where it has none.
     """
 
     file_name: str
@@ -39,6 +40,7 @@ class CocoImage:
     boxes: NDArray[np.float64]
     class_ids: NDArray[np.int64]
     crowd: NDArray[np.bool_]
+    segmentations: tuple[Any, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -58,8 +60,8 @@ class CocoFile:
     problems: tuple[DataProblem, ...]
 
 
-# One annotation: x, y, x, y, class id, crowd.
-_Row = tuple[float, float, float, float, int, bool]
+# One annotation: x, y, x, y, class id, crowd, segmentation.
+_Row = tuple[float, float, float, float, int, bool, Any]
 
 
 def load_coco(path: Path) -> CocoFile:
@@ -148,7 +150,9 @@ def _rows(
             problems.append(DataProblem("bad_annotation", source, detail, "skipped"))
             continue
         class_id = _class_id(annotation, category_ids, index, source)
-        rows.setdefault(image_id, []).append((*box, class_id, crowd))
+        rows.setdefault(image_id, []).append(
+            (*box, class_id, crowd, annotation.get("segmentation"))
+        )
     return rows, problems
 
 
@@ -185,4 +189,5 @@ def _image(entry: dict[str, Any], rows: Sequence[_Row]) -> CocoImage:
         np.array([row[:4] for row in rows], np.float64).reshape(-1, 4),
         np.array([row[4] for row in rows], np.int64),
         np.array([row[5] for row in rows], np.bool_),
+        tuple(row[6] for row in rows),
     )

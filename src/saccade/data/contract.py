@@ -10,6 +10,8 @@ from typing import ClassVar, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from saccade.data.outlines import Outline
+
 
 @dataclass(frozen=True)
 class DataProblem:
@@ -45,6 +47,7 @@ class LabelledImage:
         label: class of the whole image, None where the format has none.
         mask: PNG with a class id per pixel, None where the format has none.
         void_ids: ids in the mask that are not judged.
+        outlines: the pixels of each box's object; None where the format has none.
     """
 
     path: Path
@@ -56,6 +59,7 @@ class LabelledImage:
     label: int | None = None
     mask: Path | None = None
     void_ids: tuple[int, ...] = ()
+    outlines: tuple[Outline, ...] | None = None
 
     @property
     def label_count(self) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import ClassVar
 
@@ -12,9 +12,15 @@ from saccade.data.assemble import assemble, labelled_image, probe_all, unlabelle
 from saccade.data.classes import ClassMap, match_classes
 from saccade.data.contract import DataProblem, Dataset, DataSplits, LabelledImage
 from saccade.data.images import display_path
-from saccade.data.yolo_labels import label_path, parse_yolo_labels, to_pixels
+from saccade.data.yolo_labels import YoloLabels, label_path, parse_yolo_labels, to_pixels
 from saccade.data.yolo_yaml import YoloYaml, find_yaml, load_yaml, split_files, tried_paths
 from saccade.errors import DataError
+
+# Path, width and height of an image that can be used.
+ProbedImage = tuple[Path, int, int]
+# The image with its labels (None where they exist but cannot be read), and what was wrong.
+Labelled = tuple[LabelledImage | None, Sequence[DataProblem]]
+Label = Callable[[ProbedImage, YoloYaml, ClassMap], Labelled]
 
 
 class YoloFormat:
@@ -39,23 +45,33 @@ class YoloFormat:
             DataError: the YAML contradicts itself, a label has a class id it does not name, or
                 too little is usable.
         """
-        found = find_yaml(path)
-        config = load_yaml(found) if found else _config_of_layout(path)
-        classes = match_classes(config.class_names, class_names, config.source)
-        train = _read_split(config, "train", classes)
-        val = _read_split(config, "val", classes)
-        if train is None and val is None:
-            tried = ", ".join(tried_paths(config, name) for name in config.entries)
-            raise DataError(
-                f"The images that {config.source} names do not exist. Looked for: {tried}. "
-                "Correct 'path', 'train' and 'val', relative to the YAML file."
-            )
-        absent = [
-            DataProblem("missing_split", config.source, f"'{name}' does not exist", "skipped")
-            for name, dataset in (("train", train), ("val", val))
-            if dataset is None and config.entries[name]
-        ]
-        return DataSplits(train, val, (*classes.problems, *absent))
+        return read_yolo(path, class_names, _label)
+
+
+def read_yolo(path: Path, class_names: Sequence[str] | None, label: Label) -> DataSplits:
+    """Read the splits of a YOLO data set, each image's labels by ``label``.
+
+    Raises:
+        DataError: the YAML contradicts itself, a label has a class id it does not name, or too
+            little is usable.
+    """
+    found = find_yaml(path)
+    config = load_yaml(found) if found else _config_of_layout(path)
+    classes = match_classes(config.class_names, class_names, config.source)
+    train = _read_split(config, "train", classes, label)
+    val = _read_split(config, "val", classes, label)
+    if train is None and val is None:
+        tried = ", ".join(tried_paths(config, name) for name in config.entries)
+        raise DataError(
+            f"The images that {config.source} names do not exist. Looked for: {tried}. "
+            "Correct 'path', 'train' and 'val', relative to the YAML file."
+        )
+    absent = [
+        DataProblem("missing_split", config.source, f"'{name}' does not exist", "skipped")
+        for name, dataset in (("train", train), ("val", val))
+        if dataset is None and config.entries[name]
+    ]
+    return DataSplits(train, val, (*classes.problems, *absent))
 
 
 def _has_layout(folder: Path) -> bool:
@@ -72,7 +88,7 @@ def _config_of_layout(folder: Path) -> YoloYaml:
     return YoloYaml(display_path(folder), (folder,), entries, ())
 
 
-def _read_split(config: YoloYaml, split: str, classes: ClassMap) -> Dataset | None:
+def _read_split(config: YoloYaml, split: str, classes: ClassMap, label: Label) -> Dataset | None:
     files = split_files(config, split)
     if files is None:
         return None
@@ -81,7 +97,7 @@ def _read_split(config: YoloYaml, split: str, classes: ClassMap) -> Dataset | No
     images: list[LabelledImage] = []
     unlabelled: list[DataProblem] = []
     for image in usable:
-        labelled, found = _label(image, config, classes)
+        labelled, found = label(image, config, classes)
         absent = [problem for problem in found if problem.kind == "missing_label_file"]
         unlabelled.extend(absent)
         if not absent:
@@ -100,13 +116,22 @@ def _read_split(config: YoloYaml, split: str, classes: ClassMap) -> Dataset | No
     )
 
 
-def _label(
-    image: tuple[Path, int, int], config: YoloYaml, classes: ClassMap
-) -> tuple[LabelledImage | None, Sequence[DataProblem]]:
-    """One image with its labels; None where they exist but cannot be read."""
+def _label(image: ProbedImage, config: YoloYaml, classes: ClassMap) -> Labelled:
     path, width, height = image
     source = label_path(path)
-    shown = display_path(source)
+    labels = read_labels(image, source, config)
+    if not isinstance(labels, YoloLabels):
+        return labels
+    boxes = to_pixels(labels.boxes, width, height)
+    ids = classes(labels.class_ids)
+    crowd = np.zeros(len(ids), np.bool_)
+    labelled, bad = labelled_image(image, boxes, ids, crowd, display_path(source))
+    return labelled, [*labels.problems, *bad]
+
+
+def read_labels(image: ProbedImage, source: Path, config: YoloYaml) -> YoloLabels | Labelled:
+    """The labels in a file, or at once the image where there is nothing to parse."""
+    path, shown = image[0], display_path(source)
     try:
         text = source.read_text(encoding="utf-8", errors="replace")
     except FileNotFoundError:
@@ -120,8 +145,4 @@ def _label(
     if not text.strip():
         empty = DataProblem("empty_label_file", shown, "the image has no box", "kept")
         return unlabelled_image(image), [empty]
-    labels = parse_yolo_labels(text, shown, len(config.class_names), keypoints=config.keypoints)
-    boxes = to_pixels(labels.boxes, width, height)
-    ids = classes(labels.class_ids)
-    labelled, bad = labelled_image(image, boxes, ids, np.zeros(len(ids), np.bool_), shown)
-    return labelled, [*labels.problems, *bad]
+    return parse_yolo_labels(text, shown, len(config.class_names), keypoints=config.keypoints)

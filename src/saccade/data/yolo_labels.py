@@ -27,11 +27,13 @@ class YoloLabels:
         boxes: ``(N, 4)`` float64 xyxy in fractions of the image, not clipped.
         class_ids: ``(N,)`` int64.
         problems: lines that were left out.
+        polygons: per label ``(K, 2)`` float64 xy in fractions; None where it is a box.
     """
 
     boxes: NDArray[np.float64]
     class_ids: NDArray[np.int64]
     problems: tuple[DataProblem, ...] = ()
+    polygons: tuple[NDArray[np.float64] | None, ...] = ()
 
 
 def label_path(image: Path) -> Path:
@@ -52,7 +54,7 @@ def label_path(image: Path) -> Path:
 def parse_yolo_labels(
     text: str, source: str, classes: int = 0, *, keypoints: bool = False
 ) -> YoloLabels:
-    """Parse the text of a label file. A polygon becomes its bounding box.
+    """Parse the text of a label file. The box of a polygon is the one around it.
 
     Args:
         text: the file's content.
@@ -65,6 +67,7 @@ def parse_yolo_labels(
     """
     boxes: list[tuple[float, float, float, float]] = []
     class_ids: list[int] = []
+    polygons: list[NDArray[np.float64] | None] = []
     problems: list[DataProblem] = []
     for number, line in enumerate(text.removeprefix("\ufeff").splitlines(), start=1):
         fields = line.split()
@@ -81,8 +84,13 @@ def parse_yolo_labels(
         _check_class(class_id, classes, number, source)
         class_ids.append(class_id)
         boxes.append(box)
+        outlined = len(values) > _BOX_NUMBERS and not keypoints
+        polygons.append(np.array(values[1:]).reshape(-1, 2) if outlined else None)
     return YoloLabels(
-        np.array(boxes, np.float64).reshape(-1, 4), np.array(class_ids, np.int64), tuple(problems)
+        np.array(boxes, np.float64).reshape(-1, 4),
+        np.array(class_ids, np.int64),
+        tuple(problems),
+        tuple(polygons),
     )
 
 

@@ -119,8 +119,9 @@ class ModelDescription:
         decode: name of the output decode: ``yolov5``, ``yolov8`` (also YOLO11), ``yolox``,
             ``yolov8_raw`` (decoding cut out of the graph), ``ssd`` (boxes and scores of every
             anchor), ``nms_inside`` (finished detections), ``detr`` (one box per query, no NMS)
-            for detectors; ``logits``, ``probabilities`` (``+background`` where the first class is
-            none) for classifiers; ``planes``, ``indices`` for segmentation.
+            for detectors; ``yolov8_seg`` for instance segmentation; ``logits``,
+            ``probabilities`` (``+background`` where the first class is none) for classifiers;
+            ``planes``, ``indices`` for segmentation.
         input_size: the side of the square input that the model is meant for, pixels; the longer
             one where it is not square.
         stride: the input's sides must be multiples of this.

@@ -5,7 +5,7 @@ To add a family, add an entry to `FAMILIES` (and a decode, where its outputs nee
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from saccade.models.description import BoxOutputs, Dim, Preprocessing
@@ -34,6 +34,7 @@ class Family:
         iou_threshold: of the NMS in its evaluation code.
         operator: an ONNX operator that its graph contains, where that tells it apart.
         stride_sets: the feature-map strides it comes with.
+        tail: values behind the class scores: the mask coefficients of an instance segmenter.
     """
 
     name: str
@@ -46,12 +47,13 @@ class Family:
     iou_threshold: float
     operator: str = ""
     stride_sets: tuple[tuple[int, ...], ...] = STRIDE_SETS
+    tail: int = 0
 
     @property
     def expected(self) -> str:
         """Its output shape in words."""
         count = "anchors" if self.per_cell > 1 or self.anchors_last else "cells"
-        axes = [f"{self.lead}+classes", count]
+        axes = [f"{self.lead}+classes{f'+{self.tail}' if self.tail else ''}", count]
         return f"(1, {', '.join(axes if self.anchors_last else axes[::-1])})"
 
 
@@ -66,6 +68,11 @@ FAMILIES = (
     # Decoded inside the graph, both give what YOLOv5 gives: boxes in pixels, objectness, classes.
     Family("YOLOX, decoded", "yolov5", 5, 1, False, False, _BGR_TOP_LEFT, 0.65, operator="Exp"),
     Family("YOLOv6", "yolov5", 5, 1, False, False, RGB_LETTERBOX, 0.65),
+)
+
+# A detector's output with mask coefficients behind it, beside an output of prototypes.
+SEGMENTER = Family(
+    "YOLOv8-seg/YOLO11-seg", "yolov8_seg", 4, 1, True, False, RGB_LETTERBOX, 0.7, tail=32
 )
 
 
@@ -124,6 +131,7 @@ def matches(
     facts: GraphFacts,
     names: int | None,
     decode: str | None = None,
+    families: Sequence[Family] = FAMILIES,
 ) -> list[Match]:
     """All readings of an output's last two axes, the best first.
 
@@ -134,10 +142,11 @@ def matches(
         names: number of class names, where they are known; other counts are no match.
         decode: the user's word on the decode; then only families with it match, and the graph's
             facts only rank them.
+        families: that it can be one of.
     """
     found = [
         match
-        for family in FAMILIES
+        for family in families
         if (decode == family.decode if decode else facts.agree_with(family))
         for transposed in (False, True)
         if (match := _match(family, shape, hw, transposed)) is not None
@@ -158,11 +167,12 @@ def _match(
     family: Family, shape: tuple[Dim, Dim], hw: tuple[int, int], transposed: bool
 ) -> Match | None:
     attributes, count = shape if family.anchors_last != transposed else shape[::-1]
-    if attributes is None or attributes <= family.lead:
+    if attributes is None or attributes <= family.lead + family.tail:
         return None
+    classes = attributes - family.lead - family.tail
     if count is None:
-        return Match(family, attributes - family.lead, None, transposed)
+        return Match(family, classes, None, transposed)
     strides = strides_for(count, hw, family.per_cell, family.stride_sets)
     if strides is None:
         return None
-    return Match(family, attributes - family.lead, strides, transposed)
+    return Match(family, classes, strides, transposed)

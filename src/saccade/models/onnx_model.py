@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from saccade.models import graph_reading as graph
 from saccade.models.box_heads import EXPECTED, BoxHead, find_box_head, suppresses
 from saccade.models.coco_names import COCO_CATEGORIES, COCO_NAMES
 from saccade.models.description import Dim, InputSpec, ModelDescription, Preprocessing
-from saccade.models.families import BOX_DECODES, FINAL_DECODES, Match
+from saccade.models.families import BOX_DECODES, FAMILIES, FINAL_DECODES, Family, Match
 from saccade.models.onnx_file import read_onnx
 from saccade.models.overrides import apply_overrides, validated
 from saccade.models.yolo_heads import as_text, find_yolo, not_a_detector
@@ -60,10 +60,13 @@ def describe_model(
     overrides: Mapping[str, Any] | None = None,
     name: str = "the model",
     whole: Callable[[], onnx.ModelProto] | None = None,
+    families: Sequence[Family] = FAMILIES,
 ) -> ModelDescription:
     """`describe` for a model that has been read already. It is not changed.
 
     ``whole`` gives the same model with all its weights, where ``model`` was read without.
+    ``families`` are those of the YOLO family that it can be one of; only among all of them are
+    other heads looked for.
     """
     overrides = validated(overrides)
     metadata = read_metadata(model)
@@ -71,7 +74,7 @@ def describe_model(
     size = _input_size(spec, metadata, overrides)
     names = overrides.get("class_names") or _metadata_names(metadata)
     match, why_decode = _recognize(
-        model, whole or (lambda: model), spec, size.value, names, overrides, name
+        model, whole or (lambda: model), spec, size.value, (names, families), overrides, name
     )
     labels = _class_names(names, match, "class_names" in overrides)
     stride = _stride(match, metadata, spec)
@@ -169,25 +172,35 @@ def _recognize(
     whole: Callable[[], onnx.ModelProto],
     spec: InputSpec,
     size: int,
-    names: tuple[str, ...] | None,
+    asked: tuple[tuple[str, ...] | None, Sequence[Family]],
     overrides: Mapping[str, Any],
     name: str,
 ) -> tuple[Match, tuple[str, ...]]:
-    """A reading of the outputs, and the sentences that say why."""
+    """A reading of the outputs, and the sentences that say why.
+
+    ``asked`` are the class names that are known, and the families in question.
+    """
+    names, families = asked
     decode = overrides.get("decode")
     hw = (spec.height or size, spec.width or size)
     misnamed = None
     if decode not in BOX_DECODES and (decode or not suppresses(model)):
-        yolo = find_yolo(model, spec, hw, names, decode)
+        yolo = find_yolo(model, spec, hw, names, decode, families)
         if yolo is not None:
             return yolo
         # With another number of classes it would be of the family: then the names are wrong.
-        misnamed = names and find_yolo(model, spec, hw, None, decode)
-    if not misnamed and (decode is None or decode in BOX_DECODES):
+        misnamed = names and find_yolo(model, spec, hw, None, decode, families)
+    if families is FAMILIES and not misnamed and (decode is None or decode in BOX_DECODES):
         head = find_box_head(whole(), spec, hw, len(names) if names else None, overrides)
         if head is not None:
             return _match_of(head, names, name), head.evidence
-    raise ModelError(not_a_detector(model, spec, hw, names, name, EXPECTED))
+    raise ModelError(not_a_detector(model, spec, hw, names, name, _expected(families)))
+
+
+def _expected(families: Sequence[Family]) -> tuple[str, ...]:
+    """What would do, in words."""
+    yolo = [f"{f.name} {f.expected}" for f in families if "," not in f.name]
+    return (*yolo, EXPECTED) if families is FAMILIES else tuple(yolo)
 
 
 def _match_of(head: BoxHead, names: tuple[str, ...] | None, name: str) -> Match:

@@ -18,9 +18,9 @@ from saccade.models.description import (
     Preprocessing,
     ScoresAs,
 )
-from saccade.models.families import BOX_DECODES, FAMILIES
+from saccade.models.families import BOX_DECODES, FAMILIES, SEGMENTER
 
-DECODES = (*dict.fromkeys(family.decode for family in FAMILIES), *BOX_DECODES)
+DECODES = (*dict.fromkeys(family.decode for family in (*FAMILIES, SEGMENTER)), *BOX_DECODES)
 
 
 def validated(overrides: Mapping[str, Any] | None) -> dict[str, Any]:

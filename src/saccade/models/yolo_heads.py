@@ -10,7 +10,7 @@ import onnx
 from saccade.errors import ModelError
 from saccade.models import graph_reading as graph
 from saccade.models.description import Dim, InputSpec
-from saccade.models.families import FAMILIES, GraphFacts, Match, matches
+from saccade.models.families import FAMILIES, Family, GraphFacts, Match, matches
 from saccade.models.onnx_run import run_once
 
 # Box and score and label.
@@ -23,6 +23,7 @@ def find_yolo(
     hw: tuple[int, int],
     names: Sequence[str] | None,
     decode: str | None,
+    families: Sequence[Family] = FAMILIES,
 ) -> tuple[Match, tuple[str, ...]] | None:
     """The family, by the first output's shape, and the sentences that say why.
 
@@ -32,6 +33,7 @@ def find_yolo(
         hw: the input size that the outputs are looked at for.
         names: class names, where they are known.
         decode: the user's word on the decode.
+        families: that it can be one of.
 
     Returns:
         None where the outputs are not those of the family.
@@ -41,13 +43,13 @@ def find_yolo(
     output = model.graph.output[0]
     shape, facts = graph.dims(output), _facts(model)
     count = len(names) if names else None
-    found = _readings(shape, hw, facts, count, decode)
+    found = _readings(shape, hw, facts, count, decode, families)
     # A known number of classes settles the family; without, the number of predictions must. Rows
     # of six may also be finished detections, of any number.
     open_axes = not shape or (len(shape) == 3 and None in shape[1:])
     if open_axes and (len(found) != 1 or shape[-1] == _FINISHED_COLUMNS):
         shape = output_shape(model, spec, hw)
-        found = _readings(shape, hw, facts, count, decode)
+        found = _readings(shape, hw, facts, count, decode, families)
     if not found:
         return None
     why = _why(found[0], output.name, shape, hw, facts, decode)
@@ -60,7 +62,7 @@ def not_a_detector(
     hw: tuple[int, int],
     names: Sequence[str] | None,
     name: str,
-    others: str,
+    expected: Sequence[str],
 ) -> str:
     """What was found instead of a detector's output, and what was expected.
 
@@ -70,7 +72,7 @@ def not_a_detector(
         hw: the input size that its output was looked at for.
         names: class names, where they are known.
         name: what to call the model.
-        others: outputs that would also do, in words.
+        expected: outputs that would do, in words.
     """
     shape = graph.dims(model.graph.output[0])
     if not shape or (len(shape) == 3 and None in shape[1:]):
@@ -87,12 +89,9 @@ def not_a_detector(
         )
     else:
         kind = _kind(_task(model), shape)
-    expected = "; ".join(
-        f"{family.name} {family.expected}" for family in FAMILIES if "," not in family.name
-    )
     return (
         f"{name} is not a detector that saccade can decode: its output is {outputs}{kind}. "
-        f"Expected, for H x W input, one of: {expected}; {others}. "
+        f"Expected, for H x W input, one of: {'; '.join(expected)}. "
         "Export the detector so, or say which decode fits with overrides: decode."
     )
 
@@ -117,10 +116,11 @@ def _readings(
     facts: GraphFacts,
     count: int | None,
     decode: str | None,
+    families: Sequence[Family] = FAMILIES,
 ) -> list[Match]:
     if len(shape) != 3:
         return []
-    return matches((shape[1], shape[2]), hw, facts, count, decode)
+    return matches((shape[1], shape[2]), hw, facts, count, decode, families)
 
 
 def _extras_allowed(model: onnx.ModelProto) -> bool:
@@ -189,6 +189,8 @@ def _other_readings(found: list[Match]) -> tuple[str, ...]:
 
 
 def _kind(task: str, shape: tuple[Dim, ...]) -> str:
+    if task == "segment":
+        return ", and its metadata says that it segments instances (task: instance_segmentation)"
     if task and task != "detect":
         return f", and its metadata says its task is {task!r}"
     if len(shape) == 2:

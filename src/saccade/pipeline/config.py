@@ -27,6 +27,7 @@ VERSIONED_PACKAGES = (
 Shape = Literal["square", "rect"]
 Execution = Literal["sequential", "overlapped"]
 Resize = Literal["bgr", "planes", "swscale"]
+Masks = Literal["whole", "cropped"]
 
 
 @dataclass(frozen=True)
@@ -92,6 +93,8 @@ class PipelineConfig:
         nms: ``"loop"`` (one box after the other, as commonly written), ``"vectorized"``,
             ``"top_k"`` (the best candidates first, and more of them only as far as needed) or
             ``"graph"`` (a part of the model).
+        masks: ``"whole"`` (every mask at the size of the frame, then cut off at its box, as
+            commonly written) or ``"cropped"`` (only what lies in the box).
         execution: ``"sequential"`` or ``"overlapped"`` (stages run at the same time).
         queue_depth: decoded frames waiting at most, in overlapped execution.
         score_threshold: boxes below are dropped.
@@ -114,6 +117,7 @@ class PipelineConfig:
     resize: Resize = "bgr"
     preprocessor: str = "numpy"
     nms: str = "loop"
+    masks: Masks = "whole"
     execution: Execution = "sequential"
     queue_depth: int = 2
     score_threshold: float = 0.25

@@ -54,7 +54,7 @@ class Emission:
         frame: the decoded frame, where it was asked for.
         started_s: when its decode began, on the engine's clock.
         emitted_s: when its result was there.
-        stages: stage name → (start, end) on the same clock.
+        stages: stage name → (start, end) on the same clock, and those of parts of stages.
     """
 
     index: int
@@ -84,8 +84,15 @@ def run_sequential(
             "preprocess": (decoded, prepared),
             "infer": (prepared, inferred),
             "postprocess": (inferred, done),
+            **_parts(stages.postprocess),
         }
         yield Emission(index, result, frame if keep_frames else None, started, done, times)
+
+
+def _parts(postprocess: Postprocessor) -> StageTimes:
+    """What the postprocessor says about its last call."""
+    found: StageTimes = getattr(postprocess, "parts", {})
+    return found
 
 
 class _Geometry:
@@ -172,6 +179,7 @@ def _finish(stages: Stages, slot: _Slot) -> Emission:
     submitted = times["preprocess"][1]
     times["infer"] = (submitted, inferred)
     times["postprocess"] = (inferred, done)
+    times.update(_parts(stages.postprocess))
     return Emission(slot.index, result, slot.frame, times["decode"][0], done, times)
 
 

@@ -69,6 +69,7 @@ class Profiler:
                 "sequential_frame_ms": per_frame,
                 "streams": float(config.options.streams),
                 "letterboxed": float(config.description.preprocessing.fit == "letterbox"),
+                **alone.parts(),
             },
         )
 
@@ -143,6 +144,11 @@ class _Pass:
 
     def samples_ms(self, stage: str) -> tuple[float, ...]:
         return tuple(1e3 * (e.stages[stage][1] - e.stages[stage][0]) for e in self.emissions)
+
+    def parts(self) -> dict[str, float]:
+        """Mean milliseconds per frame of each part of a stage, as ``NAME_ms``."""
+        names = {name for emission in self.emissions for name in emission.stages} - set(STAGES)
+        return {f"{name}_ms": float(np.mean(self.samples_ms(name))) for name in sorted(names)}
 
     def stages(self) -> tuple[StageTime, ...]:
         found = []

@@ -103,6 +103,8 @@ class Profile:
         runtime_threads: threads the runtime was asked to use, None for its default.
         object_sizes_px: sides (square root of area) of the boxes found, in input pixels.
         gaps_ms: per frame, time in which no stage of the pipeline was running.
+        extra: more numbers by name; ``masks_ms`` is the part of postprocessing that masks take,
+            where the task has them.
     """
 
     config_hash: str
@@ -125,6 +127,12 @@ class Profile:
     def stage(self, name: str) -> StageTime:
         """The stage called ``name``; a stage that did not run costs nothing."""
         return next((s for s in self.stages if s.name == name), StageTime(name, 0.0, 0.0))
+
+    @property
+    def masks_share(self) -> float | None:
+        """Share 0-1 of postprocessing that goes into masks; None where it is not known."""
+        whole, masks_ms = self.stage("postprocess").wall_ms, self.extra.get("masks_ms")
+        return min(1.0, masks_ms / whole) if masks_ms is not None and whole > 0 else None
 
     @property
     def frame_ms(self) -> float:

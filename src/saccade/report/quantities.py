@@ -23,6 +23,8 @@ LABELS = {
     "model_mb": "Model size",
     "map50_95": "mAP50-95",
     "map50": "mAP50",
+    "mask_map50_95": "Mask mAP50-95",
+    "mask_map50": "Mask mAP50",
     "top1": "Top-1",
     "top5": "Top-5",
     "miou": "mIoU",
@@ -31,7 +33,19 @@ LABELS = {
     "idf1": "IDF1",
     "agreement": "Agreement with the baseline",
 }
-ACCURACY = ("map50_95", "map50", "top1", "top5", "miou", "hota", "mota", "idf1", "agreement")
+ACCURACY = (
+    "map50_95",
+    "map50",
+    "mask_map50_95",
+    "mask_map50",
+    "top1",
+    "top5",
+    "miou",
+    "hota",
+    "mota",
+    "idf1",
+    "agreement",
+)
 # Name endings → unit; longest first, so that `_core_ms` is not read as `_ms`.
 UNITS = (
     ("_core_ms_per_frame", "core-ms/frame"),

@@ -40,6 +40,8 @@ METRIC_ORDER = (
     "model_mb",
     "map50_95",
     "map50",
+    "mask_map50_95",
+    "mask_map50",
     "agreement",
 )
 

@@ -61,15 +61,7 @@ class DetectionTask:
             # A model that overflowed puts anything here; what is not finite is dropped below.
             with np.errstate(invalid="ignore", over="ignore"):
                 found = decode(outputs, config.score_threshold, box.input_hw)
-            boxes, scores, class_ids = finite(found)
-            if not len(boxes):
-                return DetectionResult.empty()
-            kept = suppress(boxes, scores, class_ids, config.iou_threshold, config.max_detections)
-            placed = box.to_frame(boxes[kept])
-            # A box that lies in the border has no area in the frame.
-            inside = (placed[:, 2:] > placed[:, :2]).all(axis=1)
-            kept, placed = kept[inside], placed[inside]
-            return DetectionResult(placed, scores[kept], class_ids[kept].astype(np.int64))
+            return suppressed(found, config, box, suppress)[0]
 
         return postprocess
 
@@ -135,13 +127,24 @@ def _stages(config: PipelineConfig) -> tuple[Decode, Suppress]:
     return DECODES[described.decode][0 if filter_first else 1], suppress
 
 
-def finite(candidates: Candidates) -> Candidates:
-    """Only the candidates whose boxes and scores are numbers that can be reckoned with."""
-    boxes, scores, class_ids = candidates
-    sound = (np.abs(boxes) < MAX_COORDINATE).all(axis=1) & np.isfinite(scores)
-    if sound.all():
-        return candidates
-    return boxes[sound], scores[sound], class_ids[sound]
+def suppressed(
+    found: Candidates, config: PipelineConfig, box: Letterbox, suppress: Suppress
+) -> tuple[DetectionResult, NDArray[np.int64]]:
+    """Candidates after NMS in the frame's pixels, and which of the candidates they are."""
+    boxes, scores, class_ids = found
+    # Only numbers that can be reckoned with.
+    sound = np.flatnonzero((np.abs(boxes) < MAX_COORDINATE).all(axis=1) & np.isfinite(scores))
+    if len(sound) < len(scores):
+        boxes, scores, class_ids = boxes[sound], scores[sound], class_ids[sound]
+    if not len(boxes):
+        return DetectionResult.empty(), sound
+    kept = suppress(boxes, scores, class_ids, config.iou_threshold, config.max_detections)
+    placed = box.to_frame(boxes[kept])
+    # A box that lies in the border has no area in the frame.
+    inside = (placed[:, 2:] > placed[:, :2]).all(axis=1)
+    kept, placed = kept[inside], placed[inside]
+    result = DetectionResult(placed, scores[kept], class_ids[kept].astype(np.int64))
+    return result, sound[kept]
 
 
 def _same_boxes(first: Detections, second: Detections, index: int) -> bool:

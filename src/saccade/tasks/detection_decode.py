@@ -23,24 +23,33 @@ YOLOX_STRIDES = (8, 16, 32)
 
 def yolov8(outputs: Sequence[Array], threshold: float, input_hw: tuple[int, int]) -> Candidates:
     """YOLOv8 and YOLO11: ``(1, 4 + classes, anchors)``, boxes xywh in input pixels."""
-    rows = outputs[0][0]
+    return passing(outputs[0][0], threshold)[0]
+
+
+def passing(rows: Array, threshold: float) -> tuple[Candidates, NDArray[np.int64]]:
+    """Candidates of decoded ``(4 + classes, anchors)`` rows, and which anchors they are."""
     best = rows[4:].max(axis=0)
     found = np.flatnonzero(best > threshold)
     class_ids = rows[4:, found].argmax(axis=0)
-    return xyxy(rows[:4, found].T), best[found], class_ids
+    return (xyxy(rows[:4, found].T), best[found], class_ids), found
 
 
 def yolov8_common(
     outputs: Sequence[Array], threshold: float, input_hw: tuple[int, int]
 ) -> Candidates:
     """The same as usually written: transpose, convert everything, then filter."""
-    rows = np.transpose(outputs[0][0])
+    return passing_common(outputs[0][0], threshold)[0]
+
+
+def passing_common(rows: Array, threshold: float) -> tuple[Candidates, NDArray[np.int64]]:
+    """`passing` as usually written."""
+    rows = np.transpose(rows)
     scores = rows[:, 4:]
     class_ids = np.argmax(scores, axis=1)
     best = np.max(scores, axis=1)
     boxes = xyxy(rows[:, :4])
-    found = best > threshold
-    return boxes[found], best[found], class_ids[found]
+    found = np.flatnonzero(best > threshold)
+    return (boxes[found], best[found], class_ids[found]), found
 
 
 def yolov8_raw(outputs: Sequence[Array], threshold: float, input_hw: tuple[int, int]) -> Candidates:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from saccade.data.outlines import Outline
 from saccade.errors import DataError, StorageError
 
 _FORMAT_VERSION = 1
@@ -25,11 +26,13 @@ class Detections:
         boxes: per image ``(N, 4)`` float32, xyxy pixels of the original image.
         scores: per image ``(N,)`` float32, 0-1.
         class_ids: per image ``(N,)`` int64.
+        outlines: per image N outlines; None where the task has no masks.
     """
 
     boxes: tuple[NDArray[np.float32], ...]
     scores: tuple[NDArray[np.float32], ...]
     class_ids: tuple[NDArray[np.int64], ...]
+    outlines: tuple[tuple[Outline, ...], ...] | None = None
 
     def __post_init__(self) -> None:
         if not len(self.boxes) == len(self.scores) == len(self.class_ids):
@@ -41,31 +44,49 @@ class Detections:
                     f"an image has boxes {boxes.shape}, scores {scores.shape} and class_ids "
                     f"{class_ids.shape}; expected (N, 4), (N,) and (N,) with one N"
                 )
+        if self.outlines is not None and list(map(len, self.outlines)) != list(
+            map(len, self.scores)
+        ):
+            raise ValueError("every box needs one outline where there are outlines")
 
     def __len__(self) -> int:
         return len(self.scores)
 
     @classmethod
-    def of(cls, images: Iterable[tuple[Any, Any, Any]]) -> Detections:
+    def of(
+        cls,
+        images: Iterable[tuple[Any, Any, Any]],
+        outlines: Iterable[Sequence[Outline]] | None = None,
+    ) -> Detections:
         """From one ``(boxes, scores, class_ids)`` per image, converted to the types above."""
         rows = list(images)
         return cls(
             boxes=tuple(np.asarray(b, np.float32).reshape(-1, 4) for b, _, _ in rows),
             scores=tuple(np.asarray(s, np.float32).reshape(-1) for _, s, _ in rows),
             class_ids=tuple(np.asarray(c, np.int64).reshape(-1) for _, _, c in rows),
+            outlines=None if outlines is None else tuple(map(tuple, outlines)),
         )
 
     def above(self, score: float) -> Detections:
         """Only the detections that score at least ``score``."""
         keep = [s >= score for s in self.scores]
+        outlines = None
+        if self.outlines is not None:
+            outlines = tuple(
+                tuple(o[i] for i in np.flatnonzero(k))
+                for o, k in zip(self.outlines, keep, strict=True)
+            )
         return Detections(
             boxes=tuple(b[k] for b, k in zip(self.boxes, keep, strict=True)),
             scores=tuple(s[k] for s, k in zip(self.scores, keep, strict=True)),
             class_ids=tuple(c[k] for c, k in zip(self.class_ids, keep, strict=True)),
+            outlines=outlines,
         )
 
     def save(self, path: Path) -> None:
-        """Write one ``.npz``; it appears whole or not at all and replaces nothing.
+        """Write one ``.npz`` without outlines; it appears whole or not at all.
+
+        It replaces nothing.
 
         Raises:
             StorageError: the file exists already or cannot be written.

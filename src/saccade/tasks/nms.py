@@ -118,6 +118,12 @@ def iou_matrix(a: Boxes, b: Boxes) -> Boxes:
     return result
 
 
+# Decodes whose boxes overlap until NMS has chosen among them.
+SUPPRESSED_DECODES = frozenset(("yolov5", "yolov8", "yolov8_raw", "yolov8_seg", "yolox", "ssd"))
+
+# Those that have something to filter before conversion: DETR's queries are many and not suppressed.
+FILTERED_DECODES = SUPPRESSED_DECODES | {"detr"}
+
 METHODS: dict[str, Suppress] = {
     "loop": nms_loop,
     "vectorized": nms_vectorized,

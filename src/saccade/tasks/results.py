@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from saccade.errors import MissingExtraError
+from saccade.tasks.box_masks import BoxMasks
 
 
 @dataclass(frozen=True)
@@ -46,14 +47,14 @@ class DetectionResult:
         boxes: ``(N, 4)`` float32 xyxy, pixels of the original image, best score first.
         scores: ``(N,)`` float32.
         class_ids: ``(N,)`` int64.
-        masks: ``(N, H, W)`` bool where the task has them.
+        masks: the pixels of each object, within its box, where the task has them.
         track_ids: ``(N,)`` int64 where objects are tracked.
     """
 
     boxes: NDArray[np.float32]
     scores: NDArray[np.float32]
     class_ids: NDArray[np.int64]
-    masks: NDArray[np.bool_] | None = None
+    masks: BoxMasks | None = None
     track_ids: NDArray[np.int64] | None = None
 
     def __len__(self) -> int:
@@ -73,7 +74,7 @@ class DetectionResult:
             xyxy=self.boxes,
             confidence=self.scores,
             class_id=self.class_ids,
-            mask=self.masks,
+            mask=None if self.masks is None else self.masks.dense(),
             tracker_id=self.track_ids,
         )
 

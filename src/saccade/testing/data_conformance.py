@@ -58,6 +58,10 @@ def _sound(image: LabelledImage, split: Dataset) -> None:
     known = bool(((image.class_ids >= 0) & (image.class_ids < len(split.class_names))).all())
     _expect(known, f"{name}: class ids {set(image.class_ids.tolist())} without names")
     _expect(split.labelled or not count, f"{name} has boxes, but the split has no labels")
+    if image.outlines is not None:
+        sizes = [(outline.height, outline.width) for outline in image.outlines]
+        right = sizes == [(image.height, image.width)] * count
+        _expect(right, f"{name}: outlines of {sizes} for {count} boxes")
 
 
 def reading_again_gives_the_same(data_format: type[DataFormat], sample: Path) -> None:

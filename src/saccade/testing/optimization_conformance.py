@@ -27,6 +27,7 @@ from saccade.runtimes.contract import Availability
 from saccade.testing.planted import healthy, planted
 from saccade.testing.tiny_finished import tiny_finished_config
 from saccade.testing.tiny_models import tiny_config
+from saccade.testing.tiny_segmenter import tiny_segmenter_config
 from saccade.testing.tiny_yolo import tiny_yolo_config
 
 Check = Callable[[type[Optimization], PlanContext], None]
@@ -173,6 +174,7 @@ def example_contexts(
     yield replace(naive, config=eager, runtimes=runtimes or in_torch)
     yield replace(naive, config=replace(naive.config, score_threshold=0.001))
     yield replace(naive, config=tiny_finished_config(folder))
+    yield replace(naive, config=tiny_segmenter_config(folder))
     yield replace(naive, profile=replace(naive.profile, operators=(), roofline=None))
     nothing = {name: Availability(False, detail="not installed") for name in offered}
     yield replace(naive, runtimes=nothing)

@@ -189,6 +189,12 @@ def _memory(profile: Profile) -> Profile:
     return replace(slow, operators=(*copies, *few))
 
 
+def _masks(profile: Profile) -> Profile:
+    slow = _postprocess(profile)
+    masks_ms = 0.95 * slow.stage("postprocess").wall_ms
+    return replace(slow, extra={**slow.extra, "masks_ms": masks_ms})
+
+
 def _io(profile: Profile) -> Profile:
     waiting = _sequential(profile, decode=(30, 4))
     spans = decode_spans([30.0] * 25, every_s=0.04)
@@ -229,6 +235,7 @@ PLANTED: dict[str, Callable[[Profile], Profile]] = {
     "compute_bound": _compute,
     "memory_bandwidth_bound": _memory,
     "postprocess_bound": _postprocess,
+    "mask_bound": _masks,
     "io_bound": _io,
     "serialized_stages": _serialized,
     "thread_oversubscription": _oversubscribed,

@@ -11,7 +11,7 @@ from saccade.data.contract import Dataset, LabelledImage
 from saccade.errors import DataError
 from saccade.tasks.detections import Detections
 from saccade.validate.bootstrap import Replicates, replicates
-from saccade.validate.detection_metrics import DetectionAccuracy, evaluate
+from saccade.validate.detection_metrics import DetectionAccuracy, Overlap, evaluate
 from saccade.validate.drop_bound import DropBound, paired_drop
 
 CONFIDENT = 0.25
@@ -36,7 +36,11 @@ class Agreement:
 
 
 def agreement(
-    dataset: Dataset, reference: Detections, candidate: Detections, confident: float = CONFIDENT
+    dataset: Dataset,
+    reference: Detections,
+    candidate: Detections,
+    confident: float = CONFIDENT,
+    overlap: Overlap = "boxes",
 ) -> Agreement:
     """Agreement of two systems on the same images; needs no labels.
 
@@ -50,6 +54,7 @@ def agreement(
         reference: of the baseline.
         candidate: of the changed system.
         confident: score from which a box is taken for the truth.
+        overlap: whether boxes or masks have to overlap.
 
     Raises:
         DataError: the reference is confident of nothing, or the detections are of other images.
@@ -60,10 +65,10 @@ def agreement(
             f"{confident:g} on the {len(dataset)} images of '{dataset.name}'. Give images that "
             "show what the model detects, or check its preprocessing."
         )
-    found = evaluate(_as_truth(dataset, reference, confident), candidate)
+    found = evaluate(_as_truth(dataset, reference, confident), candidate, overlap)
     invented = None
     if any((scores >= confident).any() for scores in candidate.scores):
-        invented = evaluate(_as_truth(dataset, candidate, confident), reference)
+        invented = evaluate(_as_truth(dataset, candidate, confident), reference, overlap)
     both = np.array([found.map50, invented.map50 if invented else 0.0])
     value = float(_settled(both.mean(keepdims=True))[0])
     return Agreement(value, found, invented, len(dataset))
@@ -101,15 +106,16 @@ def _as_truth(dataset: Dataset, detections: Detections, confident: float) -> Dat
             f"{len(dataset)}. Run the system again on exactly these images."
         )
     sure = detections.above(confident)
-    images = tuple(
-        _with_boxes(image, sure.boxes[i], sure.class_ids[i])
-        for i, image in enumerate(dataset.images)
-    )
+    images = tuple(_with_labels(image, sure, i) for i, image in enumerate(dataset.images))
     return replace(dataset, images=images, labelled=True)
 
 
-def _with_boxes(
-    image: LabelledImage, boxes: NDArray[np.float32], class_ids: NDArray[np.int64]
-) -> LabelledImage:
-    crowd = np.zeros(len(class_ids), np.bool_)
-    return replace(image, boxes=boxes, class_ids=class_ids, crowd=crowd)
+def _with_labels(image: LabelledImage, sure: Detections, index: int) -> LabelledImage:
+    class_ids = sure.class_ids[index]
+    return replace(
+        image,
+        boxes=sure.boxes[index],
+        class_ids=class_ids,
+        crowd=np.zeros(len(class_ids), np.bool_),
+        outlines=sure.outlines[index] if sure.outlines is not None else None,
+    )

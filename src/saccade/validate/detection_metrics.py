@@ -1,7 +1,7 @@
 """Detection accuracy by pycocotools, with the matches that the bootstrap resamples.
 
-The matching and the figures are those of the reference implementation (COCOeval, bounding
-boxes, area ``all``, 100 detections per image and class); nothing is scored here.
+The matching and the figures are those of the reference implementation (COCOeval, bounding boxes
+or masks, area ``all``, 100 detections per image and class); nothing is scored here.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import contextlib
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,10 +18,14 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from saccade.data.contract import Dataset, LabelledImage
+from saccade.data.outlines import Outline
 from saccade.errors import DataError
 from saccade.tasks.detections import Detections
 
 MAX_DETECTIONS = 100
+# By the overlap of what a detection matches an object, and pycocotools' word for it.
+Overlap = Literal["boxes", "masks"]
+_IOU_TYPES = {"boxes": "bbox", "masks": "segm"}
 _EVERY_AREA = [[0.0, 1e10]]
 
 
@@ -65,22 +69,32 @@ class DetectionAccuracy:
     matches: tuple[ClassMatches, ...]
 
 
-def evaluate(dataset: Dataset, detections: Detections) -> DetectionAccuracy:
+def evaluate(
+    dataset: Dataset, detections: Detections, overlap: Overlap = "boxes"
+) -> DetectionAccuracy:
     """Judge detections against a dataset's labels.
 
     Classes without an object in the dataset do not enter COCO's mean, so they are not matched.
 
+    Args:
+        dataset: with labels; with outlines where masks are judged.
+        detections: one per image; with outlines where masks are judged.
+        overlap: what has to overlap for a match, boxes or masks.
+
     Raises:
-        DataError: the dataset has no labels or no objects, or the detections are of other images.
+        DataError: the dataset has no labels or no objects, the detections are of other images, or
+            outlines are missing on either side.
     """
     _check(dataset, detections)
+    if overlap == "masks":
+        _check_outlines(dataset, detections)
     classes = _classes_with_objects(dataset)
     if not classes:
         raise DataError(
             f"The {len(dataset)} images of '{dataset.name}' have no labelled object. Accuracy "
             "needs at least one; check that the label files belong to these images."
         )
-    found = _run_cocoeval(dataset, detections, classes)
+    found = _run_cocoeval(dataset, detections, classes, overlap)
     precision = found.eval["precision"][:, :, :, 0, 0]
     matches = tuple(
         _class_matches(found, position, class_id, len(dataset))
@@ -108,17 +122,30 @@ def _check(dataset: Dataset, detections: Detections) -> None:
         )
 
 
+def _check_outlines(dataset: Dataset, detections: Detections) -> None:
+    bare = next((i for i in dataset.images if len(i.boxes) and i.outlines is None), None)
+    if bare is not None:
+        raise DataError(
+            f"'{dataset.name}' has boxes without outlines, such as those of {bare.path.name}, so "
+            "masks cannot be judged on it. Give polygons (YOLO) or segmentations (COCO)."
+        )
+    if detections.outlines is None:
+        raise DataError("The results have no masks, so these cannot be judged. Judge boxes.")
+
+
 def _classes_with_objects(dataset: Dataset) -> list[int]:
     found = [image.class_ids[~image.crowd] for image in dataset.images]
     return [int(c) for c in np.unique(np.concatenate(found))] if found else []
 
 
-def _run_cocoeval(dataset: Dataset, detections: Detections, classes: Sequence[int]) -> Any:
+def _run_cocoeval(
+    dataset: Dataset, detections: Detections, classes: Sequence[int], overlap: Overlap
+) -> Any:
     # pycocotools prints progress; stdout belongs to the caller's JSON.
     with contextlib.redirect_stdout(io.StringIO()):
         truth = _index(dataset, _ground_truth(dataset.images, classes), classes)
         found = _index(dataset, _results(detections, classes), classes)
-        evaluator = COCOeval(truth, found, "bbox")
+        evaluator = COCOeval(truth, found, _IOU_TYPES[overlap])
         evaluator.params.areaRng = _EVERY_AREA
         evaluator.params.areaRngLbl = ["all"]
         evaluator.params.maxDets = [MAX_DETECTIONS]
@@ -145,11 +172,17 @@ def _ground_truth(images: Sequence[LabelledImage], classes: Sequence[int]) -> li
     wanted = set(classes)
     rows: list[dict[str, Any]] = []
     for index, image in enumerate(images):
-        for box, class_id, crowd in zip(
-            _xywh(image.boxes), image.class_ids.tolist(), image.crowd.tolist(), strict=True
+        outlines = image.outlines or (None,) * len(image.boxes)
+        for box, class_id, crowd, outline in zip(
+            _xywh(image.boxes),
+            image.class_ids.tolist(),
+            image.crowd.tolist(),
+            outlines,
+            strict=True,
         ):
             if class_id in wanted:
-                rows.append(_annotation(len(rows), index, class_id, box, crowd=int(crowd)))
+                row = _annotation(len(rows), index, class_id, box, outline)
+                rows.append(row | {"iscrowd": int(crowd)})
     return rows
 
 
@@ -157,30 +190,32 @@ def _results(detections: Detections, classes: Sequence[int]) -> list[dict[str, A
     wanted = set(classes)
     rows: list[dict[str, Any]] = []
     for index in range(len(detections)):
-        for box, class_id, score in zip(
-            _xywh(detections.boxes[index]),
+        boxes = _xywh(detections.boxes[index])
+        for box, class_id, score, outline in zip(
+            boxes,
             detections.class_ids[index].tolist(),
             detections.scores[index].tolist(),
+            detections.outlines[index] if detections.outlines else (None,) * len(boxes),
             strict=True,
         ):
             if class_id in wanted:
-                rows.append(
-                    _annotation(len(rows), index, class_id, box, crowd=0) | {"score": score}
-                )
+                row = _annotation(len(rows), index, class_id, box, outline)
+                rows.append(row | {"iscrowd": 0, "score": score})
     return rows
 
 
 def _annotation(
-    count: int, image: int, class_id: int, box: list[float], crowd: int
+    count: int, image: int, class_id: int, box: list[float], outline: Outline | None
 ) -> dict[str, Any]:
-    return {
+    segmentation = {} if outline is None else {"segmentation": outline.coco}
+    return segmentation | {
         # COCOeval reads a match with id 0 as no match, so ids start at 1.
         "id": count + 1,
         "image_id": image,
         "category_id": class_id,
         "bbox": box,
+        # Only tells small from large objects, which are not judged apart.
         "area": box[2] * box[3],
-        "iscrowd": crowd,
     }
 
 

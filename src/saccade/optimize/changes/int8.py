@@ -9,6 +9,7 @@ from typing import ClassVar, Self
 from saccade.optimize.change import Effect, PlanContext, Prediction
 from saccade.optimize.precision_gain import precision_prediction
 from saccade.pipeline.config import PipelineConfig
+from saccade.tasks.nms import SUPPRESSED_DECODES
 
 # Calibration, range estimation and writing the file.
 COST_S = 9.0
@@ -108,6 +109,7 @@ def _raw_outputs(config: PipelineConfig) -> bool:
     from saccade.models.raw_head import RAW_DECODES
     from saccade.optimize.raw_decoding import why_not_raw
 
-    if config.task != "detection":
+    decode = config.description.decode
+    if decode not in SUPPRESSED_DECODES:
         return True
-    return config.description.decode in RAW_DECODES.values() or why_not_raw(config) is None
+    return decode in RAW_DECODES.values() or why_not_raw(config) is None

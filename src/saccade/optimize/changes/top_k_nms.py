@@ -10,6 +10,7 @@ from saccade.optimize.change import Effect, OneVariant, PlanContext, Prediction,
 from saccade.optimize.changes.vectorized_nms import BEST_CASE as VECTORIZED_BEST
 from saccade.optimize.changes.vectorized_nms import FACTOR as VECTORIZED
 from saccade.pipeline.config import PipelineConfig
+from saccade.tasks.nms import SUPPRESSED_DECODES
 
 # Beside the vectorized way, where thousands of candidates pass a low threshold.
 FACTOR, BEST_CASE = 0.6, 0.2
@@ -30,8 +31,8 @@ class TopKNms(OneVariant):
     def applies(self, context: PlanContext) -> str | None:
         """Where the threshold lets many candidates pass, and NMS is outside of the graph."""
         config = context.config
-        if config.task != "detection":
-            return f"{config.task} suppresses no boxes"
+        if config.description.decode not in SUPPRESSED_DECODES:
+            return f"a {config.description.decode} model's boxes are not suppressed"
         if config.nms == "top_k":
             return "already in use"
         if config.nms == "graph":
