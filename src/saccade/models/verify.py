@@ -66,7 +66,7 @@ class _Comparison:
 
 
 # Conventions that a detector's outputs may follow: the field and its values. Labels come before
-# the order of a box's numbers, since wrong labels never match and wrongly ordered boxes sometimes do.
+# the order of a box's numbers: wrong labels never match, wrongly ordered boxes sometimes do.
 _CONVENTIONS: dict[str, tuple[str, tuple[Any, ...]]] = {
     "box unit": ("box_unit", ("pixels", "normalized")),
     "labels": ("first_label", (0, 1)),
