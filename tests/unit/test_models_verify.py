@@ -133,8 +133,8 @@ def test_a_wrong_reading_of_the_outputs_is_named() -> None:
     assert found.description.preprocessing == TRUTH
     assert [mistake.split(":")[0] for mistake in found.mistakes] == [
         "box unit",
-        "box format",
         "labels",
+        "box format",
     ]
 
 

@@ -65,11 +65,12 @@ class _Comparison:
     worse: bool
 
 
-# Conventions that a detector's outputs may follow: the field and its values.
+# Conventions that a detector's outputs may follow: the field and its values. Labels come before
+# the order of a box's numbers: wrong labels never match, wrongly ordered boxes sometimes do.
 _CONVENTIONS: dict[str, tuple[str, tuple[Any, ...]]] = {
     "box unit": ("box_unit", ("pixels", "normalized")),
-    "box format": ("box_format", ("xyxy", "yxyx", "cxcywh")),
     "labels": ("first_label", (0, 1)),
+    "box format": ("box_format", ("xyxy", "yxyx", "cxcywh")),
 }
 
 # The settings that each factor changes, by the names that overrides use. Outputs that are read
