@@ -19,7 +19,7 @@ from saccade.pipeline.geometry import Letterbox
 from saccade.tasks.box_masks import BoxMasks
 from saccade.tasks.contract import Postprocessor
 from saccade.tasks.detection import DetectionTask, suppressed
-from saccade.tasks.detection_decode import Candidates, passing, passing_common
+from saccade.tasks.detection_decode import passing, passing_common
 from saccade.tasks.detections import Detections
 from saccade.tasks.drawing import class_color
 from saccade.tasks.mask_decode import METHODS
@@ -111,7 +111,6 @@ class _Postprocessor:
         classes_end = len(rows) - len(prototypes)
         # A model that overflowed puts anything here; what is not finite is dropped with its box.
         with np.errstate(invalid="ignore", over="ignore"):
-            found: Candidates
             found, anchors = self._find(rows[:classes_end], self._config.score_threshold)
         result, kept = suppressed(found, self._config, box)
         began = time.perf_counter()
