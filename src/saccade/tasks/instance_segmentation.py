@@ -143,6 +143,8 @@ def _same_outlines(first: Sequence[Any], second: Sequence[Any]) -> bool:
     from pycocotools import mask
 
     for a, b in zip(first, second, strict=True):
+        if (a.height, a.width) != (b.height, b.width):
+            return False
         either = int(mask.area(mask.merge([a.coco, b.coco])))
         both = int(mask.area(mask.merge([a.coco, b.coco], intersect=True)))
         if either - both > max(SAME_LEAST_PIXELS, SAME_PIXELS * either):
