@@ -242,3 +242,15 @@ def test_the_change_predicts_by_the_measured_share_of_masks(tmp_path: Path) -> N
     )
     assert change.predict(few).bound < change.predict(many).bound
     assert change.apply(context).masks == "cropped"
+
+
+def test_a_row_that_video_cut_off_costs_no_accuracy() -> None:
+    dataset, found = outlined(3)
+    assert found.outlines is not None
+    cut = tuple(tuple(o.on(SIDE - 1, SIDE - 1) for o in image) for image in found.outlines)
+    whole = evaluate(dataset, found, "masks")
+    assert whole.map50 > 0.2
+    assert evaluate(dataset, replace(found, outlines=cut), "masks").map50 == whole.map50
+    small = tuple(tuple(o.on(SIDE // 2, SIDE) for o in image) for image in found.outlines)
+    with pytest.raises(DataError, match="of the same image"):
+        evaluate(dataset, replace(found, outlines=small), "masks")

@@ -46,6 +46,12 @@ class Outline:
 
         return np.asarray(mask.decode(self.coco), np.bool_)
 
+    def on(self, height: int, width: int) -> Outline:
+        """The same pixels of an image of another size, which begins in the same corner."""
+        if (height, width) == (self.height, self.width):
+            return self
+        return from_crop(self.pixels()[:height, :width], (0, 0), (height, width))
+
 
 def from_polygons(polygons: Sequence[NDArray[np.float64]], width: int, height: int) -> Outline:
     """The union of polygons, each ``(K, 2)`` xy in pixels; corners outside are moved inside."""

@@ -20,7 +20,7 @@ from saccade.tasks import nms
 from saccade.tasks.box_masks import BoxMasks
 from saccade.tasks.contract import Postprocessor
 from saccade.tasks.detection import DetectionTask, suppressed
-from saccade.tasks.detection_decode import Candidates, passing, passing_common
+from saccade.tasks.detection_decode import passing, passing_common
 from saccade.tasks.detections import Detections
 from saccade.tasks.drawing import class_color
 from saccade.tasks.mask_decode import METHODS
@@ -114,7 +114,6 @@ class _Postprocessor:
         classes_end = len(rows) - len(prototypes)
         # A model that overflowed puts anything here; what is not finite is dropped with its box.
         with np.errstate(invalid="ignore", over="ignore"):
-            found: Candidates
             found, anchors = self._find(rows[:classes_end], self._config.score_threshold)
         result, kept = suppressed(found, self._config, box, self._suppress)
         began = time.perf_counter()
@@ -147,6 +146,8 @@ def _same_outlines(first: Sequence[Any], second: Sequence[Any]) -> bool:
     from pycocotools import mask
 
     for a, b in zip(first, second, strict=True):
+        if (a.height, a.width) != (b.height, b.width):
+            return False
         either = int(mask.area(mask.merge([a.coco, b.coco])))
         both = int(mask.area(mask.merge([a.coco, b.coco], intersect=True)))
         if either - both > max(SAME_LEAST_PIXELS, SAME_PIXELS * either):

@@ -27,6 +27,8 @@ MAX_DETECTIONS = 100
 Overlap = Literal["boxes", "masks"]
 _IOU_TYPES = {"boxes": "bbox", "masks": "segm"}
 _EVERY_AREA = [[0.0, 1e10]]
+# 4:2:0 video has even sides, so an image judged as a frame of it may have lost a row or column.
+_LOST_PX = 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,7 +146,7 @@ def _run_cocoeval(
     # pycocotools prints progress; stdout belongs to the caller's JSON.
     with contextlib.redirect_stdout(io.StringIO()):
         truth = _index(dataset, _ground_truth(dataset.images, classes), classes)
-        found = _index(dataset, _results(detections, classes), classes)
+        found = _index(dataset, _results(dataset, detections, classes), classes)
         evaluator = COCOeval(truth, found, _IOU_TYPES[overlap])
         evaluator.params.areaRng = _EVERY_AREA
         evaluator.params.areaRngLbl = ["all"]
@@ -181,15 +183,17 @@ def _ground_truth(images: Sequence[LabelledImage], classes: Sequence[int]) -> li
             strict=True,
         ):
             if class_id in wanted:
-                row = _annotation(len(rows), index, class_id, box, outline)
+                row = _annotation(len(rows), index, class_id, box, _fitted(outline, image))
                 rows.append(row | {"iscrowd": int(crowd)})
     return rows
 
 
-def _results(detections: Detections, classes: Sequence[int]) -> list[dict[str, Any]]:
+def _results(
+    dataset: Dataset, detections: Detections, classes: Sequence[int]
+) -> list[dict[str, Any]]:
     wanted = set(classes)
     rows: list[dict[str, Any]] = []
-    for index in range(len(detections)):
+    for index, image in enumerate(dataset.images):
         boxes = _xywh(detections.boxes[index])
         for box, class_id, score, outline in zip(
             boxes,
@@ -199,9 +203,26 @@ def _results(detections: Detections, classes: Sequence[int]) -> list[dict[str, A
             strict=True,
         ):
             if class_id in wanted:
-                row = _annotation(len(rows), index, class_id, box, outline)
+                row = _annotation(len(rows), index, class_id, box, _fitted(outline, image))
                 rows.append(row | {"iscrowd": 0, "score": score})
     return rows
+
+
+def _fitted(outline: Outline | None, image: LabelledImage) -> Outline | None:
+    """An outline on the image's pixels; pycocotools takes those of other sizes for no overlap.
+
+    Raises:
+        DataError: it is of an image of another size.
+    """
+    if outline is None:
+        return None
+    lost = (abs(image.height - outline.height), abs(image.width - outline.width))
+    if max(lost) > _LOST_PX:
+        raise DataError(
+            f"A mask has {outline.width}x{outline.height} pixels, its image {image.path.name} "
+            f"{image.width}x{image.height}. They must be of the same image."
+        )
+    return outline.on(image.height, image.width)
 
 
 def _annotation(
