@@ -46,6 +46,7 @@ OTHER: dict[type, dict[str, Any]] = {
         "resize": "planes",
         "preprocessor": "fused",
         "nms": "vectorized",
+        "argmax": "running",
         "execution": "overlapped",
         "queue_depth": 3,
         "score_threshold": 0.001,

@@ -19,6 +19,7 @@ VERSIONED_PACKAGES = ("saccade", "numpy", "opencv-python-headless", "av", "onnxr
 Shape = Literal["square", "rect"]
 Execution = Literal["sequential", "overlapped"]
 Resize = Literal["bgr", "planes", "swscale"]
+Argmax = Literal["plain", "running"]
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,8 @@ class PipelineConfig:
             on the decoder's YUV planes and converted when small, ``"swscale"`` in FFmpeg's scaler.
         preprocessor: plug-in name; who turns pixels into the input tensor.
         nms: ``"loop"`` (one box after the other, as commonly written) or ``"vectorized"``.
+        argmax: how a segmenter's planes become class ids: ``"plain"`` (NumPy's argmax, as commonly
+            written) or ``"running"`` (a running maximum, the same ids faster).
         execution: ``"sequential"`` or ``"overlapped"`` (stages run at the same time).
         queue_depth: decoded frames waiting at most, in overlapped execution.
         score_threshold: boxes below are dropped.
@@ -100,6 +103,7 @@ class PipelineConfig:
     resize: Resize = "bgr"
     preprocessor: str = "numpy"
     nms: str = "loop"
+    argmax: Argmax = "plain"
     execution: Execution = "sequential"
     queue_depth: int = 2
     score_threshold: float = 0.25

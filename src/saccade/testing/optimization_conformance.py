@@ -26,6 +26,7 @@ from saccade.pipeline.config import PipelineConfig, RuntimeOptions
 from saccade.runtimes.contract import Availability
 from saccade.testing.planted import healthy, planted
 from saccade.testing.tiny_models import tiny_config
+from saccade.testing.tiny_segmenter import tiny_segmenter_config
 from saccade.testing.tiny_yolo import tiny_yolo_config
 
 Check = Callable[[type[Optimization], PlanContext], None]
@@ -165,6 +166,9 @@ def example_contexts(
     yield replace(naive, config=whole, profile=healthy())
     yield replace(naive, config=fixed)
     yield replace(naive, config=tiny_yolo_config(folder))
+    segmenter = tiny_segmenter_config(folder)
+    yield replace(naive, config=segmenter, video=False, source=str(folder), labelled=True)
+    yield replace(naive, config=replace(segmenter, runtime="openvino"), labelled=True)
     yield replace(naive, profile=replace(naive.profile, operators=(), roofline=None))
     nothing = {name: Availability(False, detail="not installed") for name in offered}
     yield replace(naive, runtimes=nothing)
