@@ -40,6 +40,7 @@ OTHER: dict[type, dict[str, Any]] = {
         "options": RuntimeOptions(streams=2),
         "shape": "rect",
         "margin": 32,
+        "squeeze": 0.8,
         "reader": "pyav",
         "decode_threads": 1,
         "skip_loop_filter": True,

@@ -292,6 +292,7 @@ class Search:
             trial = replace(
                 trial,
                 drop=judged.drop,
+                by_size=judged.by_size,
                 metrics={**trial.metrics, judged.drop.metric: judged.accuracy},
             )
         verdict: Verdict = "better" if judged.keep else "broke a goal"

@@ -72,6 +72,7 @@ class PipelineConfig:
         shape: ``"square"`` pads every frame to ``input_size`` × ``input_size``; ``"rect"`` pads
             only as far as the stride asks, keeping the longer side at ``input_size``.
         margin: border in pixels that ``"rect"`` leaves at least, where the square had one.
+        squeeze: factor on the longer side beyond ``input_size``; below 1 the aspect is changed.
         reader: plug-in name; who decodes the video.
         decode_threads: threads of the video decoder; ``None`` leaves its default.
         skip_loop_filter: leave out H.264's in-loop deblocking (changes pixels).
@@ -97,6 +98,7 @@ class PipelineConfig:
     options: RuntimeOptions = field(default_factory=RuntimeOptions)
     shape: Shape = "square"
     margin: int = 0
+    squeeze: float = 1.0
     reader: str = "opencv"
     decode_threads: int | None = None
     skip_loop_filter: bool = False

@@ -140,6 +140,7 @@ class Pipeline:
             config.shape,
             described.preprocessing.anchor,
             config.margin,
+            config.squeeze,
         )
 
     def classes_in(self, result: Any) -> Sequence[int]:
@@ -181,9 +182,12 @@ def input_hw(config: PipelineConfig) -> tuple[int, int]:
     """Height and width of an input that every frame fills."""
     described = config.description
     height, width = described.input_hw or (described.input_size,) * 2
-    ratio = config.input_size / max(height, width)
-    stride = described.stride
-    return round(height * ratio / stride) * stride, round(width * ratio / stride) * stride
+    ratio, stride = config.input_size / max(height, width), described.stride
+    vertical, horizontal = (config.squeeze, 1.0) if height > width else (1.0, config.squeeze)
+    return (
+        round(height * ratio * vertical / stride) * stride,
+        round(width * ratio * horizontal / stride) * stride,
+    )
 
 
 def _checked(image: NDArray[Any]) -> NDArray[np.uint8]:

@@ -8,7 +8,7 @@ so that going down does not turn into picking the luckiest.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from saccade.data.contract import DataProblem, Dataset
@@ -21,7 +21,7 @@ from saccade.pipeline.config import PipelineConfig
 from saccade.progress import Progress
 from saccade.study import Drop, Ratio
 from saccade.validate.bootstrap import resample_weights
-from saccade.validate.contract import Scored
+from saccade.validate.contract import Scored, compared_by_size
 from saccade.validate.drop_bound import paired_drop
 from saccade.validate.guard import FinalBound, final_bound
 from saccade.validate.per_class import ClassDrop, per_class_drops
@@ -45,6 +45,7 @@ class Accuracy:
         drops: metric → drop with its bounds at the attempt's level.
         bound: the decision on the guarding goal.
         classes: per-class drops, where there are labels.
+        by_size: accuracy by object size, see `saccade.validate.contract.compared_by_size`.
     """
 
     metrics: dict[str, float]
@@ -52,6 +53,7 @@ class Accuracy:
     drops: dict[str, Drop]
     bound: FinalBound | None
     classes: tuple[ClassDrop, ...] = ()
+    by_size: dict[str, dict[str, float]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -108,6 +110,7 @@ class FinalJudge:
         metrics = {"agreement": 1 - agreed.estimate}
         baseline = {"agreement": 1.0}
         classes: tuple[ClassDrop, ...] = ()
+        by_size: dict[str, dict[str, float]] = {}
         if self._before is not None:
             before, after = self._before, self._scored(candidate)
             for name, old in before.metrics.items():
@@ -115,6 +118,7 @@ class FinalJudge:
                 metrics[name], baseline[name] = after.metrics[name].point, old.point
             names = self._job.description.class_names
             classes = per_class_drops(before, after, self._guard.bound, names)
+            by_size = compared_by_size(before, after)
         images = len(self._dataset)
         bound = None
         if self._guard.base in drops:
@@ -126,7 +130,7 @@ class FinalJudge:
             )
             for name, drop in drops.items()
         }
-        return Accuracy(metrics, baseline, recorded, bound, classes)
+        return Accuracy(metrics, baseline, recorded, bound, classes, by_size)
 
 
 def as_long_as(dataset: Dataset, count: int) -> Dataset:
@@ -229,7 +233,10 @@ def fallbacks(
     config, words = best, []
     steps: list[tuple[str, Callable[[PipelineConfig], PipelineConfig]]] = [
         ("int8", lambda c: _without_int8(c, unquantized)),
-        ("resolution", lambda c: replace(c, input_size=baseline.input_size)),
+        (
+            "resolution",
+            lambda c: replace(c, input_size=baseline.input_size, squeeze=baseline.squeeze),
+        ),
         ("rect_letterbox", lambda c: replace(c, shape=baseline.shape)),
         (
             "bf16",

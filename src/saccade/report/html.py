@@ -38,6 +38,7 @@ from saccade.report.document import (
     texts,
     tone,
 )
+from saccade.report.by_size import size_rows
 from saccade.report.front_chart import FrontAxes, front_chart
 
 REPORT_FILE = "report.html"
@@ -141,6 +142,7 @@ def _view(result: Mapping[str, Any]) -> dict[str, Any]:
         "allowed": q.number(guard.get("allowed")),
         "splits": sections.data_splits(result),
         "classes": _classes(result),
+        "sizes": size_rows(result),
         "repair": _repair(result),
         "problems": _problems(result),
         "notes": texts(result.get("notes")),

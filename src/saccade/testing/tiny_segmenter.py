@@ -54,6 +54,7 @@ def tiny_segmenter_config(folder: Path) -> PipelineConfig:
         base.description,
         preprocessing=Preprocessing(fit="stretch"),
         decode="planes",
+        stride=32,
         class_names=CLASSES,
         input_hw=HW,
     )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,7 +22,10 @@ from saccade.errors import DataError
 from saccade.tasks.detections import Detections
 
 MAX_DETECTIONS = 100
-_EVERY_AREA = [[0.0, 1e10]]
+_EVERY_AREA = {"all": (0.0, 1e10)}
+# COCO's object sizes, by area in pixels of the original image. The labels' boxes give the area,
+# since not all label formats have outlines; COCO itself takes the outline's.
+SIZES = {"small": (0.0, 32.0**2), "medium": (32.0**2, 96.0**2), "large": (96.0**2, 1e10)}
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,6 +98,35 @@ def evaluate(dataset: Dataset, detections: Detections) -> DetectionAccuracy:
     )
 
 
+def evaluate_by_size(dataset: Dataset, detections: Detections) -> dict[str, tuple[float, int]]:
+    """AP50-95 on small, medium and large objects, as COCO defines it, and how many there are.
+
+    Sizes that no labelled object has are left out.
+
+    Raises:
+        DataError: the dataset has no labels, or the detections are of other images.
+    """
+    _check(dataset, detections)
+    classes = _classes_with_objects(dataset)
+    if not classes:
+        return {}
+    found = _run_cocoeval(dataset, detections, classes, SIZES)
+    areas = np.concatenate([_areas(image.boxes[~image.crowd]) for image in dataset.images])
+    result = {}
+    for index, (size, (low, high)) in enumerate(SIZES.items()):
+        precision = found.eval["precision"][:, :, :, index, 0]
+        judged = precision[precision > -1]  # COCOeval's mark of a class without such objects
+        if judged.size:
+            objects = int(np.count_nonzero((areas >= low) & (areas < high)))
+            result[size] = (float(judged.mean()), objects)
+    return result
+
+
+def _areas(boxes: NDArray[np.float32]) -> NDArray[np.float64]:
+    sides = np.maximum(0.0, boxes[:, 2:].astype(np.float64) - boxes[:, :2])
+    return np.prod(sides, axis=1)
+
+
 def _check(dataset: Dataset, detections: Detections) -> None:
     if not dataset.labelled:
         raise DataError(
@@ -113,14 +145,19 @@ def _classes_with_objects(dataset: Dataset) -> list[int]:
     return [int(c) for c in np.unique(np.concatenate(found))] if found else []
 
 
-def _run_cocoeval(dataset: Dataset, detections: Detections, classes: Sequence[int]) -> Any:
+def _run_cocoeval(
+    dataset: Dataset,
+    detections: Detections,
+    classes: Sequence[int],
+    areas: Mapping[str, tuple[float, float]] = _EVERY_AREA,
+) -> Any:
     # pycocotools prints progress; stdout belongs to the caller's JSON.
     with contextlib.redirect_stdout(io.StringIO()):
         truth = _index(dataset, _ground_truth(dataset.images, classes), classes)
         found = _index(dataset, _results(detections, classes), classes)
         evaluator = COCOeval(truth, found, "bbox")
-        evaluator.params.areaRng = _EVERY_AREA
-        evaluator.params.areaRngLbl = ["all"]
+        evaluator.params.areaRng = [list(limits) for limits in areas.values()]
+        evaluator.params.areaRngLbl = list(areas)
         evaluator.params.maxDets = [MAX_DETECTIONS]
         evaluator.evaluate()
         evaluator.accumulate()

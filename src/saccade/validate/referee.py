@@ -15,14 +15,17 @@ from saccade.data.frame_roles import Role
 from saccade.optimize.change import Effect
 from saccade.optimize.race import Runner
 from saccade.optimize.referee import Judgement
+from saccade.pipeline.config import PipelineConfig
 from saccade.study import Drop
 from saccade.validate.bootstrap import resample_weights
-from saccade.validate.contract import Judge, Scored
+from saccade.validate.contract import Judge, Scored, compared_by_size
 from saccade.validate.drop_bound import DropBound, paired_drop
 from saccade.validate.guard import LEVEL, judge
 
 JUDGE_TIMEOUT_S = 600.0
 VIDEO_FRAMES = 40
+# What decides how large an object is when the model sees it.
+_SIZING = ("input_size", "shape", "margin", "squeeze")
 
 
 class LabelReferee:
@@ -36,6 +39,7 @@ class LabelReferee:
         self._dataset = dataset
         self._weights = resample_weights(len(dataset), seed=seed)
         self._judge = judge_of(baseline)
+        self._baseline_config = baseline.config
         self.baseline = self._scored(baseline)
         self._lossy = 0
 
@@ -46,9 +50,13 @@ class LabelReferee:
         """Bound the drop and decide by the bound."""
         if effect == "lossy":
             self._lossy += 1
-        found = self._scored(runner).metrics[self.metric]
+        scored = self._scored(runner)
+        found = scored.metrics[self.metric]
         drop = paired_drop(self.baseline.metrics[self.metric], found)
-        return decide(self, drop, found.point, effect, max(1, self._lossy), len(self._dataset))
+        judged = decide(self, drop, found.point, effect, max(1, self._lossy), len(self._dataset))
+        if not other_pixels(self._baseline_config, runner.config):
+            return judged
+        return replace(judged, by_size=compared_by_size(self.baseline, scored))
 
 
 class AgreementReferee:
@@ -98,6 +106,11 @@ def decide(
     )
     keep = verdict.decision == "keep" or (verdict.decision == "undecided" and effect != "lossy")
     return Judgement(keep, f"{referee.metric} {verdict.reason}", record, value)
+
+
+def other_pixels(first: PipelineConfig, second: PipelineConfig) -> bool:
+    """Whether two configurations look at a frame in another size, shape or aspect."""
+    return any(getattr(first, name) != getattr(second, name) for name in _SIZING)
 
 
 def judge_of(runner: Runner) -> Judge:
