@@ -72,6 +72,7 @@ TABLE: dict[str, dict[str, str]] = {
         "full_rank": "saccade.optimize.changes.full_rank:FullRankConstants",
         "bf16": "saccade.optimize.changes.bf16:UseBf16",
         "int8": "saccade.optimize.changes.int8:QuantizeInt8",
+        "model_swap": "saccade.optimize.changes.model_swap:ModelSwap",
         "resolution": "saccade.optimize.changes.resolution:LowerResolution",
         "graph_preprocess": "saccade.optimize.changes.graph_preprocess:PreprocessInGraph",
         "fused_preprocess": "saccade.optimize.changes.fused_preprocess:FusedPreprocess",

@@ -10,7 +10,7 @@ from saccade.data.roles import Roles
 from saccade.environment import Environment
 from saccade.goals import Goal
 from saccade.models.description import ModelDescription
-from saccade.optimize.change import Objective, PlanContext
+from saccade.optimize.change import ModelCandidate, Objective, PlanContext
 from saccade.pipeline.config import PipelineConfig
 from saccade.profile.records import Profile
 from saccade.runtimes.contract import Availability
@@ -27,6 +27,7 @@ class Job:
         video: whether the source is video.
         roles: labelled or unlabelled images by use; None where there is no data.
         notes: what a reader of the result should know.
+        candidates: other models to try in the model's place.
     """
 
     spec: Spec
@@ -41,6 +42,7 @@ class Job:
     runtimes: Mapping[str, Availability]
     folder: Path
     notes: tuple[str, ...] = ()
+    candidates: tuple[ModelCandidate, ...] = ()
 
     @property
     def labelled(self) -> bool:
@@ -72,4 +74,5 @@ def plan_context(job: Job, config: PipelineConfig, profile: Profile) -> PlanCont
         folder=job.folder / "models",
         labelled=job.labelled,
         seed=job.spec.seed,
+        candidates=job.candidates,
     )

@@ -63,4 +63,5 @@ def _noise(config: PipelineConfig) -> NDArray[Any]:
     channels = tuple(3 if axis == "C" else 1 for axis in spec.layout)
     pixels = np.random.default_rng(0).uniform(0, 255, [sizes[axis] for axis in spec.layout])
     mean, std = (np.reshape(values, channels) for values in (pre.mean, pre.std))
-    return ((pixels * pre.scale - mean) / std).astype(spec.dtype)
+    tensor: NDArray[Any] = ((pixels * pre.scale - mean) / std).astype(spec.dtype)
+    return tensor

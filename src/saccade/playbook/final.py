@@ -7,7 +7,7 @@ so that going down does not turn into picking the luckiest.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -142,7 +142,7 @@ def validate(
     job: Job,
     guard: Goal,
     best: PipelineConfig,
-    unquantized: PipelineConfig,
+    ways_back: Sequence[WayBack],
     resolution: float,
     frame_hw: tuple[int, int],
     progress: Progress,
@@ -150,13 +150,13 @@ def validate(
 ) -> Final:
     """Judge the winner on unseen data, go down the ladder if need be, then race what stands.
 
-    ``unquantized`` is the last configuration kept whose model was not quantized.
+    ``ways_back`` has the winner's own model first, then each model that it was swapped for.
     """
     baseline = Runner(job.baseline, job.source)
     runner: Runner | None = None
     try:
         judge = FinalJudge(job, guard, baseline, frame_hw)
-        candidates = [("", best), *fallbacks(job.baseline, unquantized, best)][:MAX_ATTEMPTS]
+        candidates = [("", best), *all_fallbacks(job.baseline, ways_back)][:MAX_ATTEMPTS]
         ladder: list[dict[str, Any]] = []
         chosen: tuple[str, Runner, Accuracy] | None = None
         for attempt, (reverted, config) in enumerate(candidates, start=1):
@@ -223,6 +223,36 @@ def _rung(reverted: str, accuracy: Accuracy) -> dict[str, Any]:
         "result": bound.reason if bound else "not judged",
         "drop": bound.estimate if bound else None,
     }
+
+
+@dataclass(frozen=True)
+class WayBack:
+    """How far one model was taken.
+
+    Attributes:
+        best: the last configuration kept with it.
+        unquantized: the last one whose model file was not quantized.
+    """
+
+    best: PipelineConfig
+    unquantized: PipelineConfig
+
+
+def all_fallbacks(
+    baseline: PipelineConfig, ways_back: Sequence[WayBack]
+) -> list[tuple[str, PipelineConfig]]:
+    """What to fall back to, most doubtful first: int8, then the swap, then what came before it."""
+    newest, *older = ways_back
+    if not older:
+        return fallbacks(baseline, newest.unquantized, newest.best)
+    found = [("int8", _without_int8(newest.best, newest.unquantized))]
+    found = [step for step in found if step[1] != newest.best]
+    found += [("model_swap", way.best) for way in older]
+    own = older[-1]
+    return found + [
+        (f"model_swap and {words}", config)
+        for words, config in fallbacks(baseline, own.unquantized, own.best)
+    ]
 
 
 def fallbacks(

@@ -54,7 +54,7 @@ def prepare(spec: Spec, run: RunFolder, progress: Progress) -> Job:
     _check_judgeable(goals, roles, task)
     notes: list[str] = []
     if roles is not None and spec.preprocessor is None:
-        verification = _verified(spec, description, roles, run, progress)
+        verification = verified(spec, description, roles, run, progress)
         if verification is not None:
             description = verification.description
             notes += [f"Preprocessing corrected: {m}" for m in verification.mistakes]
@@ -160,10 +160,18 @@ def _check_judgeable(goals: tuple[Goal, ...], roles: Roles | None, task: Task) -
             )
 
 
-def _verified(
-    spec: Spec, description: ModelDescription, roles: Roles, run: RunFolder, progress: Progress
+def verified(
+    spec: Spec,
+    description: ModelDescription,
+    roles: Roles,
+    run: RunFolder,
+    progress: Progress,
+    document: str = "verification.json",
 ) -> Verification | None:
-    """Check the preprocessing by accuracy, on images that the report will not use."""
+    """Check the preprocessing by accuracy, on images that the report will not use.
+
+    What was found is written into the run folder as ``document``.
+    """
     images = roles.calibration or roles.selection
     if images is None or not images.labelled:
         return None
@@ -177,7 +185,7 @@ def _verified(
     scorer = _Scorer(spec, images)
     found = verify_preprocessing(quick, scorer.score, explicit=tuple(spec.overrides.given()))
     run.write_json(
-        "verification.json",
+        document,
         {"scores": found.scores, "mistakes": found.mistakes, "undecided": found.undecided},
     )
     return replace(found, description=replace(found.description, input_size=description.input_size))

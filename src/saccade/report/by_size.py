@@ -1,4 +1,4 @@
-"""Rows of the table of accuracy by object size: of the best system, and of changes of resolution."""
+"""Accuracy by object size as rows: of the best system, and of what changed the resolution."""
 
 from __future__ import annotations
 

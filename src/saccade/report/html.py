@@ -21,6 +21,7 @@ from markupsafe import Markup
 from saccade.errors import StorageError
 from saccade.report import quantities as q
 from saccade.report import sections
+from saccade.report.by_size import size_rows
 from saccade.report.charts import MAX_CHANGES, gain_chart, operator_chart, stage_chart
 from saccade.report.document import (
     Change,
@@ -38,7 +39,6 @@ from saccade.report.document import (
     texts,
     tone,
 )
-from saccade.report.by_size import size_rows
 from saccade.report.front_chart import FrontAxes, front_chart
 
 REPORT_FILE = "report.html"

@@ -126,7 +126,8 @@ def _given(values: NDArray[Any], kind: type[np.integer[Any]]) -> NDArray[Any]:
 
 def _plain(planes: NDArray[Any], kind: type[np.integer[Any]]) -> NDArray[Any]:
     """The best class ``(h, w)`` of planes ``(C, h, w)``, as commonly written."""
-    return np.argmax(planes, axis=0).astype(kind)
+    ids: NDArray[Any] = np.argmax(planes, axis=0).astype(kind)
+    return ids
 
 
 # Decode and the way of choosing the class → what turns one frame's output into class ids. All of

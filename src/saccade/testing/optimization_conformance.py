@@ -21,7 +21,14 @@ from pathlib import Path
 from typing import Any, get_args
 
 from saccade.data.contract import Dataset
-from saccade.optimize.change import Effect, Objective, Optimization, PlanContext, Prediction
+from saccade.optimize.change import (
+    Effect,
+    ModelCandidate,
+    Objective,
+    Optimization,
+    PlanContext,
+    Prediction,
+)
 from saccade.pipeline.config import PipelineConfig, RuntimeOptions
 from saccade.runtimes.contract import Availability
 from saccade.testing.planted import healthy, planted
@@ -169,6 +176,9 @@ def example_contexts(
     segmenter = tiny_segmenter_config(folder)
     yield replace(naive, config=segmenter, video=False, source=str(folder), labelled=True)
     yield replace(naive, config=replace(segmenter, runtime="openvino"), labelled=True)
+    yield replace(naive, candidates=(ModelCandidate("fixed", fixed),), labelled=True)
+    other = ModelCandidate("free", naive.config)
+    yield replace(naive, config=replace(fixed, runtime="openvino"), candidates=(other,))
     yield replace(naive, profile=replace(naive.profile, operators=(), roofline=None))
     nothing = {name: Availability(False, detail="not installed") for name in offered}
     yield replace(naive, runtimes=nothing)

@@ -124,7 +124,8 @@ def evaluate_by_size(dataset: Dataset, detections: Detections) -> dict[str, tupl
 
 def _areas(boxes: NDArray[np.float32]) -> NDArray[np.float64]:
     sides = np.maximum(0.0, boxes[:, 2:].astype(np.float64) - boxes[:, :2])
-    return np.prod(sides, axis=1)
+    areas: NDArray[np.float64] = np.prod(sides, axis=1)
+    return areas
 
 
 def _check(dataset: Dataset, detections: Detections) -> None:
