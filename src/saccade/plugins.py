@@ -74,6 +74,7 @@ TABLE: dict[str, dict[str, str]] = {
         "int8": "saccade.optimize.changes.int8:QuantizeInt8",
         "model_swap": "saccade.optimize.changes.model_swap:ModelSwap",
         "resolution": "saccade.optimize.changes.resolution:LowerResolution",
+        "dynamic_resolution": "saccade.optimize.changes.dynamic_resolution:LookTwice",
         "graph_preprocess": "saccade.optimize.changes.graph_preprocess:PreprocessInGraph",
         "fused_preprocess": "saccade.optimize.changes.fused_preprocess:FusedPreprocess",
         "fast_decode": "saccade.optimize.changes.fast_decode:FastDecode",

@@ -54,6 +54,7 @@ class PlanContext:
         labelled: whether accuracy can be judged with labels.
         seed: of whatever is random.
         candidates: other models that the user wants tried.
+        allowed_drop: of accuracy, as the goal that guards the search says.
     """
 
     config: PipelineConfig
@@ -69,6 +70,7 @@ class PlanContext:
     labelled: bool
     seed: int = 0
     candidates: tuple[ModelCandidate, ...] = ()
+    allowed_drop: float = 0.01
 
     @property
     def cost(self) -> CostModel:

@@ -65,6 +65,25 @@ class RuntimeOptions:
 
 
 @dataclass(frozen=True)
+class ResolutionPolicy:
+    """Look small first, and at full size where that leaves a doubt.
+
+    A frame is looked at again where the small look found a box whose score lies between the two
+    limits. It decides by the frame alone, so that it does on a video what it did on the images
+    that it was judged on.
+
+    Attributes:
+        small_size: input size of the first look, pixels.
+        doubt_above: boxes up to this score are taken for noise.
+        sure_from: boxes from this score on are taken for certain.
+    """
+
+    small_size: int
+    doubt_above: float
+    sure_from: float
+
+
+@dataclass(frozen=True)
 class PipelineConfig:
     """Everything that decides how frames become results.
 
@@ -73,6 +92,8 @@ class PipelineConfig:
             only as far as the stride asks, keeping the longer side at ``input_size``.
         margin: border in pixels that ``"rect"`` leaves at least, where the square had one.
         squeeze: factor on the longer side beyond ``input_size``; below 1 the aspect is changed.
+        dynamic_resolution: when a frame is looked at in which size; None looks at all of them in
+            ``input_size``.
         reader: plug-in name; who decodes the video.
         decode_threads: threads of the video decoder; ``None`` leaves its default.
         skip_loop_filter: leave out H.264's in-loop deblocking (changes pixels).
@@ -99,6 +120,7 @@ class PipelineConfig:
     shape: Shape = "square"
     margin: int = 0
     squeeze: float = 1.0
+    dynamic_resolution: ResolutionPolicy | None = None
     reader: str = "opencv"
     decode_threads: int | None = None
     skip_loop_filter: bool = False
@@ -147,6 +169,8 @@ class PipelineConfig:
         data["model"] = ModelFile(**data["model"])
         data["description"] = ModelDescription(**described)
         data["options"] = RuntimeOptions(**data["options"])
+        policy = data.get("dynamic_resolution")
+        data["dynamic_resolution"] = ResolutionPolicy(**policy) if policy else None
         return cls(**data)
 
 

@@ -264,6 +264,10 @@ def fallbacks(
     steps: list[tuple[str, Callable[[PipelineConfig], PipelineConfig]]] = [
         ("int8", lambda c: _without_int8(c, unquantized)),
         (
+            "dynamic_resolution",
+            lambda c: replace(c, dynamic_resolution=baseline.dynamic_resolution),
+        ),
+        (
             "resolution",
             lambda c: replace(c, input_size=baseline.input_size, squeeze=baseline.squeeze),
         ),

@@ -21,7 +21,7 @@ from saccade.goals import Goal
 from saccade.models.description import ModelDescription
 from saccade.models.files import model_file
 from saccade.models.verify import Verification, verify_preprocessing
-from saccade.optimize.job import Job, objective_of
+from saccade.optimize.job import Job, guard_goal, objective_of
 from saccade.pipeline.config import PipelineConfig
 from saccade.pipeline.pipeline import Pipeline
 from saccade.progress import Progress
@@ -30,13 +30,13 @@ from saccade.spec import Spec
 from saccade.study import RunFolder
 from saccade.tasks.contract import Task
 
+__all__ = ["choose_source", "guard_goal", "naive", "prepare", "runtimes", "verified"]
+
 # The preprocessing guess is checked at this size where the model allows it: fast, and enough to
 # tell right from wrong.
 VERIFY_SIZE = 320
 VERIFY_IMAGES = 48
 VERIFY_THRESHOLD = 0.05
-DEFAULT_ALLOWED_DROP = 0.01
-DEFAULT_ALLOWED_DISAGREEMENT = 0.1
 
 
 def prepare(spec: Spec, run: RunFolder, progress: Progress) -> Job:
@@ -118,17 +118,6 @@ def choose_source(spec: Spec, roles: Roles | None) -> tuple[str, bool]:
             "camera) or 'data' (labelled images)."
         )
     return str(images.images[0].path.parent), False
-
-
-def guard_goal(job: Job) -> Goal | None:
-    """The accuracy goal that guards the search: the user's, or a default where data allows."""
-    for goal in job.goals:
-        if goal.is_accuracy and goal.is_drop:
-            return goal
-    if job.labelled:
-        metric = plugins.load("tasks", job.spec.task).metrics[0]
-        return Goal(f"{metric}_drop", "<=", DEFAULT_ALLOWED_DROP)
-    return Goal("agreement_drop", "<=", DEFAULT_ALLOWED_DISAGREEMENT)
 
 
 def _open_data(spec: Spec, description: ModelDescription) -> DataSplits | None:

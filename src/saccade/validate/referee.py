@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from saccade import plugins
-from saccade.data.contract import Dataset, LabelledImage
-from saccade.data.frame_roles import Role
+from saccade.data.contract import Dataset
+from saccade.data.frame_roles import Role, as_dataset
 from saccade.optimize.change import Effect
 from saccade.optimize.race import Runner
 from saccade.optimize.referee import Judgement
@@ -22,10 +19,12 @@ from saccade.validate.contract import Judge, Scored, compared_by_size
 from saccade.validate.drop_bound import DropBound, paired_drop
 from saccade.validate.guard import LEVEL, judge
 
+__all__ = ["AgreementReferee", "LabelReferee", "as_dataset", "frames_of", "results_on"]
+
 JUDGE_TIMEOUT_S = 600.0
 VIDEO_FRAMES = 40
 # What decides how large an object is when the model sees it.
-_SIZING = ("input_size", "shape", "margin", "squeeze")
+_SIZING = ("input_size", "shape", "margin", "squeeze", "dynamic_resolution")
 
 
 class LabelReferee:
@@ -129,17 +128,3 @@ def frames_of(runner: Runner, frames: int, role: Role) -> Any:
     """What a running configuration answers to the frames of its source that serve ``role``."""
     threshold = judge_of(runner).agreement_threshold
     return runner.worker.call("watch", frames, role, threshold, timeout_s=JUDGE_TIMEOUT_S)
-
-
-def as_dataset(source: str, frames: int, frame_hw: tuple[int, int]) -> Dataset:
-    """Frames of a source as an unlabelled dataset, for agreement."""
-    empty = LabelledImage(
-        path=Path(source),
-        width=frame_hw[1],
-        height=frame_hw[0],
-        boxes=np.empty((0, 4), np.float32),
-        class_ids=np.empty(0, np.int64),
-        crowd=np.empty(0, np.bool_),
-    )
-    images = tuple(replace(empty, path=Path(f"{source}#{index}")) for index in range(frames))
-    return Dataset(name="frames of the source", images=images, class_names=(), labelled=False)

@@ -85,6 +85,8 @@ class ModelSwap:
             description=new.description,
             input_size=new.input_size,
             squeeze=new.squeeze,
+            # Learnt on the old model's scores.
+            dynamic_resolution=None,
             iou_threshold=new.iou_threshold,
             options=options,
         )

@@ -54,6 +54,8 @@ class LowerResolution:
     def applies(self, context: PlanContext) -> str | None:
         """Smaller than now, and the model must take it."""
         config = context.config
+        if config.dynamic_resolution is not None:
+            return "the resolution is dynamic already"
         if self.squeeze != 1 and config.description.preprocessing.fit == "center_crop":
             return "the model looks at a crop, whose aspect is the input's"
         target, now = input_area(self.apply(context)), input_area(config)
