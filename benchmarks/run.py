@@ -29,6 +29,7 @@ FIGURES = (
     "accuracy",
     "yolox",
     "masks",
+    "segmentation",
     "noise",
     "planted",
 )

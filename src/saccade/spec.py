@@ -21,6 +21,7 @@ _DURATION = re.compile(
 _NUMBER = re.compile(r"^\s*\d+(?:\.\d+)?\s*$")
 # The settings that name something on disk.
 _PATHS = ("model", "weights", "data", "video")
+_RIVALS = "candidates"
 # Longest input that an error message repeats.
 _SHOWN = 60
 
@@ -71,6 +72,19 @@ class ModelOverrides(BaseModel):
         return self.model_dump(exclude_none=True)
 
 
+class CandidateModel(BaseModel):
+    """Another model of the same task that may take the model's place."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    model: str = Field(min_length=1, description="a file or a name, as for the model itself")
+    weights: Path | None = Field(None, description="state dict of the module that it names")
+    overrides: ModelOverrides = Field(
+        default_factory=lambda: ModelOverrides(),
+        description="corrections of what this model's file says",
+    )
+
+
 class Spec(BaseModel):
     """A whole request. Field descriptions are the comments of the file that `init` writes."""
 
@@ -105,6 +119,9 @@ class Spec(BaseModel):
     preprocessor: str | None = Field(
         None, description="your own preprocessing, as package.module:Class"
     )
+    candidates: tuple[CandidateModel, ...] = Field(
+        (), description="other models of the same task, tried in the model's place"
+    )
     seed: int = Field(0, description="of splits, bootstrap and search")
 
     @field_validator("video", mode="before")
@@ -116,6 +133,14 @@ class Spec(BaseModel):
     @classmethod
     def _a_path_is_text(cls, value: object) -> object:
         return str(value) if isinstance(value, Path) else value
+
+    @field_validator("candidates", mode="before")
+    @classmethod
+    def _a_path_is_a_candidate(cls, value: object) -> object:
+        listed = [value] if isinstance(value, str | Path | dict) else value
+        if not isinstance(listed, list | tuple):
+            return value
+        return [{"model": str(v)} if isinstance(v, str | Path) else v for v in listed]
 
     @field_validator("goals", mode="before")
     @classmethod
@@ -137,7 +162,9 @@ class Spec(BaseModel):
 
     def document(self) -> dict[str, Any]:
         """A JSON- and YAML-ready document that `make_spec` reads back."""
-        return self.model_dump(mode="json", exclude_none=True)
+        document = self.model_dump(mode="json", exclude_none=True)
+        # A run folder of a version without candidates is still of the same job.
+        return document if self.candidates else {k: document[k] for k in document if k != _RIVALS}
 
 
 def make_spec(values: dict[str, Any], base: Path | None = None) -> Spec:
@@ -169,7 +196,19 @@ def absolute_paths(values: dict[str, Any], base: Path | None = None) -> dict[str
     What is no path (a stream URL, a camera index, an invalid value) stays as it is.
     """
     root = Path.cwd() if base is None else base
-    return {k: _absolute(k, v, root) if k in _PATHS else v for k, v in values.items()}
+    found = {k: _absolute(k, v, root) if k in _PATHS else v for k, v in values.items()}
+    if _RIVALS in found:
+        found[_RIVALS] = _absolute_candidates(found[_RIVALS], root)
+    return found
+
+
+def _absolute_candidates(given: object, base: Path) -> object:
+    """Candidates with absolute paths; hub names such as ``timm:mobilenetv3`` stay."""
+    if isinstance(given, list | tuple):
+        return [_absolute_candidates(one, base) for one in given]
+    if isinstance(given, dict):
+        return {k: _absolute(k, v, base) if k in _PATHS else v for k, v in given.items()}
+    return _absolute("model", given, base)
 
 
 def _absolute(key: str, value: object, base: Path) -> object:
@@ -217,13 +256,20 @@ def _yaml_problem(error: Exception) -> str:
     return f"{said} (line {mark.line + 1}, column {mark.column + 1})" if mark else said
 
 
+def _owner(location: tuple[int | str, ...]) -> type[BaseModel]:
+    """Whose setting lies at a location."""
+    if "overrides" in location:
+        return ModelOverrides
+    return CandidateModel if location[0] == _RIVALS else Spec
+
+
 def _explain(error: ValidationError) -> str:
     """One sentence for the first problem."""
     # An unknown key may be the reason why another is missing.
     problem = min(error.errors(), key=lambda found: found["type"] != "extra_forbidden")
     where = ".".join(str(part) for part in problem["loc"])
     if problem["type"] == "extra_forbidden":
-        owner = ModelOverrides if problem["loc"][0] == "overrides" else Spec
+        owner = _owner(problem["loc"])
         key = str(problem["loc"][-1])
         if owner is Spec and key in ModelOverrides.model_fields:
             return f"The setting '{key}' is in the wrong place. Put it under 'overrides'."

@@ -67,6 +67,8 @@ class Trial:
             could not be applied.
         gain: measured against the parent, in one run, interleaved.
         metrics: measured in the same run.
+        by_size: object size → ``objects``, ``baseline`` and ``candidate`` accuracy, for changes
+            that look at other pixels.
         kept: whether it became the configuration that the next change starts from.
     """
 
@@ -86,6 +88,7 @@ class Trial:
     gain: Ratio | None = None
     metrics: dict[str, float | None] = field(default_factory=dict)
     drop: Drop | None = None
+    by_size: dict[str, dict[str, float]] = field(default_factory=dict)
     wall_s: float = 0.0
     blocks: tuple[Block, ...] = ()
     parent_blocks: tuple[Block, ...] = ()

@@ -24,7 +24,7 @@ NAMES = plugins.names("optimizations")
 def calibration(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     folder = tmp_path_factory.mktemp("calibration")
     random = np.random.default_rng(0)
-    for index in range(2):
+    for index in range(16):  # as many as a dynamic resolution learns from
         pixels = random.integers(0, 255, (36, 64, 3), np.uint8)
         cv2.imwrite(str(folder / f"{index}.png"), pixels)
     images = ImageFolderFormat.read(folder).val

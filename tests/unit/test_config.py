@@ -14,7 +14,13 @@ from hypothesis import strategies as st
 
 from saccade.models.description import BoxOutputs, InputSpec, ModelDescription, Preprocessing
 from saccade.pipeline import config as module
-from saccade.pipeline.config import ModelFile, PipelineConfig, RuntimeOptions, digest
+from saccade.pipeline.config import (
+    ModelFile,
+    PipelineConfig,
+    ResolutionPolicy,
+    RuntimeOptions,
+    digest,
+)
 
 MODEL = ModelFile("models/a.onnx", "ab" * 32)
 DESCRIPTION = ModelDescription(
@@ -41,6 +47,8 @@ OTHER: dict[type, dict[str, Any]] = {
         "options": RuntimeOptions(streams=2),
         "shape": "rect",
         "margin": 32,
+        "squeeze": 0.8,
+        "dynamic_resolution": ResolutionPolicy(320, 0.1, 0.5),
         "reader": "pyav",
         "decode_threads": 1,
         "skip_loop_filter": True,
@@ -48,6 +56,7 @@ OTHER: dict[type, dict[str, Any]] = {
         "preprocessor": "fused",
         "nms": "vectorized",
         "masks": "cropped",
+        "argmax": "running",
         "execution": "overlapped",
         "queue_depth": 3,
         "score_threshold": 0.001,
@@ -103,6 +112,7 @@ OTHER: dict[type, dict[str, Any]] = {
         "shape": (1, 3, None, None),
         "dtype": "uint8",
     },
+    ResolutionPolicy: {"small_size": 256, "doubt_above": 0.2, "sure_from": 0.6},
     ModelFile: {"sha256": "cd" * 32},
 }
 
@@ -111,6 +121,8 @@ def within(value: Any) -> PipelineConfig:
     """A configuration that holds ``value`` in its place."""
     if isinstance(value, PipelineConfig):
         return value
+    if isinstance(value, ResolutionPolicy):
+        return replace(BASE, dynamic_resolution=value)
     if isinstance(value, RuntimeOptions):
         return replace(BASE, options=value)
     if isinstance(value, ModelFile):
@@ -132,6 +144,7 @@ ORIGINALS = (
     DESCRIPTION.input,
     DESCRIPTION.outputs,
     MODEL,
+    ResolutionPolicy(320, 0.1, 0.5),
 )
 FIELDS = [(value, field.name) for value in ORIGINALS for field in fields(value)]
 

@@ -24,7 +24,10 @@ from saccade.profile.profiler import Profiler
 from saccade.tasks.detections import Detections
 from saccade.tasks.instance_segmentation import InstanceSegmentationTask
 from saccade.testing.optimization_conformance import example_contexts
-from saccade.testing.tiny_segmenter import tiny_segmenter, tiny_segmenter_config
+from saccade.testing.tiny_instance_segmenter import (
+    tiny_instance_segmenter,
+    tiny_instance_segmenter_config,
+)
 from saccade.validate.bootstrap import replicates, resample_weights
 from saccade.validate.detection_metrics import evaluate
 from saccade.validate.instance_segmentation import InstanceSegmentationJudge
@@ -52,7 +55,7 @@ def outlined(seed: int, squeeze: float = 1.0) -> tuple[Dataset, Detections]:
 
 
 def test_a_segmenter_is_described(tmp_path: Path) -> None:
-    onnx.save(tiny_segmenter(), tmp_path / "seg.onnx")
+    onnx.save(tiny_instance_segmenter(), tmp_path / "seg.onnx")
     found = Task.describe(tmp_path / "seg.onnx", {"class_names": ["cat", "dog"], "stride": 8})
     assert (found.decode, found.class_names) == ("yolov8_seg", ("cat", "dog"))
     assert not found.transposed
@@ -60,7 +63,7 @@ def test_a_segmenter_is_described(tmp_path: Path) -> None:
 
 
 def test_a_detector_is_refused_and_a_segmenter_is_no_detector(tmp_path: Path) -> None:
-    model = tiny_segmenter()
+    model = tiny_instance_segmenter()
     entry = model.metadata_props.add()
     entry.key, entry.value = "task", "segment"
     onnx.save(model, tmp_path / "seg.onnx")
@@ -73,7 +76,7 @@ def test_a_detector_is_refused_and_a_segmenter_is_no_detector(tmp_path: Path) ->
 
 
 def test_rows_that_lie_the_other_way_are_turned(tmp_path: Path) -> None:
-    config = tiny_segmenter_config(tmp_path)
+    config = tiny_instance_segmenter_config(tmp_path)
     model = onnx.load(config.model.path)
     model.graph.node[2].output[0] = "rows"
     model.graph.node.append(helper.make_node("Transpose", ["rows"], ["output0"], perm=[0, 2, 1]))
@@ -87,7 +90,7 @@ def test_rows_that_lie_the_other_way_are_turned(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("nms", ["loop", "vectorized"])
 def test_both_ways_of_decoding_give_the_same_results(tmp_path: Path, nms: str) -> None:
-    config = replace(tiny_segmenter_config(tmp_path), nms=nms, score_threshold=0.01)
+    config = replace(tiny_instance_segmenter_config(tmp_path), nms=nms, score_threshold=0.01)
     pixels = np.random.default_rng(0).integers(0, 255, (90, 130, 3), np.uint8)
     results = []
     for masks in ("whole", "cropped"):
@@ -102,7 +105,7 @@ def test_both_ways_of_decoding_give_the_same_results(tmp_path: Path, nms: str) -
 
 
 def test_an_object_whose_mask_is_empty_is_dropped(tmp_path: Path) -> None:
-    config = replace(tiny_segmenter_config(tmp_path), masks="cropped")
+    config = replace(tiny_instance_segmenter_config(tmp_path), masks="cropped")
     rows = np.zeros((1, 9, 2), np.float32)
     rows[0, :6, 0] = (16, 16, 20, 20, 0.9, 0)
     rows[0, :6, 1] = (48, 48, 20, 20, 0.8, 0)
@@ -119,7 +122,7 @@ def test_an_object_whose_mask_is_empty_is_dropped(tmp_path: Path) -> None:
 
 
 def test_what_overflowed_is_dropped(tmp_path: Path) -> None:
-    config = tiny_segmenter_config(tmp_path)
+    config = tiny_instance_segmenter_config(tmp_path)
     rows = np.full((1, 9, 4), np.nan, np.float32)
     rows[0, :6, 0] = (16, 16, 20, 20, 0.9, 0)
     found = Task.postprocessor(config)(
@@ -129,14 +132,14 @@ def test_what_overflowed_is_dropped(tmp_path: Path) -> None:
 
 
 def test_unknown_decodes_are_refused(tmp_path: Path) -> None:
-    config = tiny_segmenter_config(tmp_path)
+    config = tiny_instance_segmenter_config(tmp_path)
     other = replace(config, description=replace(config.description, decode="yolov8"))
     with pytest.raises(ModelError, match="Unknown decode"):
         Task.postprocessor(other)
 
 
 def test_drawing_tints_objects_and_leaves_the_image_alone(tmp_path: Path) -> None:
-    config = replace(tiny_segmenter_config(tmp_path), score_threshold=0.01)
+    config = replace(tiny_instance_segmenter_config(tmp_path), score_threshold=0.01)
     pixels = np.random.default_rng(0).integers(0, 255, (90, 130, 3), np.uint8)
     before = pixels.copy()
     with Pipeline(config) as pipeline:
@@ -149,7 +152,7 @@ def test_drawing_tints_objects_and_leaves_the_image_alone(tmp_path: Path) -> Non
 
 def test_masks_convert_to_supervision(tmp_path: Path) -> None:
     pytest.importorskip("supervision")
-    config = replace(tiny_segmenter_config(tmp_path), score_threshold=0.01)
+    config = replace(tiny_instance_segmenter_config(tmp_path), score_threshold=0.01)
     with Pipeline(config) as pipeline:
         result = pipeline(np.zeros((64, 64, 3), np.uint8))
     assert result.to_supervision().mask.shape == (len(result), 64, 64)
@@ -218,7 +221,7 @@ def test_a_profile_tells_masks_from_boxes(tmp_path: Path) -> None:
     for index in range(2):
         pixels = np.random.default_rng(index).integers(0, 255, (90, 130, 3), np.uint8)
         cv2.imwrite(str(tmp_path / f"{index}.png"), pixels)
-    config = replace(tiny_segmenter_config(tmp_path), score_threshold=0.01)
+    config = replace(tiny_instance_segmenter_config(tmp_path), score_threshold=0.01)
     profile = Profiler(str(tmp_path), frames=4).profile(config, operators=False)
     masks_ms = profile.extra["masks_ms"]
     assert 0 < masks_ms <= profile.stage("postprocess").wall_ms
@@ -234,7 +237,7 @@ def test_the_change_predicts_by_the_measured_share_of_masks(tmp_path: Path) -> N
     context = next(example_contexts(tmp_path))
     change = CroppedMasks()
     assert "no masks" in str(change.applies(context))
-    context = replace(context, config=tiny_segmenter_config(tmp_path))
+    context = replace(context, config=tiny_instance_segmenter_config(tmp_path))
     stage = context.profile.stage("postprocess").wall_ms
     few, many = (
         replace(context, profile=replace(context.profile, extra={"masks_ms": share * stage}))

@@ -7,6 +7,7 @@ import importlib
 import os
 import sys
 import traceback
+from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -29,6 +30,9 @@ VERBS = (
     "init",
     "demo",
 )
+
+# Options that take more than one value.
+MANY = frozenset(("--candidates",))
 
 # What Typer turns Ctrl-C into.
 _INTERRUPTED = 130
@@ -54,7 +58,7 @@ for _verb in VERBS:
 def run() -> None:
     """Run the command; every way it can end has its exit code."""
     try:
-        code = app(standalone_mode=False)
+        code = app(args=spread(sys.argv[1:], MANY), standalone_mode=False)
         sys.exit(_interrupted() if code == _INTERRUPTED else code if isinstance(code, int) else 0)
     except typer.Exit as done:
         sys.exit(done.exit_code)
@@ -68,6 +72,24 @@ def run() -> None:
         sys.exit(_interrupted())
     except Exception as error:
         sys.exit(_unexpected(error))
+
+
+def spread(arguments: Sequence[str], options: Collection[str]) -> list[str]:
+    """Repeat an option that takes several values before each of them, as Typer wants it.
+
+    What follows such an option belongs to it up to the next option, so a spec file goes first.
+    """
+    found: list[str] = []
+    many = ""
+    for argument in arguments:
+        if argument.startswith("-"):
+            many = argument if argument in options else ""
+            if not many:
+                found.append(argument)
+        else:
+            found += [many, argument] if many else [argument]
+    # Without a value, Typer says what is missing.
+    return [*found, many] if many and arguments[-1] == many else found
 
 
 def _interrupted() -> int:

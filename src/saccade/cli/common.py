@@ -36,6 +36,10 @@ Video = Annotated[
     str | None, typer.Option(help="What it runs on: video, folder, stream URL or camera.")
 ]
 Target = Annotated[str | None, typer.Option(help="Where it will run (cpu).")]
+Candidates = Annotated[
+    list[str] | None,
+    typer.Option(help="Other models of the same task to try in its place: one or more files."),
+]
 Goals = Annotated[
     list[str] | None, typer.Option("--goal", help="Such as 'throughput_fps>=60'; repeat it.")
 ]
@@ -63,6 +67,7 @@ def spec_from(
     goals: list[str] | None = None,
     budget: str | None = None,
     preprocessor: str | None = None,
+    candidates: list[str] | None = None,
 ) -> Spec:
     """A spec from a file, from flags, or from a file that flags override.
 
@@ -81,6 +86,7 @@ def spec_from(
         "goals": tuple(goals) if goals else None,
         "budget": budget,
         "preprocessor": preprocessor,
+        "candidates": tuple(candidates) if candidates else None,
     }
     document.update({key: value for key, value in flags.items() if value is not None})
     if not document:

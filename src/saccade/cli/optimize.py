@@ -11,6 +11,7 @@ from saccade.cli.common import (
     EXIT_OF,
     AsJson,
     Budget,
+    Candidates,
     Data,
     Goals,
     Model,
@@ -37,6 +38,7 @@ def optimize(
     video: Video = None,
     target: Target = None,
     goal: Goals = None,
+    candidates: Candidates = None,
     budget: Budget = None,
     out: Out = DEFAULT_OUT,
     as_json: AsJson = False,
@@ -59,6 +61,7 @@ def optimize(
         target=target,
         goals=goal,
         budget=budget,
+        candidates=candidates,
     )
     remember_folder(out)
     with closing(progress_for()) as progress:

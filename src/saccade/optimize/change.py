@@ -24,6 +24,19 @@ Objective = Literal["throughput", "latency"]
 
 
 @dataclass(frozen=True)
+class ModelCandidate:
+    """Another model of the same task and classes that may take the model's place.
+
+    Attributes:
+        name: for people; unique among the candidates.
+        config: the naive pipeline of it, with its own preprocessing.
+    """
+
+    name: str
+    config: PipelineConfig
+
+
+@dataclass(frozen=True)
 class PlanContext:
     """What is known when changes are planned.
 
@@ -40,6 +53,8 @@ class PlanContext:
         folder: where new model files go.
         labelled: whether accuracy can be judged with labels.
         seed: of whatever is random.
+        candidates: other models that the user wants tried.
+        allowed_drop: of accuracy, as the goal that guards the search says.
     """
 
     config: PipelineConfig
@@ -54,6 +69,8 @@ class PlanContext:
     folder: Path
     labelled: bool
     seed: int = 0
+    candidates: tuple[ModelCandidate, ...] = ()
+    allowed_drop: float = 0.01
 
     @property
     def cost(self) -> CostModel:

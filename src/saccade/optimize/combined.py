@@ -85,7 +85,9 @@ def _addable(
     context: PlanContext, small: float, tried: Set[str], parts: list[Optimization]
 ) -> Iterator[Optimization]:
     for change in variants(context):
-        if change in parts or change.label in tried or change.effect == "lossy":
+        # Two variants of one change would only undo each other.
+        used = any(part.name == change.name for part in parts)
+        if used or change.label in tried or change.effect == "lossy":
             continue
         if change.applies(context) is not None:
             continue

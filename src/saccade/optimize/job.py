@@ -6,15 +6,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from saccade import plugins
 from saccade.data.roles import Roles
 from saccade.environment import Environment
 from saccade.goals import Goal
 from saccade.models.description import ModelDescription
-from saccade.optimize.change import Objective, PlanContext
+from saccade.optimize.change import ModelCandidate, Objective, PlanContext
 from saccade.pipeline.config import PipelineConfig
 from saccade.profile.records import Profile
 from saccade.runtimes.contract import Availability
 from saccade.spec import Spec
+
+# What may be lost where no goal says how much.
+DEFAULT_ALLOWED_DROP = 0.01
+DEFAULT_ALLOWED_DISAGREEMENT = 0.1
 
 
 @dataclass(frozen=True)
@@ -27,6 +32,7 @@ class Job:
         video: whether the source is video.
         roles: labelled or unlabelled images by use; None where there is no data.
         notes: what a reader of the result should know.
+        candidates: other models to try in the model's place.
     """
 
     spec: Spec
@@ -41,6 +47,7 @@ class Job:
     runtimes: Mapping[str, Availability]
     folder: Path
     notes: tuple[str, ...] = ()
+    candidates: tuple[ModelCandidate, ...] = ()
 
     @property
     def labelled(self) -> bool:
@@ -57,8 +64,20 @@ def objective_of(goals: tuple[Goal, ...]) -> Objective:
     return "latency" if latencies and not speeds else "throughput"
 
 
+def guard_goal(job: Job) -> Goal | None:
+    """The accuracy goal that guards the search: the user's, or a default where data allows."""
+    for goal in job.goals:
+        if goal.is_accuracy and goal.is_drop:
+            return goal
+    if job.labelled:
+        metric = plugins.load("tasks", job.spec.task).metrics[0]
+        return Goal(f"{metric}_drop", "<=", DEFAULT_ALLOWED_DROP)
+    return Goal("agreement_drop", "<=", DEFAULT_ALLOWED_DISAGREEMENT)
+
+
 def plan_context(job: Job, config: PipelineConfig, profile: Profile) -> PlanContext:
     """What planning knows about one configuration of a job."""
+    guard = guard_goal(job)
     return PlanContext(
         config=config,
         profile=profile,
@@ -72,4 +91,6 @@ def plan_context(job: Job, config: PipelineConfig, profile: Profile) -> PlanCont
         folder=job.folder / "models",
         labelled=job.labelled,
         seed=job.spec.seed,
+        candidates=job.candidates,
+        allowed_drop=guard.bound if guard is not None else DEFAULT_ALLOWED_DROP,
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from saccade.optimize.change import Effect
@@ -19,12 +19,15 @@ class Judgement:
         reason: one sentence for a person.
         drop: against the baseline, None where nothing was judged.
         accuracy: the metric's value, None likewise.
+        by_size: accuracy by object size beside the baseline's, where the candidate looks at other
+            pixels than the baseline does.
     """
 
     keep: bool
     reason: str
     drop: Drop | None = None
     accuracy: float | None = None
+    by_size: dict[str, dict[str, float]] = field(default_factory=dict)
 
 
 class Referee(Protocol):

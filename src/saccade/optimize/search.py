@@ -30,6 +30,8 @@ ProfileOf = Callable[[PipelineConfig], Profile]
 RETRY_GROWTH = 1.6
 RETRY_ROOM = 1.05
 MIN_SMALL_GAIN = 0.08
+# After this change the model is another, so what was learnt of the old one no longer holds.
+MODEL_SWAP = "model_swap"
 
 
 class Search:
@@ -191,6 +193,8 @@ class Search:
         if trial.kept:
             self.incumbent = PipelineConfig.from_dict(trial.config)
             self.parent = trial.number
+        if trial.kept and trial.name == MODEL_SWAP:
+            self._forget()
         gain = trial.gain
         self._progress.trial_finished(
             trial.number,
@@ -200,6 +204,12 @@ class Search:
             (gain.low, gain.high) if gain else None,
             trial.reason,
         )
+
+    def _forget(self) -> None:
+        """What changes brought to one model says nothing of another; candidates stay tried."""
+        self._promised = {
+            label: gain for label, gain in self._promised.items() if label.startswith(MODEL_SWAP)
+        }
 
     def _recorded(self, label: str) -> Trial | None:
         """The same change of the same configuration, measured by a run that was interrupted."""
@@ -275,28 +285,30 @@ class Search:
             parent_blocks=result.reference,
             reason=comparison.reason,
         )
-        needed = self._meets_more_goals(runner.config)
-        if comparison.verdict == "slower" and not needed:
-            return replace(trial, verdict="worse")
+        faster = comparison.verdict == "faster" or self._meets_more_goals(runner.config)
         reason = comparison.reason
-        if comparison.verdict == "not distinguishable" and not needed:
-            if not saves_cpu(result):
-                return replace(trial, verdict="not distinguishable")
-            cpu = result.cpu.ratio
+        if not faster and comparison.verdict == "not distinguishable" and saves_cpu(result):
+            faster, cpu = True, result.cpu.ratio
             reason += (
                 f"; but CPU per frame is {cpu.value:.3f} times less "
                 f"[{cpu.interval.low:.3f}, {cpu.interval.high:.3f}]"
             )
+        if not faster and not getattr(change, "always_judged", False):
+            return replace(trial, verdict=_NOT_FASTER[comparison.verdict])
         judged = self._judge(runner, result, change)
-        if judged.drop is not None:
-            trial = replace(
-                trial,
-                drop=judged.drop,
-                metrics={**trial.metrics, judged.drop.metric: judged.accuracy},
-            )
+        trial = self._with_accuracy(trial, judged)
+        if not faster:
+            return replace(trial, verdict=_NOT_FASTER[comparison.verdict])
         verdict: Verdict = "better" if judged.keep else "broke a goal"
         reason = f"{reason}; {judged.reason}" if judged.reason else reason
         return replace(trial, verdict=verdict, reason=reason, kept=judged.keep)
+
+    @staticmethod
+    def _with_accuracy(trial: Trial, judged: Judgement) -> Trial:
+        if judged.drop is None:
+            return trial
+        metrics = {**trial.metrics, judged.drop.metric: judged.accuracy}
+        return replace(trial, drop=judged.drop, by_size=judged.by_size, metrics=metrics)
 
     def _meets_more_goals(self, config: PipelineConfig) -> bool:
         """Whether a size goal that the incumbent misses is met by ``config``."""
@@ -324,6 +336,11 @@ class Search:
 # Where wall time cannot tell, CPU time may: it is what the other cores' work is made of. The wall
 # time must then not look worse than this.
 MIN_CPU_GAIN, MIN_WALL_RATIO = 1.01, 0.98
+# How a race that a change did not win is called.
+_NOT_FASTER: dict[str, Verdict] = {
+    "slower": "worse",
+    "not distinguishable": "not distinguishable",
+}
 
 
 def saves_cpu(result: RaceResult) -> bool:

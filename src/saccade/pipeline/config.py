@@ -28,6 +28,7 @@ Shape = Literal["square", "rect"]
 Execution = Literal["sequential", "overlapped"]
 Resize = Literal["bgr", "planes", "swscale"]
 Masks = Literal["whole", "cropped"]
+Argmax = Literal["plain", "running"]
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,25 @@ class RuntimeOptions:
 
 
 @dataclass(frozen=True)
+class ResolutionPolicy:
+    """Look small first, and at full size where that leaves a doubt.
+
+    A frame is looked at again where the small look found a box whose score lies between the two
+    limits. It decides by the frame alone, so that it does on a video what it did on the images
+    that it was judged on.
+
+    Attributes:
+        small_size: input size of the first look, pixels.
+        doubt_above: boxes up to this score are taken for noise.
+        sure_from: boxes from this score on are taken for certain.
+    """
+
+    small_size: int
+    doubt_above: float
+    sure_from: float
+
+
+@dataclass(frozen=True)
 class PipelineConfig:
     """Everything that decides how frames become results.
 
@@ -84,6 +104,9 @@ class PipelineConfig:
         shape: ``"square"`` pads every frame to ``input_size`` × ``input_size``; ``"rect"`` pads
             only as far as the stride asks, keeping the longer side at ``input_size``.
         margin: border in pixels that ``"rect"`` leaves at least, where the square had one.
+        squeeze: factor on the longer side beyond ``input_size``; below 1 the aspect is changed.
+        dynamic_resolution: when a frame is looked at in which size; None looks at all of them in
+            ``input_size``.
         reader: plug-in name; who decodes the video.
         decode_threads: threads of the video decoder; ``None`` leaves its default.
         skip_loop_filter: leave out H.264's in-loop deblocking (changes pixels).
@@ -95,6 +118,8 @@ class PipelineConfig:
             ``"graph"`` (a part of the model).
         masks: ``"whole"`` (every mask at the size of the frame, then cut off at its box, as
             commonly written) or ``"cropped"`` (only what lies in the box).
+        argmax: how a segmenter's planes become class ids: ``"plain"`` (NumPy's argmax, as commonly
+            written) or ``"running"`` (a running maximum, the same ids faster).
         execution: ``"sequential"`` or ``"overlapped"`` (stages run at the same time).
         queue_depth: decoded frames waiting at most, in overlapped execution.
         score_threshold: boxes below are dropped.
@@ -111,6 +136,8 @@ class PipelineConfig:
     options: RuntimeOptions = field(default_factory=RuntimeOptions)
     shape: Shape = "square"
     margin: int = 0
+    squeeze: float = 1.0
+    dynamic_resolution: ResolutionPolicy | None = None
     reader: str = "opencv"
     decode_threads: int | None = None
     skip_loop_filter: bool = False
@@ -118,6 +145,7 @@ class PipelineConfig:
     preprocessor: str = "numpy"
     nms: str = "loop"
     masks: Masks = "whole"
+    argmax: Argmax = "plain"
     execution: Execution = "sequential"
     queue_depth: int = 2
     score_threshold: float = 0.25
@@ -161,6 +189,8 @@ class PipelineConfig:
         data["model"] = ModelFile(**data["model"])
         data["description"] = ModelDescription(**described)
         data["options"] = RuntimeOptions(**data["options"])
+        policy = data.get("dynamic_resolution")
+        data["dynamic_resolution"] = ResolutionPolicy(**policy) if policy else None
         return cls(**data)
 
 

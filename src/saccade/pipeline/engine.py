@@ -70,8 +70,8 @@ def run_sequential(
 ) -> Iterator[Emission]:
     """One frame after the other, one stage after the other."""
     clock = stages.clock
-    geometry = _Geometry(stages)
-    for index, (frame, started, decoded) in enumerate(_timed(frames, clock)):
+    geometry = Geometry(stages)
+    for index, (frame, started, decoded) in enumerate(timed(frames, clock)):
         box, session = geometry.of(frame)
         tensor = stages.preprocessor.run(frame, box, geometry.buffer)
         prepared = clock()
@@ -95,7 +95,7 @@ def _parts(postprocess: Postprocessor) -> StageTimes:
     return found
 
 
-class _Geometry:
+class Geometry:
     """Letterbox, session and buffer of the current frame size; sizes may change in a stream."""
 
     def __init__(self, stages: Stages) -> None:
@@ -106,6 +106,7 @@ class _Geometry:
         self._session: Session
 
     def of(self, frame: Frame) -> tuple[Letterbox, Session]:
+        """Letterbox and session of a frame; the buffer fits it from here on."""
         if frame.hw != self._hw:
             self._hw = frame.hw
             self._box = self._stages.box_for(frame.hw)
@@ -114,7 +115,8 @@ class _Geometry:
         return self._box, self._session
 
 
-def _timed(frames: Iterator[Frame], clock: Clock) -> Iterator[tuple[Frame, float, float]]:
+def timed(frames: Iterator[Frame], clock: Clock) -> Iterator[tuple[Frame, float, float]]:
+    """Each frame with the times at which its decoding began and ended."""
     while True:
         started = clock()
         frame = next(frames, None)
@@ -124,7 +126,7 @@ def _timed(frames: Iterator[Frame], clock: Clock) -> Iterator[tuple[Frame, float
 
 
 @dataclass
-class _Slot:
+class Slot:
     """A reusable place for one frame on its way through the pipeline."""
 
     buffer: NDArray[Any] | None = None
@@ -136,7 +138,7 @@ class _Slot:
     times: StageTimes = field(default_factory=dict)
 
 
-class _Failure:
+class Failure:
     """An exception on its way from the feeder to the caller."""
 
     def __init__(self, error: BaseException) -> None:
@@ -147,14 +149,14 @@ def run_overlapped(
     stages: Stages, frames: Iterator[Frame], slots: int, keep_frames: bool = False
 ) -> Iterator[Emission]:
     """Decode, inference and postprocessing at the same time; results in order."""
-    feeder = _Feeder(stages, frames, max(2, slots), keep_frames)
+    feeder = Feeder(stages, frames, max(2, slots), keep_frames)
     feeder.start()
     try:
         while True:
             item = feeder.ready.get()
             if item is None:
                 return
-            if isinstance(item, _Failure):
+            if isinstance(item, Failure):
                 raise item.error
             emission = _finish(stages, item)
             feeder.free.put(item)
@@ -163,7 +165,7 @@ def run_overlapped(
         feeder.stop()
 
 
-def _finish(stages: Stages, slot: _Slot) -> Emission:
+def _finish(stages: Stages, slot: Slot) -> Emission:
     """Collect one inference, postprocess it, and give the slot's buffers back."""
     assert slot.session is not None and slot.ticket is not None and slot.box is not None
     try:
@@ -183,7 +185,7 @@ def _finish(stages: Stages, slot: _Slot) -> Emission:
     return Emission(slot.index, result, slot.frame, times["decode"][0], done, times)
 
 
-class _Feeder:
+class Feeder:
     """The thread that decodes, preprocesses and submits."""
 
     def __init__(
@@ -193,10 +195,10 @@ class _Feeder:
         self._frames = frames
         self._keep_frames = keep_frames
         self._stop = threading.Event()
-        self.free: queue.SimpleQueue[_Slot | None] = queue.SimpleQueue()
-        self.ready: queue.SimpleQueue[_Slot | _Failure | None] = queue.SimpleQueue()
+        self.free: queue.SimpleQueue[Slot | None] = queue.SimpleQueue()
+        self.ready: queue.SimpleQueue[Slot | Failure | None] = queue.SimpleQueue()
         for _ in range(slots):
-            self.free.put(_Slot())
+            self.free.put(Slot())
         self._thread = threading.Thread(target=self._run, name="saccade-feeder", daemon=True)
 
     def start(self) -> None:
@@ -219,7 +221,7 @@ class _Feeder:
                 item = self.ready.get_nowait()
             except queue.Empty:
                 return
-            if isinstance(item, _Slot) and item.ticket is not None and item.session is not None:
+            if isinstance(item, Slot) and item.ticket is not None and item.session is not None:
                 # Nobody wants this result, so nobody wants to hear that it failed.
                 with contextlib.suppress(Exception):
                     item.session.collect(item.ticket)
@@ -230,7 +232,7 @@ class _Feeder:
             self._feed()
             self.ready.put(None)
         except BaseException as error:  # handed to the caller, which raises it
-            self.ready.put(_Failure(error))
+            self.ready.put(Failure(error))
         finally:
             # A generator must be closed by the thread that runs it, so that its file is too.
             close = getattr(self._frames, "close", None)
@@ -239,7 +241,7 @@ class _Feeder:
 
     def _feed(self) -> None:
         stages, clock = self._stages, self._stages.clock
-        geometry = _Geometry(stages)
+        geometry = Geometry(stages)
         index = 0
         while not self._stop.is_set():
             # A slot first, so that latency does not count the wait for a place in the queue.

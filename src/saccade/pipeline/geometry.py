@@ -54,6 +54,7 @@ def letterbox(
     shape: str,
     anchor: Anchor,
     margin: int = 0,
+    squeeze: float = 1.0,
 ) -> Letterbox:
     """Scale a frame so that its longer side is ``input_size`` and pad it.
 
@@ -62,11 +63,19 @@ def letterbox(
     so keeps its phase on the grid of the model's strides: only the grey far away is missing. A
     letterbox that is merely padded to the next stride shifts the frame by part of a stride,
     which costs accuracy for nothing.
+
+    ``squeeze`` below 1 makes the longer side so much shorter than its proportion, and the square
+    with it: another aspect, which looks at fewer pixels along that side alone.
     """
     height, width = frame_hw
     scale = min(input_size / height, input_size / width)
     scaled = (max(1, round(height * scale)), max(1, round(width * scale)))
-    before, after = _borders(scaled, input_size, anchor)
+    canvas = (input_size, input_size)
+    vertical = None
+    if squeeze != 1:
+        scaled, canvas = _squeezed(scaled, input_size, stride, squeeze)
+        vertical, scale = scaled[0] / height, scaled[1] / width
+    before, after = _borders(scaled, canvas, anchor)
     if shape == "rect":
         before = tuple(_cut(border, stride, margin) for border in before)
         after = tuple(_cut(border, stride, margin) for border in after)
@@ -76,7 +85,18 @@ def letterbox(
             for start, side, end in zip(before, scaled, after, strict=True)
         )
     target = (before[0] + scaled[0] + after[0], before[1] + scaled[1] + after[1])
-    return Letterbox(target, frame_hw, scaled, before[0], before[1], scale)
+    return Letterbox(target, frame_hw, scaled, before[0], before[1], scale, scale_y=vertical)
+
+
+def _squeezed(
+    scaled: tuple[int, int], input_size: int, stride: int, squeeze: float
+) -> tuple[tuple[int, int], tuple[int, int]]:
+    """The scaled frame and its canvas, both shorter along the frame's longer side."""
+    side = max(stride, round(input_size * squeeze / stride) * stride)
+    height, width = scaled
+    if width >= height:
+        return (height, max(1, round(width * side / input_size))), (input_size, side)
+    return (max(1, round(height * side / input_size)), width), (side, input_size)
 
 
 def stretched(frame_hw: tuple[int, int], input_hw: tuple[int, int]) -> Letterbox:
@@ -100,10 +120,10 @@ def center_cropped(frame_hw: tuple[int, int], input_hw: tuple[int, int], share: 
 
 
 def _borders(
-    scaled: tuple[int, int], input_size: int, anchor: Anchor
+    scaled: tuple[int, int], canvas: tuple[int, int], anchor: Anchor
 ) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Border before (top, left) and after (bottom, right) the frame in the square letterbox."""
-    spare = tuple(input_size - side for side in scaled)
+    """Border before (top, left) and after (bottom, right) the frame in the letterbox."""
+    spare = tuple(whole - side for whole, side in zip(canvas, scaled, strict=True))
     if anchor == "top_left":
         return (0, 0), spare
     # Half a pixel goes to the bottom right, as in the letterbox of the YOLO family.

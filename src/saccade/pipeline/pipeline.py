@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -19,13 +19,20 @@ from saccade.data.contract import DataProblem
 from saccade.data.images import read_image
 from saccade.errors import DataError
 from saccade.pipeline.config import PipelineConfig
+from saccade.pipeline.doubt import above, doubtful
 from saccade.pipeline.engine import Clock, Emission, Stages, run_overlapped, run_sequential
 from saccade.pipeline.frames import ArrayFrame, Frame, as_decoded
 from saccade.pipeline.geometry import Letterbox, center_cropped, letterbox, stretched
 from saccade.pipeline.sessions import SessionPool
+from saccade.pipeline.two_looks import FirstLook, run_overlapped_twice, run_sequential_twice
 from saccade.runtimes.contract import Session
 
 KEPT_PROBLEMS = 100
+
+# `SessionPool.stream` or `SessionPool.image`.
+PooledSession = Callable[..., Session]
+
+SessionFor = Callable[[tuple[int, int]], Session]
 
 
 class Pipeline:
@@ -70,13 +77,26 @@ class Pipeline:
     ) -> Iterator[Any]:
         """Results on every ``step``-th frame of ``source`` from ``start``, ``count`` at most."""
         chosen = itertools.islice(self.frames(source), start, start + count * step, step)
-        stages = self._stages(self._sessions.stream, score_threshold)
-        for emission in run_sequential(stages, chosen):
+        for emission in self._one_by_one(chosen, self._sessions.stream, score_threshold):
             yield emission.result
 
     def _run_one(self, frame: Frame, score_threshold: float | None = None) -> Any:
-        stages = self._stages(self._sessions.image, score_threshold)
-        return next(run_sequential(stages, iter([frame]))).result
+        looks = self._one_by_one(iter([frame]), self._sessions.image, score_threshold)
+        return next(looks).result
+
+    def _one_by_one(
+        self,
+        frames: Iterator[Frame],
+        session_for: PooledSession,
+        score_threshold: float | None = None,
+        keep_frames: bool = False,
+    ) -> Iterator[Emission]:
+        """Frames through the stages, one after the other."""
+        stages = self._stages(session_for, score_threshold)
+        first = self._first_look(session_for, score_threshold)
+        if first is not None:
+            return run_sequential_twice(stages, first, frames, keep_frames)
+        return run_sequential(stages, frames, keep_frames)
 
     def stream(self, source: str | os.PathLike[str]) -> Iterator[Any]:
         """Results of every frame of a video, folder, URL or camera index, in constant memory."""
@@ -92,11 +112,15 @@ class Pipeline:
         frames as they need.
         """
         frames = self.frames(source, loop)
-        stages = self._stages(self._sessions.stream)
+        session_for = self._sessions.stream
         if self.config.execution == "sequential":
-            yield from run_sequential(stages, frames, keep_frames)
+            yield from self._one_by_one(frames, session_for, keep_frames=keep_frames)
             return
+        stages, first = self._stages(session_for), self._first_look(session_for)
         slots = self.config.options.in_flight + self.config.queue_depth
+        if first is not None:
+            yield from run_overlapped_twice(stages, first, frames, slots, keep_frames)
+            return
         yield from run_overlapped(stages, frames, slots, keep_frames)
 
     def frames(self, source: str, loop: bool = False) -> Iterator[Frame]:
@@ -127,21 +151,7 @@ class Pipeline:
 
     def letterbox(self, frame_hw: tuple[int, int]) -> Letterbox:
         """How a frame of this size lies in the model's input."""
-        config = self.config
-        described = config.description
-        pre = described.preprocessing
-        if pre.fit == "stretch":
-            return stretched(frame_hw, input_hw(config))
-        if pre.fit == "center_crop":
-            return center_cropped(frame_hw, input_hw(config), pre.crop_share)
-        return letterbox(
-            frame_hw,
-            config.input_size,
-            described.stride,
-            config.shape,
-            described.preprocessing.anchor,
-            config.margin,
-        )
+        return letterbox_of(self.config, frame_hw)
 
     def classes_in(self, result: Any) -> Sequence[int]:
         """Class ids of what a result holds, one per object."""
@@ -155,7 +165,35 @@ class Pipeline:
         )
         return drawn
 
-    def _stages(self, session_for: Any, score_threshold: float | None = None) -> Stages:
+    def _first_look(
+        self, session_for: PooledSession, score_threshold: float | None = None
+    ) -> FirstLook | None:
+        """The small look of a dynamic resolution, where the configuration has one."""
+        policy = self.config.dynamic_resolution
+        if policy is None:
+            return None
+        threshold = self.config.score_threshold if score_threshold is None else score_threshold
+        small = replace(
+            self.config,
+            input_size=policy.small_size,
+            score_threshold=min(threshold, policy.doubt_above),
+        )
+        stages = Stages(
+            # One of its own: in the overlapped engine two threads preprocess.
+            plugins.load("preprocessors", small.preprocessor)(small),
+            self._task.postprocessor(small),
+            partial(letterbox_of, small),
+            partial(session_for, score_threshold=small.score_threshold),
+            self._clock,
+        )
+        return FirstLook(
+            stages,
+            partial(doubtful, policy),
+            partial(above, threshold),
+            self.config.options.in_flight,
+        )
+
+    def _stages(self, session_for: PooledSession, score_threshold: float | None = None) -> Stages:
         config = self.config
         if score_threshold is not None:
             config = replace(config, score_threshold=score_threshold)
@@ -178,13 +216,35 @@ class Pipeline:
         self.close()
 
 
+def letterbox_of(config: PipelineConfig, frame_hw: tuple[int, int]) -> Letterbox:
+    """How a frame of some size lies in the input that a configuration gives the model."""
+    described = config.description
+    pre = described.preprocessing
+    if pre.fit == "stretch":
+        return stretched(frame_hw, input_hw(config))
+    if pre.fit == "center_crop":
+        return center_cropped(frame_hw, input_hw(config), pre.crop_share)
+    return letterbox(
+        frame_hw,
+        config.input_size,
+        described.stride,
+        config.shape,
+        pre.anchor,
+        config.margin,
+        config.squeeze,
+    )
+
+
 def input_hw(config: PipelineConfig) -> tuple[int, int]:
     """Height and width of an input that every frame fills."""
     described = config.description
     height, width = described.input_hw or (described.input_size,) * 2
-    ratio = config.input_size / max(height, width)
-    stride = described.stride
-    return round(height * ratio / stride) * stride, round(width * ratio / stride) * stride
+    ratio, stride = config.input_size / max(height, width), described.stride
+    vertical, horizontal = (config.squeeze, 1.0) if height > width else (1.0, config.squeeze)
+    return (
+        round(height * ratio * vertical / stride) * stride,
+        round(width * ratio * horizontal / stride) * stride,
+    )
 
 
 def _checked(image: NDArray[Any]) -> NDArray[np.uint8]:

@@ -7,8 +7,8 @@ so that going down does not turn into picking the luckiest.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from saccade.data.contract import DataProblem, Dataset
@@ -21,7 +21,7 @@ from saccade.pipeline.config import PipelineConfig
 from saccade.progress import Progress
 from saccade.study import Drop, Ratio
 from saccade.validate.bootstrap import resample_weights
-from saccade.validate.contract import Scored
+from saccade.validate.contract import Scored, compared_by_size
 from saccade.validate.drop_bound import paired_drop
 from saccade.validate.guard import FinalBound, final_bound
 from saccade.validate.per_class import ClassDrop, per_class_drops
@@ -45,6 +45,7 @@ class Accuracy:
         drops: metric → drop with its bounds at the attempt's level.
         bound: the decision on the guarding goal.
         classes: per-class drops, where there are labels.
+        by_size: accuracy by object size, see `saccade.validate.contract.compared_by_size`.
     """
 
     metrics: dict[str, float]
@@ -52,6 +53,7 @@ class Accuracy:
     drops: dict[str, Drop]
     bound: FinalBound | None
     classes: tuple[ClassDrop, ...] = ()
+    by_size: dict[str, dict[str, float]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -108,6 +110,7 @@ class FinalJudge:
         metrics = {"agreement": 1 - agreed.estimate}
         baseline = {"agreement": 1.0}
         classes: tuple[ClassDrop, ...] = ()
+        by_size: dict[str, dict[str, float]] = {}
         if self._before is not None:
             before, after = self._before, self._scored(candidate)
             for name, old in before.metrics.items():
@@ -115,6 +118,7 @@ class FinalJudge:
                 metrics[name], baseline[name] = after.metrics[name].point, old.point
             names = self._job.description.class_names
             classes = per_class_drops(before, after, self._guard.bound, names)
+            by_size = compared_by_size(before, after)
         images = len(self._dataset)
         bound = None
         if self._guard.base in drops:
@@ -126,7 +130,7 @@ class FinalJudge:
             )
             for name, drop in drops.items()
         }
-        return Accuracy(metrics, baseline, recorded, bound, classes)
+        return Accuracy(metrics, baseline, recorded, bound, classes, by_size)
 
 
 def as_long_as(dataset: Dataset, count: int) -> Dataset:
@@ -138,7 +142,7 @@ def validate(
     job: Job,
     guard: Goal,
     best: PipelineConfig,
-    unquantized: PipelineConfig,
+    ways_back: Sequence[WayBack],
     resolution: float,
     frame_hw: tuple[int, int],
     progress: Progress,
@@ -146,13 +150,13 @@ def validate(
 ) -> Final:
     """Judge the winner on unseen data, go down the ladder if need be, then race what stands.
 
-    ``unquantized`` is the last configuration kept whose model was not quantized.
+    ``ways_back`` has the winner's own model first, then each model that it was swapped for.
     """
     baseline = Runner(job.baseline, job.source)
     runner: Runner | None = None
     try:
         judge = FinalJudge(job, guard, baseline, frame_hw)
-        candidates = [("", best), *fallbacks(job.baseline, unquantized, best)][:MAX_ATTEMPTS]
+        candidates = [("", best), *all_fallbacks(job.baseline, ways_back)][:MAX_ATTEMPTS]
         ladder: list[dict[str, Any]] = []
         chosen: tuple[str, Runner, Accuracy] | None = None
         for attempt, (reverted, config) in enumerate(candidates, start=1):
@@ -221,6 +225,36 @@ def _rung(reverted: str, accuracy: Accuracy) -> dict[str, Any]:
     }
 
 
+@dataclass(frozen=True)
+class WayBack:
+    """How far one model was taken.
+
+    Attributes:
+        best: the last configuration kept with it.
+        unquantized: the last one whose model file was not quantized.
+    """
+
+    best: PipelineConfig
+    unquantized: PipelineConfig
+
+
+def all_fallbacks(
+    baseline: PipelineConfig, ways_back: Sequence[WayBack]
+) -> list[tuple[str, PipelineConfig]]:
+    """What to fall back to, most doubtful first: int8, then the swap, then what came before it."""
+    newest, *older = ways_back
+    if not older:
+        return fallbacks(baseline, newest.unquantized, newest.best)
+    found = [("int8", _without_int8(newest.best, newest.unquantized))]
+    found = [step for step in found if step[1] != newest.best]
+    found += [("model_swap", way.best) for way in older]
+    own = older[-1]
+    return found + [
+        (f"model_swap and {words}", config)
+        for words, config in fallbacks(baseline, own.unquantized, own.best)
+    ]
+
+
 def fallbacks(
     baseline: PipelineConfig, unquantized: PipelineConfig, best: PipelineConfig
 ) -> list[tuple[str, PipelineConfig]]:
@@ -229,7 +263,14 @@ def fallbacks(
     config, words = best, []
     steps: list[tuple[str, Callable[[PipelineConfig], PipelineConfig]]] = [
         ("int8", lambda c: _without_int8(c, unquantized)),
-        ("resolution", lambda c: replace(c, input_size=baseline.input_size)),
+        (
+            "dynamic_resolution",
+            lambda c: replace(c, dynamic_resolution=baseline.dynamic_resolution),
+        ),
+        (
+            "resolution",
+            lambda c: replace(c, input_size=baseline.input_size, squeeze=baseline.squeeze),
+        ),
         ("rect_letterbox", lambda c: replace(c, shape=baseline.shape)),
         (
             "bf16",

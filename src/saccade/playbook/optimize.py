@@ -16,10 +16,11 @@ from saccade.optimize.job import Job
 from saccade.optimize.plan import make_plan
 from saccade.optimize.race import Runner
 from saccade.optimize.referee import Referee
-from saccade.optimize.search import Search
+from saccade.optimize.search import MODEL_SWAP, Search
 from saccade.optimize.tuning import tune
 from saccade.pipeline.config import PipelineConfig
-from saccade.playbook.final import as_long_as, validate
+from saccade.playbook.candidates import with_candidates
+from saccade.playbook.final import WayBack, as_long_as, validate
 from saccade.playbook.prepare import guard_goal, prepare
 from saccade.playbook.result import Story, result_document
 from saccade.playbook.steps import (
@@ -64,7 +65,7 @@ def optimize(spec: Spec, out: Path, progress: Progress | None = None) -> Study:
     run = RunFolder(out)
     remember_spec(run, spec)
     say.step("Goals, model and data")
-    job = prepare(spec, run, say)
+    job = with_candidates(prepare(spec, run, say), run, say)
     run.write_json("environment.json", {**job.environment.to_dict(), "hash": job.environment.hash})
     playbook = Playbook(job, run, say, began)
     interrupted = False
@@ -252,7 +253,7 @@ class Playbook:
             self._job,
             guard,
             best,
-            last_unquantized(self._job.baseline, search.trials),
+            ways_back(self._job.baseline, best, search.trials),
             baseline.resolution,
             profile.frame_hw,
             self._say,
@@ -290,6 +291,23 @@ class Playbook:
         self._run.write_json("result.json", result)
         write_html(self._run.path)
         return Study(self._run.path, finite({"schema_version": 1, **result}), story.trials)
+
+
+def ways_back(
+    baseline: PipelineConfig, best: PipelineConfig, trials: Sequence[Trial]
+) -> list[WayBack]:
+    """How far each model was taken, the one in use first, the user's own last."""
+    runs: list[tuple[PipelineConfig, list[Trial]]] = [(baseline, [])]
+    for trial in trials:
+        if trial.kept and trial.name == MODEL_SWAP:
+            runs.append((PipelineConfig.from_dict(trial.config), []))
+        elif trial.kept:
+            runs[-1][1].append(trial)
+    found = []
+    for first, kept in reversed(runs):
+        last = PipelineConfig.from_dict(kept[-1].config) if kept else first
+        found.append(WayBack(last, last_unquantized(first, kept)))
+    return [WayBack(best, found[0].unquantized), *found[1:]]
 
 
 def last_unquantized(baseline: PipelineConfig, trials: Sequence[Trial]) -> PipelineConfig:

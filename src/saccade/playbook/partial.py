@@ -12,6 +12,7 @@ from saccade.measurement import STAGES
 from saccade.optimize.job import Job, plan_context
 from saccade.optimize.plan import Plan, make_plan
 from saccade.optimize.race import Runner
+from saccade.playbook.candidates import with_candidates
 from saccade.playbook.optimize import remember_spec
 from saccade.playbook.prepare import prepare
 from saccade.playbook.steps import (
@@ -98,6 +99,7 @@ def profile_baseline(spec: Spec, out: Path, progress: Progress | None = None) ->
 def plan_only(spec: Spec, out: Path, progress: Progress | None = None) -> Plan:
     """Rank the changes that apply to the baseline; write ``plan.json``."""
     job, profile, _ = profile_and_diagnose(spec, out, progress)
+    job = with_candidates(job, RunFolder(out), progress or SilentProgress())
     plan = make_plan(plan_context(job, job.baseline, profile))
     RunFolder(out).write_json("plan.json", plan.document())
     return plan

@@ -21,7 +21,7 @@ from saccade.goals import Goal
 from saccade.models.description import ModelDescription
 from saccade.models.sources.contract import ResolvedModel
 from saccade.models.verify import Verification, verify_preprocessing
-from saccade.optimize.job import Job, objective_of
+from saccade.optimize.job import Job, guard_goal, objective_of
 from saccade.pipeline.config import ModelFile, PipelineConfig
 from saccade.pipeline.pipeline import Pipeline
 from saccade.playbook.model import describe_model, native_runtime
@@ -31,13 +31,13 @@ from saccade.spec import Spec
 from saccade.study import RunFolder
 from saccade.tasks.contract import Task
 
+__all__ = ["choose_source", "guard_goal", "naive", "prepare", "runtimes", "verified"]
+
 # The preprocessing guess is checked at this size where the model allows it: fast, and enough to
 # tell right from wrong.
 VERIFY_SIZE = 320
 VERIFY_IMAGES = 48
 VERIFY_THRESHOLD = 0.05
-DEFAULT_ALLOWED_DROP = 0.01
-DEFAULT_ALLOWED_DISAGREEMENT = 0.1
 
 
 def prepare(spec: Spec, run: RunFolder, progress: Progress) -> Job:
@@ -59,7 +59,7 @@ def prepare(spec: Spec, run: RunFolder, progress: Progress) -> Job:
     _check_trained(goals, spec, described.resolved)
     notes: list[str] = []
     if roles is not None and spec.preprocessor is None:
-        verification = _verified(spec, model, description, roles, run, progress)
+        verification = verified(spec, model, description, roles, run, progress)
         if verification is not None:
             description = verification.description
             notes += [f"Preprocessing corrected: {m}" for m in verification.mistakes]
@@ -126,17 +126,6 @@ def choose_source(spec: Spec, roles: Roles | None) -> tuple[str, bool]:
     return str(images.images[0].path.parent), False
 
 
-def guard_goal(job: Job) -> Goal | None:
-    """The accuracy goal that guards the search: the user's, or a default where data allows."""
-    for goal in job.goals:
-        if goal.is_accuracy and goal.is_drop:
-            return goal
-    if job.labelled:
-        metric = plugins.load("tasks", job.spec.task).metrics[0]
-        return Goal(f"{metric}_drop", "<=", DEFAULT_ALLOWED_DROP)
-    return Goal("agreement_drop", "<=", DEFAULT_ALLOWED_DISAGREEMENT)
-
-
 def _open_data(spec: Spec, description: ModelDescription) -> DataSplits | None:
     if spec.data is None:
         return None
@@ -175,15 +164,19 @@ def _check_trained(goals: tuple[Goal, ...], spec: Spec, resolved: ResolvedModel)
         )
 
 
-def _verified(
+def verified(
     spec: Spec,
     model: ModelFile,
     description: ModelDescription,
     roles: Roles,
     run: RunFolder,
     progress: Progress,
+    document: str = "verification.json",
 ) -> Verification | None:
-    """Check the preprocessing by accuracy, on images that the report will not use."""
+    """Check the preprocessing by accuracy, on images that the report will not use.
+
+    What was found is written into the run folder as ``document``.
+    """
     images = roles.calibration or roles.selection
     if images is None or not images.labelled:
         return None
@@ -197,7 +190,7 @@ def _verified(
     scorer = _Scorer(spec, model, images)
     found = verify_preprocessing(quick, scorer.score, explicit=tuple(spec.overrides.given()))
     run.write_json(
-        "verification.json",
+        document,
         {"scores": found.scores, "mistakes": found.mistakes, "undecided": found.undecided},
     )
     return replace(found, description=replace(found.description, input_size=description.input_size))

@@ -189,6 +189,7 @@ def _best(story: Story) -> dict[str, Any]:
         },
         "drop": {**asdict(drop), "data": "report"} if drop else None,
         "per_class": _classes(accuracy),
+        "by_size": accuracy.by_size if accuracy else {},
     }
 
 
@@ -208,6 +209,7 @@ def _best_so_far(story: Story) -> dict[str, Any] | None:
         "speedup": None,
         "drop": None,
         "per_class": [],
+        "by_size": last.by_size,
     }
 
 
@@ -246,6 +248,7 @@ def _trial(trial: Trial) -> dict[str, Any]:
         "latency_ms": trial.metrics.get("latency_ms.p50"),
         "accuracy": trial.metrics.get(drop.metric) if drop else None,
         "accuracy_drop": asdict(drop) if drop else None,
+        "by_size": trial.by_size,
         "wall_s": trial.wall_s,
     }
 

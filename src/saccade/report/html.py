@@ -21,6 +21,7 @@ from markupsafe import Markup
 from saccade.errors import StorageError
 from saccade.report import quantities as q
 from saccade.report import sections
+from saccade.report.by_size import size_rows
 from saccade.report.charts import MAX_CHANGES, gain_chart, operator_chart, stage_chart
 from saccade.report.document import (
     Change,
@@ -141,6 +142,7 @@ def _view(result: Mapping[str, Any]) -> dict[str, Any]:
         "allowed": q.number(guard.get("allowed")),
         "splits": sections.data_splits(result),
         "classes": _classes(result),
+        "sizes": size_rows(result),
         "repair": _repair(result),
         "problems": _problems(result),
         "notes": texts(result.get("notes")),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -15,6 +15,7 @@ from saccade.errors import ModelError
 from saccade.models.description import ModelDescription
 from saccade.pipeline.config import PipelineConfig
 from saccade.pipeline.geometry import Letterbox
+from saccade.tasks.argmax import running_argmax
 from saccade.tasks.contract import Postprocessor
 from saccade.tasks.drawing import class_color, write_line
 from saccade.tasks.results import SegmentationResult
@@ -62,15 +63,10 @@ class SegmentationTask:
         if decode not in ("planes", "indices"):
             raise ModelError(f"Unknown decode '{decode}'; known: planes, indices.")
         kind = np.uint8 if len(config.description.class_names) <= 256 else np.int32
+        ids_of = _IDS[decode, config.argmax]
 
         def postprocess(outputs: Sequence[NDArray[Any]], box: Letterbox) -> SegmentationResult:
-            values = outputs[0][0]
-            ids = (
-                np.argmax(values, axis=0)
-                if decode == "planes"
-                else values.reshape(-1, values.shape[-1])
-            )
-            return SegmentationResult(to_frame(ids.astype(kind), box))
+            return SegmentationResult(to_frame(ids_of(outputs[0][0], kind), box))
 
         return postprocess
 
@@ -122,6 +118,27 @@ class SegmentationTask:
             name = class_names[class_id] if class_id < len(class_names) else str(class_id)
             write_line(canvas, f"{name} {share:.0%}", row)
         return canvas
+
+
+def _given(values: NDArray[Any], kind: type[np.integer[Any]]) -> NDArray[Any]:
+    """Class ids ``(1, h, w)`` or ``(h, w)`` as the model gives them."""
+    return values.reshape(-1, values.shape[-1]).astype(kind)
+
+
+def _plain(planes: NDArray[Any], kind: type[np.integer[Any]]) -> NDArray[Any]:
+    """The best class ``(h, w)`` of planes ``(C, h, w)``, as commonly written."""
+    ids: NDArray[Any] = np.argmax(planes, axis=0).astype(kind)
+    return ids
+
+
+# Decode and the way of choosing the class → what turns one frame's output into class ids. All of
+# them give a new array: the output belongs to the runtime.
+_IDS: dict[tuple[str, str], Callable[[NDArray[Any], type[np.integer[Any]]], NDArray[Any]]] = {
+    ("planes", "plain"): _plain,
+    ("planes", "running"): running_argmax,
+    ("indices", "plain"): _given,
+    ("indices", "running"): _given,
+}
 
 
 def to_frame(ids: NDArray[Any], box: Letterbox) -> NDArray[Any]:

@@ -21,11 +21,19 @@ from pathlib import Path
 from typing import Any, get_args
 
 from saccade.data.contract import Dataset
-from saccade.optimize.change import Effect, Objective, Optimization, PlanContext, Prediction
+from saccade.optimize.change import (
+    Effect,
+    ModelCandidate,
+    Objective,
+    Optimization,
+    PlanContext,
+    Prediction,
+)
 from saccade.pipeline.config import PipelineConfig, RuntimeOptions
 from saccade.runtimes.contract import Availability
 from saccade.testing.planted import healthy, planted
 from saccade.testing.tiny_finished import tiny_finished_config
+from saccade.testing.tiny_instance_segmenter import tiny_instance_segmenter_config
 from saccade.testing.tiny_models import tiny_config
 from saccade.testing.tiny_segmenter import tiny_segmenter_config
 from saccade.testing.tiny_yolo import tiny_yolo_config
@@ -174,7 +182,13 @@ def example_contexts(
     yield replace(naive, config=eager, runtimes=runtimes or in_torch)
     yield replace(naive, config=replace(naive.config, score_threshold=0.001))
     yield replace(naive, config=tiny_finished_config(folder))
-    yield replace(naive, config=tiny_segmenter_config(folder))
+    yield replace(naive, config=tiny_instance_segmenter_config(folder))
+    segmenter = tiny_segmenter_config(folder)
+    yield replace(naive, config=segmenter, video=False, source=str(folder), labelled=True)
+    yield replace(naive, config=replace(segmenter, runtime="openvino"), labelled=True)
+    yield replace(naive, candidates=(ModelCandidate("fixed", fixed),), labelled=True)
+    other = ModelCandidate("free", naive.config)
+    yield replace(naive, config=replace(fixed, runtime="openvino"), candidates=(other,))
     yield replace(naive, profile=replace(naive.profile, operators=(), roofline=None))
     nothing = {name: Availability(False, detail="not installed") for name in offered}
     yield replace(naive, runtimes=nothing)

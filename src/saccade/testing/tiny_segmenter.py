@@ -1,4 +1,4 @@
-"""An instance segmenter small enough to build in a test."""
+"""A segmenter small enough to build in a test, with the PReLU that exporters write."""
 
 from __future__ import annotations
 
@@ -9,41 +9,37 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from saccade.models.description import Preprocessing
 from saccade.models.files import model_file
 from saccade.pipeline.config import PipelineConfig
-from saccade.testing.tiny_models import CLASSES, STRIDE, tiny_config
+from saccade.testing.tiny_models import tiny_config
 
-PROTOTYPES = 3
-_ROWS = 4 + len(CLASSES) + PROTOTYPES
+HW = (64, 96)
+CLASSES = ("road", "tree", "sky", "car")
+_FEATURES = 6
 
 
-def tiny_segmenter() -> onnx.ModelProto:
-    """Rows ``(1, 4 + 2 + 3, cells)`` of a stride of 8, and prototypes ``(1, 3, H/4, W/4)``.
+def tiny_segmenter(hw: tuple[int, int] = HW) -> onnx.ModelProto:
+    """Two convolutions with a PReLU between: ``(1, 3, H, W)`` in, ``(1, 4, H, W)`` out.
 
-    Laid out as YOLOv8-seg's, with a dynamic size; what it finds is arbitrary but always the same.
+    The slopes are of shape ``(C, 1, 1)``, as PyTorch exports them.
     """
-    random = np.random.default_rng(1)
+    random = np.random.default_rng(0)
     constants = {
-        "weight": random.normal(0, 0.05, (_ROWS, 3, STRIDE, STRIDE)).astype(np.float32),
-        "bias": np.array([20, 20, 12, 12, 0.3, 0.3, 1, 0, 0], np.float32),
-        "proto_weight": random.normal(0, 0.1, (PROTOTYPES, 3, 4, 4)).astype(np.float32),
-        "target": np.array([1, _ROWS, -1]),
+        "first": random.normal(0, 0.3, (_FEATURES, 3, 3, 3)),
+        "slopes": random.uniform(0.1, 0.5, (_FEATURES, 1, 1)),
+        "second": random.normal(0, 0.5, (len(CLASSES), _FEATURES, 1, 1)),
     }
-    make = helper.make_node
     graph = helper.make_graph(
         [
-            make("Conv", ["images", "weight", "bias"], ["features"], "conv", strides=[STRIDE] * 2),
-            make("Relu", ["features"], ["active"], "relu"),
-            make("Reshape", ["active", "target"], ["output0"], "join"),
-            make("Conv", ["images", "proto_weight"], ["output1"], "proto", strides=[4, 4]),
+            helper.make_node("Conv", ["images", "first"], ["features"], "first", pads=[1] * 4),
+            helper.make_node("PRelu", ["features", "slopes"], ["active"], "act"),
+            helper.make_node("Conv", ["active", "second"], ["planes"], "second"),
         ],
         "tiny_segmenter",
-        [helper.make_tensor_value_info("images", TensorProto.FLOAT, [1, 3, "height", "width"])],
-        [
-            helper.make_tensor_value_info("output0", TensorProto.FLOAT, [1, _ROWS, "cells"]),
-            helper.make_tensor_value_info("output1", TensorProto.FLOAT, [1, PROTOTYPES, "h", "w"]),
-        ],
-        [numpy_helper.from_array(value, name) for name, value in constants.items()],
+        [helper.make_tensor_value_info("images", TensorProto.FLOAT, [1, 3, *hw])],
+        [helper.make_tensor_value_info("planes", TensorProto.FLOAT, [1, len(CLASSES), *hw])],
+        [numpy_helper.from_array(v.astype(np.float32), name) for name, v in constants.items()],
     )
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
 
@@ -53,10 +49,13 @@ def tiny_segmenter_config(folder: Path) -> PipelineConfig:
     path = folder / "tiny-segmenter.onnx"
     if not path.exists():
         path.write_bytes(tiny_segmenter().SerializeToString())
-    base = tiny_config(folder)
-    return replace(
-        base,
-        task="instance_segmentation",
-        model=model_file(path),
-        description=replace(base.description, decode="yolov8_seg"),
+    base = tiny_config(folder, HW)
+    description = replace(
+        base.description,
+        preprocessing=Preprocessing(fit="stretch"),
+        decode="planes",
+        stride=32,
+        class_names=CLASSES,
+        input_hw=HW,
     )
+    return replace(base, task="segmentation", model=model_file(path), description=description)

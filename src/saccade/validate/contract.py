@@ -15,6 +15,19 @@ from saccade.validate.bootstrap import Replicates
 from saccade.validate.drop_bound import DropBound
 
 
+@dataclass(frozen=True)
+class SizeAccuracy:
+    """Accuracy on the objects of one size.
+
+    Attributes:
+        value: the task's first metric on them, 0-1.
+        objects: labelled objects of that size.
+    """
+
+    value: float
+    objects: int
+
+
 @dataclass(frozen=True, eq=False)
 class Scored:
     """One system's accuracy with its replicates; keep it, every comparison reuses it.
@@ -23,15 +36,30 @@ class Scored:
         metrics: by name, all of the task's.
         per_class: class id → the first metric of that class; classes that cannot be judged on
             their own are left out.
+        by_size: ``small``, ``medium``, ``large`` → accuracy on objects of that size; empty for
+            tasks without objects, and without the sizes that no object has.
     """
 
     metrics: Mapping[str, Replicates]
     per_class: Mapping[int, Replicates] = field(default_factory=dict)
+    by_size: Mapping[str, SizeAccuracy] = field(default_factory=dict)
 
     @property
     def values(self) -> dict[str, float]:
         """The bare values on all images."""
         return {name: replicates.point for name, replicates in self.metrics.items()}
+
+
+def compared_by_size(before: Scored, after: Scored) -> dict[str, dict[str, float]]:
+    """For each object size the number of objects and both systems' accuracy, JSON-ready."""
+    return {
+        size: {
+            "objects": found.objects,
+            "baseline": found.value,
+            "candidate": after.by_size[size].value,
+        }
+        for size, found in before.by_size.items()
+    }
 
 
 class Judge(Protocol):

@@ -11,8 +11,8 @@ from saccade.data.contract import Dataset
 from saccade.tasks.detections import Detections
 from saccade.validate.agreement import agreement, agreement_drop
 from saccade.validate.bootstrap import replicates
-from saccade.validate.contract import Scored
-from saccade.validate.detection_metrics import evaluate
+from saccade.validate.contract import Scored, SizeAccuracy
+from saccade.validate.detection_metrics import evaluate, evaluate_by_size
 from saccade.validate.drop_bound import DropBound
 
 
@@ -26,9 +26,14 @@ class DetectionJudge:
 
     @staticmethod
     def scored(dataset: Dataset, outputs: Detections, weights: NDArray[np.int64]) -> Scored:
-        """mAP50-95 and mAP50, over all classes and for each."""
+        """mAP50-95 and mAP50, over all classes and for each; AP50-95 by object size."""
         found = replicates(evaluate(dataset, outputs), weights)
-        return Scored({"map50_95": found.map50_95, "map50": found.map50}, found.per_class)
+        sizes = evaluate_by_size(dataset, outputs)
+        return Scored(
+            {"map50_95": found.map50_95, "map50": found.map50},
+            found.per_class,
+            {size: SizeAccuracy(*value) for size, value in sizes.items()},
+        )
 
     @staticmethod
     def agreement(

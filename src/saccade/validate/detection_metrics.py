@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -26,9 +26,12 @@ MAX_DETECTIONS = 100
 # By the overlap of what a detection matches an object, and pycocotools' word for it.
 Overlap = Literal["boxes", "masks"]
 _IOU_TYPES = {"boxes": "bbox", "masks": "segm"}
-_EVERY_AREA = [[0.0, 1e10]]
 # 4:2:0 video has even sides, so an image judged as a frame of it may have lost a row or column.
 _LOST_PX = 1
+_EVERY_AREA = {"all": (0.0, 1e10)}
+# COCO's object sizes, by area in pixels of the original image. The labels' boxes give the area,
+# since not all label formats have outlines; COCO itself takes the outline's.
+SIZES = {"small": (0.0, 32.0**2), "medium": (32.0**2, 96.0**2), "large": (96.0**2, 1e10)}
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,6 +114,36 @@ def evaluate(
     )
 
 
+def evaluate_by_size(dataset: Dataset, detections: Detections) -> dict[str, tuple[float, int]]:
+    """AP50-95 on small, medium and large objects, as COCO defines it, and how many there are.
+
+    Sizes that no labelled object has are left out.
+
+    Raises:
+        DataError: the dataset has no labels, or the detections are of other images.
+    """
+    _check(dataset, detections)
+    classes = _classes_with_objects(dataset)
+    if not classes:
+        return {}
+    found = _run_cocoeval(dataset, detections, classes, areas=SIZES)
+    areas = np.concatenate([_areas(image.boxes[~image.crowd]) for image in dataset.images])
+    result = {}
+    for index, (size, (low, high)) in enumerate(SIZES.items()):
+        precision = found.eval["precision"][:, :, :, index, 0]
+        judged = precision[precision > -1]  # COCOeval's mark of a class without such objects
+        if judged.size:
+            objects = int(np.count_nonzero((areas >= low) & (areas < high)))
+            result[size] = (float(judged.mean()), objects)
+    return result
+
+
+def _areas(boxes: NDArray[np.float32]) -> NDArray[np.float64]:
+    sides = np.maximum(0.0, boxes[:, 2:].astype(np.float64) - boxes[:, :2])
+    areas: NDArray[np.float64] = np.prod(sides, axis=1)
+    return areas
+
+
 def _check(dataset: Dataset, detections: Detections) -> None:
     if not dataset.labelled:
         raise DataError(
@@ -141,15 +174,19 @@ def _classes_with_objects(dataset: Dataset) -> list[int]:
 
 
 def _run_cocoeval(
-    dataset: Dataset, detections: Detections, classes: Sequence[int], overlap: Overlap
+    dataset: Dataset,
+    detections: Detections,
+    classes: Sequence[int],
+    overlap: Overlap = "boxes",
+    areas: Mapping[str, tuple[float, float]] = _EVERY_AREA,
 ) -> Any:
     # pycocotools prints progress; stdout belongs to the caller's JSON.
     with contextlib.redirect_stdout(io.StringIO()):
         truth = _index(dataset, _ground_truth(dataset.images, classes), classes)
         found = _index(dataset, _results(dataset, detections, classes), classes)
         evaluator = COCOeval(truth, found, _IOU_TYPES[overlap])
-        evaluator.params.areaRng = _EVERY_AREA
-        evaluator.params.areaRngLbl = ["all"]
+        evaluator.params.areaRng = [list(limits) for limits in areas.values()]
+        evaluator.params.areaRngLbl = list(areas)
         evaluator.params.maxDets = [MAX_DETECTIONS]
         evaluator.evaluate()
         evaluator.accumulate()

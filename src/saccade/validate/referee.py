@@ -4,25 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from saccade import plugins
-from saccade.data.contract import Dataset, LabelledImage
-from saccade.data.frame_roles import Role
+from saccade.data.contract import Dataset
+from saccade.data.frame_roles import Role, as_dataset
 from saccade.optimize.change import Effect
 from saccade.optimize.race import Runner
 from saccade.optimize.referee import Judgement
+from saccade.pipeline.config import PipelineConfig
 from saccade.study import Drop
 from saccade.validate.bootstrap import resample_weights
-from saccade.validate.contract import Judge, Scored
+from saccade.validate.contract import Judge, Scored, compared_by_size
 from saccade.validate.drop_bound import DropBound, paired_drop
 from saccade.validate.guard import LEVEL, judge
 
+__all__ = ["AgreementReferee", "LabelReferee", "as_dataset", "frames_of", "results_on"]
+
 JUDGE_TIMEOUT_S = 600.0
 VIDEO_FRAMES = 40
+# What decides how large an object is when the model sees it.
+_SIZING = ("input_size", "shape", "margin", "squeeze", "dynamic_resolution")
 
 
 class LabelReferee:
@@ -36,6 +38,7 @@ class LabelReferee:
         self._dataset = dataset
         self._weights = resample_weights(len(dataset), seed=seed)
         self._judge = judge_of(baseline)
+        self._baseline_config = baseline.config
         self.baseline = self._scored(baseline)
         self._lossy = 0
 
@@ -46,9 +49,13 @@ class LabelReferee:
         """Bound the drop and decide by the bound."""
         if effect == "lossy":
             self._lossy += 1
-        found = self._scored(runner).metrics[self.metric]
+        scored = self._scored(runner)
+        found = scored.metrics[self.metric]
         drop = paired_drop(self.baseline.metrics[self.metric], found)
-        return decide(self, drop, found.point, effect, max(1, self._lossy), len(self._dataset))
+        judged = decide(self, drop, found.point, effect, max(1, self._lossy), len(self._dataset))
+        if not other_pixels(self._baseline_config, runner.config):
+            return judged
+        return replace(judged, by_size=compared_by_size(self.baseline, scored))
 
 
 class AgreementReferee:
@@ -100,6 +107,11 @@ def decide(
     return Judgement(keep, f"{referee.metric} {verdict.reason}", record, value)
 
 
+def other_pixels(first: PipelineConfig, second: PipelineConfig) -> bool:
+    """Whether two configurations look at a frame in another size, shape or aspect."""
+    return any(getattr(first, name) != getattr(second, name) for name in _SIZING)
+
+
 def judge_of(runner: Runner) -> Judge:
     """The judge of a configuration's task."""
     found: Judge = plugins.load("judges", runner.config.task)
@@ -116,17 +128,3 @@ def frames_of(runner: Runner, frames: int, role: Role) -> Any:
     """What a running configuration answers to the frames of its source that serve ``role``."""
     threshold = judge_of(runner).agreement_threshold
     return runner.worker.call("watch", frames, role, threshold, timeout_s=JUDGE_TIMEOUT_S)
-
-
-def as_dataset(source: str, frames: int, frame_hw: tuple[int, int]) -> Dataset:
-    """Frames of a source as an unlabelled dataset, for agreement."""
-    empty = LabelledImage(
-        path=Path(source),
-        width=frame_hw[1],
-        height=frame_hw[0],
-        boxes=np.empty((0, 4), np.float32),
-        class_ids=np.empty(0, np.int64),
-        crowd=np.empty(0, np.bool_),
-    )
-    images = tuple(replace(empty, path=Path(f"{source}#{index}")) for index in range(frames))
-    return Dataset(name="frames of the source", images=images, class_names=(), labelled=False)

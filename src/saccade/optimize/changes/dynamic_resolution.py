@@ -1,0 +1,107 @@
+"""Look at each frame small first, and at full size only where that leaves a doubt."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import ClassVar, Self
+
+from saccade.data.video import is_live
+from saccade.optimize.change import Effect, PlanContext, Prediction, by_stage
+from saccade.optimize.changes.resolution import input_area
+from saccade.pipeline.config import PipelineConfig
+
+# Share of the full size; the coarser one gains more and leaves more doubts.
+SHARES = (0.5, 0.7)
+# Fewer images than that teach no limits.
+LEAST_IMAGES = 16
+# Share of frames with a doubt: a prior, and what it may be at best.
+DOUBTS, BEST_DOUBTS = 0.4, 0.05
+# Both sizes over the calibration images, then the choice.
+COST_S = 15.0
+ODDS = 0.15
+
+
+@dataclass(frozen=True)
+class LookTwice:
+    """A dynamic resolution whose policy is learnt on the calibration images.
+
+    The policy is a pair of limits on the scores of the small look, see
+    `saccade.optimize.policy`. It decides by the frame alone, so what labelled images say of it
+    holds for a video too.
+
+    Attributes:
+        share: the small look's size as a share of the full one.
+    """
+
+    name: ClassVar[str] = "dynamic_resolution"
+    effect: ClassVar[Effect] = "lossy"
+
+    share: float
+
+    @classmethod
+    def variants(cls, context: PlanContext) -> Iterable[Self]:
+        """The coarsest; the search climbs to a finer one where accuracy asks for it."""
+        return [cls(SHARES[0])]
+
+    @property
+    def next_rung(self) -> LookTwice | None:
+        """A finer small look, where the coarse one cost too much."""
+        finer = [share for share in SHARES if share > self.share]
+        return LookTwice(finer[0]) if finer else None
+
+    @property
+    def label(self) -> str:
+        """Name and share."""
+        return f"dynamic_resolution: {self.share:.0%} first"
+
+    def applies(self, context: PlanContext) -> str | None:
+        """Needs scores to doubt, a model that takes both sizes, and frames to learn from."""
+        config = context.config
+        if config.task != "detection":
+            return f"{config.task} gives no boxes whose scores could be in doubt"
+        if config.dynamic_resolution is not None:
+            return "already in use"
+        small = self._small(config)
+        if small >= config.input_size:
+            return "the input is too small for a smaller one"
+        frames = len(context.calibration) if context.calibration else 0
+        if not frames and (not context.video or is_live(context.source)):
+            return "there are no frames to learn its policy from"
+        if 0 < frames < LEAST_IMAGES:
+            return f"{frames} calibration images are too few to learn its policy from"
+        if config.dynamic:
+            return None
+        if config.model.format != "onnx":
+            return "the converted model's shape is fixed"
+        from saccade.models.onnx_model import read_onnx
+        from saccade.models.reshape import can_reshape
+
+        return can_reshape(read_onnx(config.model.path), input_area(self._look(config)))
+
+    def predict(self, context: PlanContext) -> Prediction:
+        """Every frame costs a small look, and those in doubt a full one beside it."""
+        height, width = input_area(self._look(context.config))
+        full = input_area(context.config)
+        ratio = height * width / (full[0] * full[1])
+        found = by_stage(
+            context,
+            {"infer": ratio + DOUBTS, "preprocess": min(1.0, ratio + DOUBTS)},
+            f"small looks cost {ratio:.2f} of full ones; prior: {DOUBTS:.0%} are in doubt",
+            {"infer": ratio + BEST_DOUBTS, "preprocess": ratio + BEST_DOUBTS},
+        )
+        return replace(found, cost_s=COST_S, odds=ODDS)
+
+    def apply(self, context: PlanContext) -> PipelineConfig:
+        """Learn the policy and use it."""
+        from saccade.optimize.policy import learn
+
+        lesson = learn(context, self._small(context.config))
+        return replace(context.config, dynamic_resolution=lesson.policy)
+
+    def _small(self, config: PipelineConfig) -> int:
+        stride = config.description.stride
+        return max(stride, round(config.input_size * self.share / stride) * stride)
+
+    def _look(self, config: PipelineConfig) -> PipelineConfig:
+        return replace(config, input_size=self._small(config))
