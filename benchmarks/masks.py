@@ -66,7 +66,8 @@ def _costs(config: PipelineConfig, setting: Setting) -> dict[str, float]:
     profile = profiler.profile(config, operators=False)
     costs = {stage.name: stage.wall_ms for stage in profile.stages}
     masks = profile.extra["masks_ms"]
-    return {**costs, "boxes": costs.pop("postprocess") - masks, "masks": masks}
+    boxes = costs.pop("postprocess") - masks
+    return {**costs, "boxes": boxes, "masks": masks}
 
 
 def _place(costs: dict[str, float]) -> int:
