@@ -220,6 +220,20 @@ def test_every_candidate_is_planned_whatever_its_operations_say(context: PlanCon
     assert "model_swap: fixed" in planned
 
 
+def test_another_model_comes_before_new_files_of_this_one_and_after_the_harmless(
+    context: PlanContext,
+) -> None:
+    ready = replace(context, config=replace(context.config, runtime="openvino"))
+    costly = [c.change.label for c in make_plan(ready).candidates if c.prediction.cost_s]
+    labels = [c.change.label for c in make_plan(ready).candidates]
+    swap = labels.index("model_swap: fixed")
+    assert all(labels.index(label) > swap for label in costly)
+    lossy = [c.change.effect == "lossy" for c in make_plan(ready).candidates]
+    assert swap and not any(lossy[:swap])
+    alone = [c.change for c in make_plan(replace(ready, candidates=())).candidates]
+    assert [c.effect == "lossy" for c in alone] == sorted(c.effect == "lossy" for c in alone)
+
+
 # In the search
 
 

@@ -64,6 +64,8 @@ def test_a_plan_is_ordered_and_says_why_the_rest_is_not_in_it(tmp_path: Path) ->
         for candidate in plan.candidates:
             assert candidate.prediction.bound >= MIN_GAIN
             assert candidate.change.applies(context) is None
+        if context.candidates:
+            continue  # another model has a place of its own, see test_candidates
         groups = [candidate.change.effect == "lossy" for candidate in plan.candidates]
         assert groups == sorted(groups)
         for lossy in (False, True):

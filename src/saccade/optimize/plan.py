@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Set
+from collections.abc import Callable, Iterator, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
 from saccade import plugins
 from saccade.optimize.change import Optimization, PlanContext, Prediction
 
+# After this change the model is another, and what was learnt of the old one no longer holds.
+MODEL_SWAP = "model_swap"
 # A change that promises less than this is not worth a trial.
 MIN_GAIN = 1.01
 # Seconds that any trial takes for starting processes and racing.
@@ -83,10 +85,32 @@ def make_plan(context: PlanContext, tried: Set[str] = frozenset()) -> Plan:
             inapplicable.append((change.label, reason))
             continue
         candidates.append(Candidate(change, prediction))
-    # What costs no accuracy comes first: later trials then start from a faster system, and what
-    # only labels can allow is not needed where the goals are met without it.
-    candidates.sort(key=lambda c: (c.change.effect == "lossy", -c.score))
+    candidates.sort(key=_order(candidates))
     return Plan(tuple(candidates), tuple(inapplicable))
+
+
+def _order(candidates: Sequence[Candidate]) -> Callable[[Candidate], tuple[int, float]]:
+    """What costs no accuracy comes first, then by score.
+
+    Later trials then start from a faster system, and what only labels can allow is not needed
+    where the goals are met without it. Another model comes before whatever writes new files of
+    this one (int8), so that the race is between equals.
+    """
+    swaps = any(is_swap(candidate.change) for candidate in candidates)
+
+    def order(candidate: Candidate) -> tuple[int, float]:
+        if is_swap(candidate.change):
+            return 1, -candidate.score
+        if candidate.change.effect == "lossy":
+            return 3, -candidate.score
+        return (2 if swaps and candidate.prediction.cost_s else 0), -candidate.score
+
+    return order
+
+
+def is_swap(change: Optimization) -> bool:
+    """Whether a change puts another model in the model's place."""
+    return change.name == MODEL_SWAP
 
 
 def variants(context: PlanContext) -> Iterator[Optimization]:

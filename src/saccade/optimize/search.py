@@ -17,7 +17,7 @@ from saccade.optimize.change import Optimization, PlanContext
 from saccade.optimize.combined import combine
 from saccade.optimize.job import Job, plan_context
 from saccade.optimize.metrics import speed_metrics, values
-from saccade.optimize.plan import Candidate, Plan, make_plan
+from saccade.optimize.plan import MODEL_SWAP, Candidate, Plan, make_plan
 from saccade.optimize.race import RacePlan, RaceResult, Runner, race
 from saccade.optimize.referee import Judgement, Referee
 from saccade.pipeline.config import PipelineConfig
@@ -30,8 +30,6 @@ ProfileOf = Callable[[PipelineConfig], Profile]
 RETRY_GROWTH = 1.6
 RETRY_ROOM = 1.05
 MIN_SMALL_GAIN = 0.08
-# After this change the model is another, so what was learnt of the old one no longer holds.
-MODEL_SWAP = "model_swap"
 
 
 class Search:

@@ -13,10 +13,10 @@ from saccade.data.contract import DataProblem
 from saccade.deploy.bundle import write_bundle
 from saccade.errors import InputError
 from saccade.optimize.job import Job
-from saccade.optimize.plan import make_plan
+from saccade.optimize.plan import MODEL_SWAP, make_plan
 from saccade.optimize.race import Runner
 from saccade.optimize.referee import Referee
-from saccade.optimize.search import MODEL_SWAP, Search
+from saccade.optimize.search import Search
 from saccade.optimize.tuning import tune
 from saccade.pipeline.config import PipelineConfig
 from saccade.playbook.candidates import with_candidates
