@@ -39,8 +39,10 @@ METRICS: dict[str, Metric] = {
     "model_mb": Metric("lower"),
     **{
         name: Metric("higher", accuracy=True, high=1.0)
-        for name in ("map50_95", "map50", "top1", "top5", "miou", "agreement")
+        for name in ("map50_95", "map50", "top1", "top5", "miou", "hota", "idf1", "agreement")
     },
+    # False positives and switches count against it, so that it may fall below zero.
+    "mota": Metric("higher", accuracy=True, low=float("-inf"), high=1.0),
 }
 DROP = "_drop"
 

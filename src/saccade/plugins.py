@@ -19,12 +19,14 @@ TABLE: dict[str, dict[str, str]] = {
         "classification": "saccade.tasks.classification:ClassificationTask",
         "detection": "saccade.tasks.detection:DetectionTask",
         "segmentation": "saccade.tasks.segmentation:SegmentationTask",
+        "tracking": "saccade.tasks.tracking:TrackingTask",
     },
     # Metric, agreement and bounds of each task's results.
     "judges": {
         "classification": "saccade.validate.classification:ClassificationJudge",
         "detection": "saccade.validate.detection:DetectionJudge",
         "segmentation": "saccade.validate.segmentation:SegmentationJudge",
+        "tracking": "saccade.validate.tracking:TrackingJudge",
     },
     "runtimes": {
         "onnxruntime": "saccade.runtimes.onnxruntime:OnnxRuntime",
@@ -46,6 +48,7 @@ TABLE: dict[str, dict[str, str]] = {
         "coco": "saccade.data.coco:CocoFormat",
         "class_labels": "saccade.data.class_labels:ClassLabelsFormat",
         "masks": "saccade.data.masks:MasksFormat",
+        "motchallenge": "saccade.data.motchallenge:MotChallengeFormat",
         "image_folder": "saccade.data.image_folder:ImageFolderFormat",
     },
     "rules": {
@@ -75,6 +78,7 @@ TABLE: dict[str, dict[str, str]] = {
         "fast_decode": "saccade.optimize.changes.fast_decode:FastDecode",
         "skip_loop_filter": "saccade.optimize.changes.skip_loop_filter:SkipLoopFilter",
         "vectorized_nms": "saccade.optimize.changes.vectorized_nms:VectorizedNms",
+        "frame_skip": "saccade.optimize.changes.frame_skip:SkipFrames",
         "overlap_stages": "saccade.optimize.changes.overlap_stages:OverlapStages",
     },
 }

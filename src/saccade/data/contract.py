@@ -31,11 +31,24 @@ class DataProblem:
 
 
 @dataclass(frozen=True)
+class FrameOf:
+    """The place of an image in a sequence of frames.
+
+    Attributes:
+        source: the video, or the folder of images in the order of their names.
+        index: from 0.
+    """
+
+    source: Path
+    index: int
+
+
+@dataclass(frozen=True)
 class LabelledImage:
     """One image with its label: boxes, a class, or a mask.
 
     Attributes:
-        path: the image file.
+        path: the image file; the video, for one of its frames.
         width: pixels, after EXIF orientation is ignored (as OpenCV's IMREAD_COLOR_RGB |
             IMREAD_IGNORE_ORIENTATION reads it).
         height: pixels.
@@ -45,6 +58,8 @@ class LabelledImage:
         label: class of the whole image, None where the format has none.
         mask: PNG with a class id per pixel, None where the format has none.
         void_ids: ids in the mask that are not judged.
+        track_ids: ``(N,)`` int64, which object each box is of; None where the format has none.
+        frame: its place, where it belongs to a sequence.
     """
 
     path: Path
@@ -56,6 +71,8 @@ class LabelledImage:
     label: int | None = None
     mask: Path | None = None
     void_ids: tuple[int, ...] = ()
+    track_ids: NDArray[np.int64] | None = None
+    frame: FrameOf | None = None
 
     @property
     def label_count(self) -> int:

@@ -49,7 +49,7 @@ class Pipeline:
         _limit_opencv_threads(config)
 
     def __call__(self, image: NDArray[np.uint8] | str | os.PathLike[str]) -> Any:
-        """Run one image, an RGB uint8 ``(H, W, 3)`` array or a path.
+        """Run one image, an RGB uint8 ``(H, W, 3)`` array or a path; nothing is tracked in it.
 
         Raises:
             DataError: the file is unreadable, or the array is not an RGB uint8 image.
@@ -73,8 +73,18 @@ class Pipeline:
         for emission in run_sequential(stages, chosen):
             yield emission.result
 
+    def judge_clip(self, source: str, start: int, stop: int) -> Iterator[Any]:
+        """Results on frames ``start`` to ``stop`` of ``source``, as a stream of its own.
+
+        Frame by frame, whatever the execution; the tracker begins anew, and every setting is that
+        of the stream, since tracks depend on all of them.
+        """
+        chosen = itertools.islice(self.frames(source), start, stop)
+        for emission in run_sequential(self._stages(self._sessions.stream), chosen):
+            yield emission.result
+
     def _run_one(self, frame: Frame, score_threshold: float | None = None) -> Any:
-        stages = self._stages(self._sessions.image, score_threshold)
+        stages = self._stages(self._sessions.image, score_threshold, alone=True)
         return next(run_sequential(stages, iter([frame]))).result
 
     def stream(self, source: str | os.PathLike[str]) -> Iterator[Any]:
@@ -154,16 +164,24 @@ class Pipeline:
         )
         return drawn
 
-    def _stages(self, session_for: Any, score_threshold: float | None = None) -> Stages:
+    def _stages(
+        self, session_for: Any, score_threshold: float | None = None, alone: bool = False
+    ) -> Stages:
+        """The stages of a new stream, or of images that have nothing to do with each other."""
         config = self.config
         if score_threshold is not None:
             config = replace(config, score_threshold=score_threshold)
+        if alone:
+            config = replace(config, tracker=None, detect_every=1)
+        postprocess = self._task.postprocessor(config)
         return Stages(
             self.preprocessor,
-            self._task.postprocessor(config),
+            postprocess,
             self.letterbox,
             session_for,
             self._clock,
+            config.detect_every,
+            postprocess.fill_in if config.detect_every > 1 else None,
         )
 
     def close(self) -> None:
