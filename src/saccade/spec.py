@@ -61,6 +61,22 @@ class ModelOverrides(BaseModel):
         return self.model_dump(exclude_none=True)
 
 
+class TrackerSettings(BaseModel):
+    """How objects are followed from frame to frame, by ByteTrack. Everything is optional."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    high_score: float | None = Field(None, ge=0, le=1, description="matched first from here on")
+    new_track_score: float | None = Field(None, ge=0, le=1, description="may begin a track")
+    match_iou: float | None = Field(None, ge=0, le=1, description="least overlap of a match")
+    lost_frames: int | None = Field(None, ge=0, le=100_000, description="until a lost track ends")
+    confirm_hits: int | None = Field(None, ge=1, le=1000, description="until an object has an id")
+
+    def given(self) -> dict[str, Any]:
+        """Only what was set."""
+        return self.model_dump(exclude_none=True)
+
+
 class Spec(BaseModel):
     """A whole request. Field descriptions are the comments of the file that `init` writes."""
 
@@ -85,6 +101,13 @@ class Spec(BaseModel):
         default_factory=lambda: ModelOverrides(),
         description="corrections of what the model file says",
     )
+    classes: tuple[str, ...] = Field(
+        (), description="the classes that count, by name; by default all, or those with tracks"
+    )
+    tracker: TrackerSettings = Field(
+        default_factory=lambda: TrackerSettings(),
+        description="how objects are followed, where the task is tracking",
+    )
     preprocessor: str | None = Field(
         None, description="your own preprocessing, as package.module:Class"
     )
@@ -95,9 +118,9 @@ class Spec(BaseModel):
     def _camera_index_is_text(cls, value: object) -> object:
         return str(value) if type(value) is int else value
 
-    @field_validator("goals", mode="before")
+    @field_validator("goals", "classes", mode="before")
     @classmethod
-    def _one_goal_is_a_list(cls, value: object) -> object:
+    def _one_is_a_list(cls, value: object) -> object:
         return [value] if isinstance(value, str) else value
 
     def parsed_goals(self) -> tuple[Goal, ...]:
@@ -199,7 +222,11 @@ def _explain(error: ValidationError) -> str:
     problem = min(error.errors(), key=lambda found: found["type"] != "extra_forbidden")
     where = ".".join(str(part) for part in problem["loc"])
     if problem["type"] == "extra_forbidden":
-        owner = ModelOverrides if problem["loc"][0] == "overrides" else Spec
+        owners: dict[object, type[BaseModel]] = {
+            "overrides": ModelOverrides,
+            "tracker": TrackerSettings,
+        }
+        owner = owners.get(problem["loc"][0], Spec)
         key = str(problem["loc"][-1])
         if owner is Spec and key in ModelOverrides.model_fields:
             return f"The setting '{key}' is in the wrong place. Put it under 'overrides'."

@@ -18,7 +18,8 @@ from saccade.study import finite
 
 SpecFile = Annotated[Path | None, typer.Argument(help="A YAML spec; flags override it.")]
 Task = Annotated[
-    str | None, typer.Option(help="What the model does: detection, classification or segmentation.")
+    str | None,
+    typer.Option(help="What the model does: detection, tracking, classification or segmentation."),
 ]
 Model = Annotated[Path | None, typer.Option(help="The model file (ONNX).")]
 Data = Annotated[

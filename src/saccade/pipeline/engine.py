@@ -275,7 +275,7 @@ class _Feeder:
         geometry = _Geometry(stages)
         index = 0
         while not self._stop.is_set():
-            # A passed frame takes no slot: at most `detect_every` - 1 of them follow each that does.
+            # A passed frame takes no slot: only `detect_every` - 1 of them follow each that does.
             slot = None
             if stages.looks_at(index):
                 # A slot first, so that latency does not count the wait for a place in the queue.

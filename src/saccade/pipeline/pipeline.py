@@ -14,8 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from saccade import plugins
-from saccade.data.contract import DataProblem
+from saccade.data.contract import DataProblem, LabelledImage
 from saccade.data.images import read_image
+from saccade.data.sequences import clips_of, pixels_of
 from saccade.errors import DataError
 from saccade.pipeline.config import PipelineConfig
 from saccade.pipeline.engine import Clock, Emission, Stages, run_overlapped, run_sequential
@@ -63,6 +64,20 @@ class Pipeline:
         A stream that is scaled in YUV is judged on images that were YUV before.
         """
         return self._run_one(as_decoded(rgb, self.config.resize), score_threshold)
+
+    def judge_images(
+        self, images: Sequence[LabelledImage], score_threshold: float
+    ) -> Iterator[Any]:
+        """Results on the images of a dataset, in order.
+
+        Where objects are tracked, each run of frames is a stream, and keeps its own thresholds.
+        """
+        clips = clips_of(images) if self.config.tracker is not None else ()
+        for clip in clips:
+            yield from self.judge_clip(str(clip.source), clip.start, clip.stop)
+        if not clips:
+            for pixels in pixels_of(images):
+                yield self.judge(pixels, score_threshold)
 
     def judge_frames(
         self, source: str, count: int, step: int, score_threshold: float, start: int = 0

@@ -9,11 +9,13 @@ from typing import Any
 import yaml
 
 from saccade import plugins
+from saccade.data.counted import counted_classes
 from saccade.data.open import open_labelled
 from saccade.data.roles import split_roles
 from saccade.data.video import is_live, probe_video
 from saccade.models.description import ModelDescription
 from saccade.models.inspect import summarize
+from saccade.pipeline.config import TrackerOptions
 from saccade.tasks.contract import Task
 
 
@@ -47,6 +49,8 @@ def draft_spec(
     lines += _video_lines(video, folder, facts)
     labelled = bool(facts.get("labelled"))
     lines += _goal_lines(of_task.metrics[0] if labelled else None, video is not None)
+    if getattr(of_task, "tracks", False):
+        lines += _tracker_lines(facts)
     lines += _override_lines(description)
     return "\n".join(lines) + "\n", facts
 
@@ -89,11 +93,14 @@ def _data_lines(
             "# data: path/to/data.yaml",
             "",
         ]
-    roles = split_roles(open_labelled(data, description.class_names, task))
+    splits = open_labelled(data, description.class_names, task)
+    roles = split_roles(splits)
     counts = {
         name: len(getattr(roles, name) or ()) for name in ("calibration", "selection", "report")
     }
     facts["data"] = counts
+    counted = counted_classes((), description.class_names, splits)
+    facts["classes"] = [description.class_names[index] for index in counted]
     facts["labelled"] = roles.report is not None and roles.report.labelled
     facts["problems"] = len(roles.problems)
     said = ", ".join(f"{count} for {name}" for name, count in counts.items())
@@ -132,6 +139,29 @@ def _goal_lines(metric: str | None, video: bool) -> list[str]:
         "budget: 5m",
         "",
     ]
+
+
+def _tracker_lines(facts: dict[str, Any]) -> list[str]:
+    defaults = TrackerOptions()
+    lines = [
+        "# Only these classes are followed; without it, those whose tracks are labelled, or all:"
+    ]
+    lines.append(
+        _entry("classes", facts["classes"]) if facts.get("classes") else "# classes: [person]"
+    )
+    lines += [
+        "# How objects are followed (ByteTrack). Uncomment what you want to change.",
+        "# tracker:",
+    ]
+    notes = {
+        "high_score": "boxes from here on are matched first, those below only continue tracks",
+        "new_track_score": "a box that belongs to no track may begin one from here on",
+        "match_iou": "least overlap of a box with where its track is expected",
+        "lost_frames": "frames after which a track that was not seen ends",
+        "confirm_hits": "detections in a row after which an object gets its id",
+    }
+    lines += [f"#   {name}: {getattr(defaults, name)}  # {note}" for name, note in notes.items()]
+    return [*lines, ""]
 
 
 def _override_lines(description: ModelDescription) -> list[str]:

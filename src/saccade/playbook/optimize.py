@@ -19,7 +19,7 @@ from saccade.optimize.referee import Referee
 from saccade.optimize.search import Search
 from saccade.optimize.tuning import tune
 from saccade.pipeline.config import PipelineConfig
-from saccade.playbook.final import as_long_as, validate
+from saccade.playbook.final import validate
 from saccade.playbook.prepare import guard_goal, prepare
 from saccade.playbook.result import Story, result_document
 from saccade.playbook.steps import (
@@ -160,8 +160,8 @@ class Playbook:
                     seed,
                 )
             reference = frames_of(runner, VIDEO_FRAMES, "selection")
-            frames = as_dataset(job.source, VIDEO_FRAMES, profile.frame_hw)
-            frames = as_long_as(frames, len(reference))
+            in_a_row = job.baseline.tracker is not None
+            frames = as_dataset(job.source, len(reference), profile.frame_hw, in_a_row)
             return AgreementReferee(
                 frames,
                 lambda r: frames_of(r, VIDEO_FRAMES, "selection"),

@@ -25,7 +25,7 @@ from saccade.profile.records import Profile
 from saccade.progress import Progress, SilentProgress
 from saccade.spec import Spec
 from saccade.study import RunFolder
-from saccade.validate.bootstrap import resample_weights
+from saccade.validate.blocks import unit_weights
 from saccade.validate.referee import judge_of, results_on
 
 
@@ -55,7 +55,7 @@ def baseline_only(
     say.note(f"accuracy on {len(roles.report)} images")
     runner = Runner(job.baseline, job.source)
     try:
-        weights = resample_weights(len(roles.report))
+        weights = unit_weights(roles.report)
         results = results_on(runner, roles.report)
         found = judge_of(runner).scored(roles.report, results, weights)
     finally:

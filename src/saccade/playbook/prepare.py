@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 
 from saccade import plugins
 from saccade.data.contract import Dataset, DataSplits
-from saccade.data.images import read_image
+from saccade.data.counted import counted_classes, only_classes
 from saccade.data.open import open_labelled
 from saccade.data.roles import Roles, check_disjoint, split_roles
+from saccade.data.sequences import pixels_of
 from saccade.data.video import is_live, probe_video
 from saccade.environment import detect
 from saccade.errors import GoalError, SpecError
@@ -22,7 +23,7 @@ from saccade.models.description import ModelDescription
 from saccade.models.files import model_file
 from saccade.models.verify import Verification, verify_preprocessing
 from saccade.optimize.job import Job, objective_of
-from saccade.pipeline.config import PipelineConfig
+from saccade.pipeline.config import PipelineConfig, TrackerOptions
 from saccade.pipeline.pipeline import Pipeline
 from saccade.progress import Progress
 from saccade.runtimes.contract import Availability
@@ -49,10 +50,15 @@ def prepare(spec: Spec, run: RunFolder, progress: Progress) -> Job:
     task: Task = plugins.load("tasks", spec.task)
     description = task.describe(spec.model, spec.overrides.given())
     splits = _open_data(spec, description)
-    roles = _roles(splits, spec.seed)
+    classes = counted_classes(spec.classes, description.class_names, splits)
+    roles = _roles(only_classes(splits, classes), spec.seed) if splits else None
     source, video = choose_source(spec, roles)
     _check_judgeable(goals, roles, task)
     notes: list[str] = []
+    if classes:
+        names = ", ".join(description.class_names[index] for index in classes)
+        why = "" if spec.classes else ": the labels have tracks of no other class"
+        notes.append(f"Only {names} counts{why}.")
     if roles is not None and spec.preprocessor is None:
         verification = _verified(spec, description, roles, run, progress)
         if verification is not None:
@@ -65,7 +71,7 @@ def prepare(spec: Spec, run: RunFolder, progress: Progress) -> Job:
         goals=goals,
         objective=objective_of(goals),
         description=description,
-        baseline=naive(spec, description),
+        baseline=replace(naive(spec, description), classes=classes),
         source=source,
         video=video,
         roles=roles,
@@ -80,6 +86,7 @@ def prepare(spec: Spec, run: RunFolder, progress: Progress) -> Job:
 
 def naive(spec: Spec, description: ModelDescription) -> PipelineConfig:
     """The pipeline as most people write it; everything is compared with it."""
+    tracks = getattr(plugins.load("tasks", spec.task), "tracks", False)
     return PipelineConfig(
         task=spec.task,
         model=model_file(spec.model),
@@ -89,6 +96,7 @@ def naive(spec: Spec, description: ModelDescription) -> PipelineConfig:
         preprocessor=spec.preprocessor or "numpy",
         score_threshold=spec.score_threshold,
         max_detections=spec.max_detections,
+        tracker=TrackerOptions(**spec.tracker.given()) if tracks else None,
     )
 
 
@@ -117,7 +125,10 @@ def choose_source(spec: Spec, roles: Roles | None) -> tuple[str, bool]:
             "There is nothing to run on. Give 'video' (a video, a folder of images, a stream or a "
             "camera) or 'data' (labelled images)."
         )
-    return str(images.images[0].path.parent), False
+    first = images.images[0]
+    if first.frame is not None:
+        return str(first.frame.source), not first.frame.source.is_dir()
+    return str(first.path.parent), False
 
 
 def guard_goal(job: Job) -> Goal | None:
@@ -137,9 +148,7 @@ def _open_data(spec: Spec, description: ModelDescription) -> DataSplits | None:
     return open_labelled(spec.data, description.class_names, spec.task)
 
 
-def _roles(splits: DataSplits | None, seed: int) -> Roles | None:
-    if splits is None:
-        return None
+def _roles(splits: DataSplits, seed: int) -> Roles:
     roles = split_roles(splits, seed)
     check_disjoint(roles)
     return roles
@@ -190,7 +199,7 @@ class _Scorer:
         self._spec = spec
         self._task: Task = plugins.load("tasks", spec.task)
         self._images = images.images[:VERIFY_IMAGES]
-        self._pixels = [read_image(image.path) for image in self._images]
+        self._pixels = list(pixels_of(self._images))
 
     def score(self, description: ModelDescription) -> NDArray[np.float64]:
         config = replace(
@@ -198,6 +207,7 @@ class _Scorer:
             preprocessor="fused",
             nms="vectorized",
             score_threshold=VERIFY_THRESHOLD,
+            tracker=None,
         )
         with Pipeline(config) as pipeline:
             results = [pipeline(pixels) for pixels in self._pixels]

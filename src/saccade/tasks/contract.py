@@ -18,7 +18,7 @@ from saccade.models.description import ModelDescription
 from saccade.pipeline.config import PipelineConfig
 from saccade.pipeline.geometry import Letterbox
 
-# Turns one frame's raw outputs into the task's result. One per running pipeline.
+# Turns one frame's raw outputs into the task's result. One per stream, called in its order.
 Postprocessor = Callable[[Sequence[NDArray[Any]], Letterbox], Any]
 
 
@@ -29,6 +29,10 @@ class Task(Protocol):
         name: as in the table of plug-ins.
         metrics: accuracy metrics by name; the first guards the search where no goal says which.
         model_noun: what its models are called.
+
+    A task whose results depend on the frames before says ``tracks = True``; its configurations
+    have a tracker, and it is judged on frames in a row. Its postprocessors may have a method
+    ``fill_in(box)``, which gives the result of a frame that the model did not look at.
     """
 
     name: ClassVar[str]

@@ -48,6 +48,7 @@ class TrackingTask:
     name: ClassVar[str] = "tracking"
     metrics: ClassVar[tuple[str, ...]] = ("hota", "mota", "idf1")
     model_noun: ClassVar[str] = "detector"
+    tracks: ClassVar[bool] = True
 
     @staticmethod
     def describe(path: str | Path, overrides: Mapping[str, Any] | None = None) -> ModelDescription:

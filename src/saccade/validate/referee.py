@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 
 from saccade import plugins
-from saccade.data.contract import Dataset, LabelledImage
+from saccade.data.contract import Dataset, FrameOf, LabelledImage
 from saccade.data.frame_roles import Role
 from saccade.optimize.change import Effect
 from saccade.optimize.race import Runner
 from saccade.optimize.referee import Judgement
 from saccade.study import Drop
-from saccade.validate.bootstrap import resample_weights
+from saccade.validate.blocks import unit_weights
 from saccade.validate.contract import Judge, Scored
 from saccade.validate.drop_bound import DropBound, paired_drop
 from saccade.validate.guard import LEVEL, judge
@@ -34,7 +34,7 @@ class LabelReferee:
         self.metric = metric
         self.allowed = allowed
         self._dataset = dataset
-        self._weights = resample_weights(len(dataset), seed=seed)
+        self._weights = unit_weights(dataset, seed)
         self._judge = judge_of(baseline)
         self.baseline = self._scored(baseline)
         self._lossy = 0
@@ -69,7 +69,7 @@ class AgreementReferee:
         self._results_of = results_of
         self._judge = judge_of(baseline)
         self._reference = results_of(baseline)
-        self._weights = resample_weights(len(dataset), seed=seed)
+        self._weights = unit_weights(dataset, seed)
         self._lossy = 0
 
     def judge(self, runner: Runner, effect: Effect) -> Judgement:
@@ -118,8 +118,13 @@ def frames_of(runner: Runner, frames: int, role: Role) -> Any:
     return runner.worker.call("watch", frames, role, threshold, timeout_s=JUDGE_TIMEOUT_S)
 
 
-def as_dataset(source: str, frames: int, frame_hw: tuple[int, int]) -> Dataset:
-    """Frames of a source as an unlabelled dataset, for agreement."""
+def as_dataset(
+    source: str, frames: int, frame_hw: tuple[int, int], in_a_row: bool = False
+) -> Dataset:
+    """Frames of a source as an unlabelled dataset, for agreement.
+
+    ``in_a_row`` says that they follow one another, as `frames_of` gives them to a tracker.
+    """
     empty = LabelledImage(
         path=Path(source),
         width=frame_hw[1],
@@ -128,5 +133,12 @@ def as_dataset(source: str, frames: int, frame_hw: tuple[int, int]) -> Dataset:
         class_ids=np.empty(0, np.int64),
         crowd=np.empty(0, np.bool_),
     )
-    images = tuple(replace(empty, path=Path(f"{source}#{index}")) for index in range(frames))
+    images = tuple(
+        replace(
+            empty,
+            path=Path(f"{source}#{index}"),
+            frame=FrameOf(Path(source), index) if in_a_row else None,
+        )
+        for index in range(frames)
+    )
     return Dataset(name="frames of the source", images=images, class_names=(), labelled=False)
