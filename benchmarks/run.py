@@ -28,6 +28,7 @@ FIGURES = (
     "memory",
     "accuracy",
     "yolox",
+    "tracking",
     "noise",
     "planted",
 )

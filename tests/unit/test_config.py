@@ -14,7 +14,13 @@ from hypothesis import strategies as st
 
 from saccade.models.description import InputSpec, ModelDescription, Preprocessing
 from saccade.pipeline import config as module
-from saccade.pipeline.config import ModelFile, PipelineConfig, RuntimeOptions, digest
+from saccade.pipeline.config import (
+    ModelFile,
+    PipelineConfig,
+    RuntimeOptions,
+    TrackerOptions,
+    digest,
+)
 
 MODEL = ModelFile("models/a.onnx", "ab" * 32)
 DESCRIPTION = ModelDescription(
@@ -25,7 +31,7 @@ DESCRIPTION = ModelDescription(
     stride=32,
     class_names=("cat", "dog"),
 )
-BASE = PipelineConfig("detection", MODEL, DESCRIPTION, 640, 0.7)
+BASE = PipelineConfig("detection", MODEL, DESCRIPTION, 640, 0.7, tracker=TrackerOptions())
 
 # Where a value lives on disk, in which container, and why we believe it change no behaviour.
 SILENT = {"path", "weights", "format", "dynamic", "evidence"}
@@ -50,6 +56,9 @@ OTHER: dict[type, dict[str, Any]] = {
         "queue_depth": 3,
         "score_threshold": 0.001,
         "max_detections": 100,
+        "classes": (1,),
+        "tracker": None,
+        "detect_every": 2,
     },
     RuntimeOptions: {
         "precision": "bf16",
@@ -58,6 +67,13 @@ OTHER: dict[type, dict[str, Any]] = {
         "in_flight": 2,
         "graph_level": "static",
         "spinning": False,
+    },
+    TrackerOptions: {
+        "high_score": 0.5,
+        "new_track_score": 0.5,
+        "match_iou": 0.3,
+        "lost_frames": 10,
+        "confirm_hits": 3,
     },
     ModelDescription: {
         "input": replace(DESCRIPTION.input, name="x"),
@@ -97,6 +113,8 @@ def within(value: Any) -> PipelineConfig:
         return value
     if isinstance(value, RuntimeOptions):
         return replace(BASE, options=value)
+    if isinstance(value, TrackerOptions):
+        return replace(BASE, tracker=value)
     if isinstance(value, ModelFile):
         return replace(BASE, model=value)
     if isinstance(value, Preprocessing):
@@ -113,6 +131,7 @@ ORIGINALS = (
     DESCRIPTION.preprocessing,
     DESCRIPTION.input,
     MODEL,
+    TrackerOptions(),
 )
 FIELDS = [(value, field.name) for value in ORIGINALS for field in fields(value)]
 
@@ -190,6 +209,9 @@ configs = st.builds(
     options=st.builds(RuntimeOptions, threads=st.none() | st.integers(), spinning=st.booleans()),
     decode_threads=st.none() | st.integers(0, 64),
     score_threshold=numbers,
+    classes=st.lists(st.integers(0, 79), max_size=3).map(tuple),
+    tracker=st.none() | st.builds(TrackerOptions, lost_frames=st.integers(0, 99)),
+    detect_every=st.integers(1, 4),
 )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -142,26 +143,16 @@ def _goal_lines(metric: str | None, video: bool) -> list[str]:
 
 
 def _tracker_lines(facts: dict[str, Any]) -> list[str]:
-    defaults = TrackerOptions()
-    lines = [
-        "# Only these classes are followed; without it, those whose tracks are labelled, or all:"
-    ]
-    lines.append(
-        _entry("classes", facts["classes"]) if facts.get("classes") else "# classes: [person]"
-    )
-    lines += [
-        "# How objects are followed (ByteTrack). Uncomment what you want to change.",
+    classes = facts.get("classes")
+    settings = [f"#   {name}: {value}" for name, value in asdict(TrackerOptions()).items()]
+    return [
+        "# Only these classes are followed; by default those whose tracks are labelled, else all.",
+        *(_entry("classes", classes) if classes else "# classes: [person]").splitlines(),
+        "# How they are followed (ByteTrack). Uncomment what you want to change.",
         "# tracker:",
+        *settings,
+        "",
     ]
-    notes = {
-        "high_score": "boxes from here on are matched first, those below only continue tracks",
-        "new_track_score": "a box that belongs to no track may begin one from here on",
-        "match_iou": "least overlap of a box with where its track is expected",
-        "lost_frames": "frames after which a track that was not seen ends",
-        "confirm_hits": "detections in a row after which an object gets its id",
-    }
-    lines += [f"#   {name}: {getattr(defaults, name)}  # {note}" for name, note in notes.items()]
-    return [*lines, ""]
 
 
 def _override_lines(description: ModelDescription) -> list[str]:

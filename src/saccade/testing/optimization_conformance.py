@@ -22,7 +22,7 @@ from typing import Any, get_args
 
 from saccade.data.contract import Dataset
 from saccade.optimize.change import Effect, Objective, Optimization, PlanContext, Prediction
-from saccade.pipeline.config import PipelineConfig, RuntimeOptions
+from saccade.pipeline.config import PipelineConfig, RuntimeOptions, TrackerOptions
 from saccade.runtimes.contract import Availability
 from saccade.testing.planted import healthy, planted
 from saccade.testing.tiny_models import tiny_config
@@ -165,6 +165,9 @@ def example_contexts(
     yield replace(naive, config=whole, profile=healthy())
     yield replace(naive, config=fixed)
     yield replace(naive, config=tiny_yolo_config(folder))
+    tracking = replace(naive.config, task="tracking", tracker=TrackerOptions())
+    yield replace(naive, config=tracking, labelled=True)
+    yield replace(naive, config=replace(tracking, detect_every=2))
     yield replace(naive, profile=replace(naive.profile, operators=(), roofline=None))
     nothing = {name: Availability(False, detail="not installed") for name in offered}
     yield replace(naive, runtimes=nothing)

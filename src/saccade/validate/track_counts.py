@@ -1,10 +1,10 @@
-"""Per-block counts behind HOTA, MOTA and IDF1, and the metrics on any choice of blocks.
+"""Counts by block and object behind HOTA and IDF1, and both on any choice of these.
 
 HOTA matches frame by frame, but by how well ids fit over the whole sequence, and scores each match
 by its pair of ids over the whole sequence. The matching is made once, on all frames, by TrackEval's
-rule; a resample then counts matches, true boxes and found boxes of every block as often as the
-block was drawn. With every block once this is TrackEval's HOTA. What a resample leaves out is that
-ids would be aligned anew on the frames drawn.
+rule; a resample then counts matches, true boxes and found boxes as often as their block and their
+object were drawn. With everything once this is TrackEval's HOTA. What a resample leaves out is
+that ids would be aligned anew on the frames drawn.
 
 Sources: Luiten et al., "HOTA: A Higher Order Metric for Evaluating Multi-Object Tracking" (2021),
 sections 3 and 5; Ristani et al., "Performance Measures and a Data Set for Multi-Target,
@@ -23,6 +23,7 @@ from saccade.validate.track_matches import TrackMatches
 # Localization thresholds of HOTA, and the one of IDF1.
 ALPHAS = np.arange(0.05, 0.99, 0.05)
 IDENTITY_IOU = 0.5
+Weights = NDArray[np.int64]
 _EPSILON = float(np.finfo(np.float64).eps)
 
 
@@ -44,35 +45,60 @@ class TrackCounts:
     true_boxes: NDArray[np.float64]
     found_boxes: NDArray[np.float64]
 
-    def hota(self, weights: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Mean HOTA over alphas with block k counted ``weights[b, k]`` times: ``(B,)``.
+    @property
+    def objects(self) -> int:
+        """How many true objects there are."""
+        return int(self.true_boxes.shape[1])
 
-        NaN where there is nothing to judge.
+    def hota(self, blocks: Weights, objects: Weights) -> NDArray[np.float64]:
+        """Mean HOTA over alphas, with blocks and objects counted as often as their weights say.
+
+        Args:
+            blocks: ``(B, K)``.
+            objects: ``(B, G)``.
+
+        Returns:
+            ``(B,)``, NaN where there is nothing to judge.
         """
-        per_true, per_found = weights @ self.true_boxes, weights @ self.found_boxes
+        per_true, per_found = self._boxes(blocks, objects)
         truth, found = per_true.sum(axis=1), per_found.sum(axis=1)
         either = per_true[:, self.pairs[:, 0]] + per_found[:, self.pairs[:, 1]]
-        total = np.zeros(len(weights))
+        of_pair = objects[:, self.pairs[:, 0]]
+        total = np.zeros(len(blocks))
         for alpha in range(len(ALPHAS)):
-            matched = weights @ self.matched[:, alpha]
+            matched = (blocks @ self.matched[:, alpha]) * of_pair
             hits = matched.sum(axis=1)
             associated = (matched * matched / np.maximum(1, either - matched)).sum(axis=1)
             detection = hits / np.maximum(1, truth + found - hits)
             total += np.sqrt(detection * associated / np.maximum(1, hits))
         return np.where(truth + found > 0, total / len(ALPHAS), np.nan)
 
-    def idf1(self, weights: NDArray[np.int64]) -> NDArray[np.float64]:
-        """IDF1, true ids and tracks paired anew for each row of ``weights``: ``(B,)``."""
+    def idf1(self, blocks: Weights, objects: Weights) -> NDArray[np.float64]:
+        """IDF1 ``(B,)`` likewise, true objects and tracks paired anew in each row."""
         from scipy.optimize import linear_sum_assignment
 
-        close = weights @ self.close
-        boxes = (weights @ self.true_boxes).sum(axis=1) + (weights @ self.found_boxes).sum(axis=1)
-        table = np.zeros((self.true_boxes.shape[1], self.found_boxes.shape[1]))
-        same = np.zeros(len(weights))
+        close = (blocks @ self.close) * objects[:, self.pairs[:, 0]]
+        per_true, per_found = self._boxes(blocks, objects)
+        boxes = per_true.sum(axis=1) + per_found.sum(axis=1)
+        table = np.zeros((self.objects, self.found_boxes.shape[1]))
+        same = np.zeros(len(blocks))
         for row, counts in enumerate(close):
             table[self.pairs[:, 0], self.pairs[:, 1]] = counts
             same[row] = table[linear_sum_assignment(table, maximize=True)].sum()
         return np.where(boxes > 0, 2 * same / np.maximum(1, boxes), np.nan)
+
+    def _boxes(
+        self, blocks: Weights, objects: Weights
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Boxes of each true object ``(B, G)`` and of each track ``(B, T)``.
+
+        A found box that is matched counts as often as its object, another as often as its block.
+        """
+        more = (blocks @ self.matched[:, 0]) * (objects[:, self.pairs[:, 0]] - 1)
+        found = blocks @ self.found_boxes
+        for pair, track in enumerate(self.pairs[:, 1]):
+            found[:, track] += more[:, pair]
+        return (blocks @ self.true_boxes) * objects, found
 
 
 def count_tracks(matches: TrackMatches, block_of: NDArray[np.int64], blocks: int) -> TrackCounts:

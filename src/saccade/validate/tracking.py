@@ -1,11 +1,12 @@
 """Judge of tracking: HOTA, MOTA and IDF1 by TrackEval; agreement by IDF1.
 
 Points are TrackEval's. The replicates that bounds rest on draw blocks of consecutive frames
-(`saccade.validate.blocks` says what that assumes) and use per-block counts.
+(`saccade.validate.blocks` says what that assumes) and, for what identities decide, objects.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, ClassVar
 
@@ -17,12 +18,17 @@ from saccade.data.sequences import clips_of
 from saccade.errors import DataError, MissingExtraError
 from saccade.tasks.tracks import Tracks
 from saccade.validate.blocks import blocks_of
-from saccade.validate.bootstrap import Replicates, left_out_weights
+from saccade.validate.bootstrap import Replicates, left_out_weights, resample_weights
 from saccade.validate.contract import Scored, check_judgeable, check_length
 from saccade.validate.drop_bound import DropBound, paired_drop
 from saccade.validate.ratios import ratio_replicates
 from saccade.validate.track_counts import TrackCounts, count_tracks, together
 from saccade.validate.track_matches import TrackMatches, as_truth, match_tracks
+
+# A figure by the weights of blocks and of objects, row by row.
+Figure = Callable[[NDArray[np.int64], NDArray[np.int64]], NDArray[np.float64]]
+# Systems are compared on the same draws of objects.
+OBJECT_SEED = 0
 
 
 class TrackingJudge:
@@ -76,7 +82,7 @@ class TrackingJudge:
         judged = _Judged.of(truth, candidate)
         found = _replicates(judged.counts.idf1, judged, weights)
         ones = Replicates(
-            1.0, np.ones_like(found.drawn), np.ones_like(found.left_out), judged.blocks
+            1.0, np.ones_like(found.drawn), np.ones_like(found.left_out), found.images
         )
         return paired_drop(ones, found)
 
@@ -177,10 +183,22 @@ def _metric(name: str) -> Any:
     return kind() if name == "HOTA" else kind({"PRINT_CONFIG": False})
 
 
-def _replicates(of_weights: Any, judged: _Judged, weights: NDArray[np.int64]) -> Replicates:
+def _replicates(figure: Figure, judged: _Judged, weights: NDArray[np.int64]) -> Replicates:
+    """A figure on resamples of blocks and objects, and with each block left out.
+
+    Blocks alone would be too sure: an object whose identity is lost early scores lower in every
+    block that follows, which looks like as many witnesses and is one. So objects are drawn too,
+    independently of blocks, and a match counts as often as both of its own (Owen, "The Pigeonhole
+    Bootstrap", 2007, which errs on the safe side); the bounds have the degrees of freedom of
+    whichever there are fewer of. A found box that is no object counts with its block.
+    """
     if weights.shape[1] != judged.blocks:
         raise ValueError(f"weights have shape {weights.shape}, expected (B, {judged.blocks})")
+    count = judged.counts.objects
+    drawn = resample_weights(max(1, count), len(weights), OBJECT_SEED)[:, :count]
+    left_out = left_out_weights(judged.blocks)
     every = np.ones((1, judged.blocks), np.int64)
-    values = of_weights(np.concatenate([every, weights, left_out_weights(judged.blocks)]))
-    stop = 1 + len(weights)
-    return Replicates(float(values[0]), values[1:stop], values[stop:], judged.blocks)
+    once = np.ones((1 + judged.blocks, count), np.int64)
+    values = figure(np.concatenate([every, left_out, weights]), np.concatenate([once, drawn]))
+    cut = 1 + judged.blocks
+    return Replicates(float(values[0]), values[cut:], values[1:cut], min(judged.blocks, count))
