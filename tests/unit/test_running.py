@@ -308,6 +308,6 @@ def test_tracks_of_what_does_not_track_are_refused(
 ) -> None:
     with pytest.raises(DataError, match="--task tracking"):
         run_source(pipeline, str(video), None, None, tmp_path / "tracks.txt")
-    with pytest.raises(DataError, match="--mot .* would write over the source"):
+    with pytest.raises(DataError, match=r"--mot .* would write over the source"):
         run_source(pipeline, str(video), None, None, video)
     assert not (tmp_path / "tracks.txt").exists()

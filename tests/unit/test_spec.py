@@ -225,7 +225,7 @@ def test_tracker_settings_are_checked() -> None:
     assert spec.tracker.given() == {"lost_frames": 12}
     with pytest.raises(SpecError, match="Did you mean 'lost_frames'"):
         make_spec({"model": "m.onnx", "tracker": {"lost_frame": 12}})
-    with pytest.raises(SpecError, match="tracker.confirm_hits"):
+    with pytest.raises(SpecError, match=r"tracker\.confirm_hits"):
         make_spec({"model": "m.onnx", "tracker": {"confirm_hits": 0}})
 
 
