@@ -30,6 +30,7 @@ FIGURES = (
     "yolox",
     "masks",
     "segmentation",
+    "tracking",
     "noise",
     "planted",
 )

@@ -47,9 +47,13 @@ METRICS: dict[str, Metric] = {
             "top1",
             "top5",
             "miou",
+            "hota",
+            "idf1",
             "agreement",
         )
     },
+    # False positives and switches count against it, so that it may fall below zero.
+    "mota": Metric("higher", accuracy=True, low=float("-inf"), high=1.0),
 }
 DROP = "_drop"
 

@@ -20,6 +20,7 @@ TABLE: dict[str, dict[str, str]] = {
         "detection": "saccade.tasks.detection:DetectionTask",
         "segmentation": "saccade.tasks.segmentation:SegmentationTask",
         "instance_segmentation": ("saccade.tasks.instance_segmentation:InstanceSegmentationTask"),
+        "tracking": "saccade.tasks.tracking:TrackingTask",
     },
     # Metric, agreement and bounds of each task's results.
     "judges": {
@@ -29,6 +30,7 @@ TABLE: dict[str, dict[str, str]] = {
         "instance_segmentation": (
             "saccade.validate.instance_segmentation:InstanceSegmentationJudge"
         ),
+        "tracking": "saccade.validate.tracking:TrackingJudge",
     },
     "runtimes": {
         "onnxruntime": "saccade.runtimes.onnxruntime:OnnxRuntime",
@@ -67,6 +69,7 @@ TABLE: dict[str, dict[str, str]] = {
         "coco_segments": "saccade.data.coco_segments:CocoSegmentsFormat",
         "class_labels": "saccade.data.class_labels:ClassLabelsFormat",
         "masks": "saccade.data.masks:MasksFormat",
+        "motchallenge": "saccade.data.motchallenge:MotChallengeFormat",
         "image_folder": "saccade.data.image_folder:ImageFolderFormat",
     },
     "rules": {
@@ -106,6 +109,7 @@ TABLE: dict[str, dict[str, str]] = {
         "top_k_nms": "saccade.optimize.changes.top_k_nms:TopKNms",
         "nms_in_graph": "saccade.optimize.changes.nms_in_graph:SuppressInGraph",
         "cropped_masks": "saccade.optimize.changes.cropped_masks:CroppedMasks",
+        "frame_skip": "saccade.optimize.changes.frame_skip:SkipFrames",
         "overlap_stages": "saccade.optimize.changes.overlap_stages:OverlapStages",
     },
 }

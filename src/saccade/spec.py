@@ -85,6 +85,22 @@ class CandidateModel(BaseModel):
     )
 
 
+class TrackerSettings(BaseModel):
+    """How objects are followed from frame to frame, by ByteTrack. Everything is optional."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    high_score: float | None = Field(None, ge=0, le=1, description="matched first from here on")
+    new_track_score: float | None = Field(None, ge=0, le=1, description="may begin a track")
+    match_iou: float | None = Field(None, ge=0, le=1, description="least overlap of a match")
+    lost_frames: int | None = Field(None, ge=0, le=100_000, description="until a lost track ends")
+    confirm_hits: int | None = Field(None, ge=1, le=1000, description="until an object has an id")
+
+    def given(self) -> dict[str, Any]:
+        """Only what was set."""
+        return self.model_dump(exclude_none=True)
+
+
 class Spec(BaseModel):
     """A whole request. Field descriptions are the comments of the file that `init` writes."""
 
@@ -116,6 +132,13 @@ class Spec(BaseModel):
         default_factory=lambda: ModelOverrides(),
         description="corrections of what the model file says",
     )
+    classes: tuple[str, ...] = Field(
+        (), description="the classes that count, by name; by default all, or those with tracks"
+    )
+    tracker: TrackerSettings = Field(
+        default_factory=lambda: TrackerSettings(),
+        description="how objects are followed, where the task is tracking",
+    )
     preprocessor: str | None = Field(
         None, description="your own preprocessing, as package.module:Class"
     )
@@ -142,9 +165,9 @@ class Spec(BaseModel):
             return value
         return [{"model": str(v)} if isinstance(v, str | Path) else v for v in listed]
 
-    @field_validator("goals", mode="before")
+    @field_validator("goals", "classes", mode="before")
     @classmethod
-    def _one_goal_is_a_list(cls, value: object) -> object:
+    def _one_is_a_list(cls, value: object) -> object:
         return [value] if isinstance(value, str) else value
 
     def parsed_goals(self) -> tuple[Goal, ...]:
@@ -260,7 +283,8 @@ def _owner(location: tuple[int | str, ...]) -> type[BaseModel]:
     """Whose setting lies at a location."""
     if "overrides" in location:
         return ModelOverrides
-    return CandidateModel if location[0] == _RIVALS else Spec
+    owners: dict[object, type[BaseModel]] = {_RIVALS: CandidateModel, "tracker": TrackerSettings}
+    return owners.get(location[0], Spec)
 
 
 def _explain(error: ValidationError) -> str:

@@ -106,6 +106,14 @@ def masks(root: Path) -> Path:
     return root
 
 
+def motchallenge(root: Path) -> Path:
+    names = sorted(images(root / "walk" / "img1"))
+    (root / "walk" / "gt").mkdir()
+    rows = [f"{frame + 1},4,8,8,16,24,1,-1,-1,-1" for frame in range(len(names))]
+    (root / "walk" / "gt" / "gt.txt").write_text("\n".join([*rows, "1,2,x"]))
+    return root / "walk"
+
+
 SAMPLES: dict[str, Callable[[Path], Path]] = {
     "yolo": yolo,
     "coco": coco,
@@ -113,6 +121,7 @@ SAMPLES: dict[str, Callable[[Path], Path]] = {
     "coco_segments": coco_segments,
     "class_labels": class_labels,
     "masks": masks,
+    "motchallenge": motchallenge,
     "image_folder": image_folder,
 }
 

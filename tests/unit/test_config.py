@@ -19,6 +19,7 @@ from saccade.pipeline.config import (
     PipelineConfig,
     ResolutionPolicy,
     RuntimeOptions,
+    TrackerOptions,
     digest,
 )
 
@@ -32,7 +33,7 @@ DESCRIPTION = ModelDescription(
     class_names=("cat", "dog"),
     outputs=BoxOutputs(),
 )
-BASE = PipelineConfig("detection", MODEL, DESCRIPTION, 640, 0.7)
+BASE = PipelineConfig("detection", MODEL, DESCRIPTION, 640, 0.7, tracker=TrackerOptions())
 
 # Where a value lives on disk, in which container, and why we believe it change no behaviour.
 SILENT = {"path", "weights", "format", "dynamic", "evidence"}
@@ -61,6 +62,9 @@ OTHER: dict[type, dict[str, Any]] = {
         "queue_depth": 3,
         "score_threshold": 0.001,
         "max_detections": 100,
+        "classes": (1,),
+        "tracker": None,
+        "detect_every": 2,
     },
     RuntimeOptions: {
         "precision": "bf16",
@@ -70,6 +74,13 @@ OTHER: dict[type, dict[str, Any]] = {
         "graph_level": "static",
         "spinning": False,
         "channels_last": True,
+    },
+    TrackerOptions: {
+        "high_score": 0.5,
+        "new_track_score": 0.5,
+        "match_iou": 0.3,
+        "lost_frames": 10,
+        "confirm_hits": 3,
     },
     ModelDescription: {
         "input": replace(DESCRIPTION.input, name="x"),
@@ -125,6 +136,8 @@ def within(value: Any) -> PipelineConfig:
         return replace(BASE, dynamic_resolution=value)
     if isinstance(value, RuntimeOptions):
         return replace(BASE, options=value)
+    if isinstance(value, TrackerOptions):
+        return replace(BASE, tracker=value)
     if isinstance(value, ModelFile):
         return replace(BASE, model=value)
     if isinstance(value, Preprocessing):
@@ -145,6 +158,7 @@ ORIGINALS = (
     DESCRIPTION.outputs,
     MODEL,
     ResolutionPolicy(320, 0.1, 0.5),
+    TrackerOptions(),
 )
 FIELDS = [(value, field.name) for value in ORIGINALS for field in fields(value)]
 
@@ -223,6 +237,9 @@ configs = st.builds(
     options=st.builds(RuntimeOptions, threads=st.none() | st.integers(), spinning=st.booleans()),
     decode_threads=st.none() | st.integers(0, 64),
     score_threshold=numbers,
+    classes=st.lists(st.integers(0, 79), max_size=3).map(tuple),
+    tracker=st.none() | st.builds(TrackerOptions, lost_frames=st.integers(0, 99)),
+    detect_every=st.integers(1, 4),
 )
 
 

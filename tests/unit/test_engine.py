@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -348,3 +348,70 @@ def test_frames_are_kept_where_asked_for(engine: str, keep: bool) -> None:
     frames = [emission.frame for emission in System(count=7).run(engine, keep_frames=keep)]
     expected = [FakeFrame(number) for number in range(7)] if keep else [None] * 7
     assert frames == expected
+
+
+@dataclass
+class Follower:
+    """Stands for a tracker: counts what it is asked for, and in which order."""
+
+    system: System
+    calls: list[str] = field(default_factory=list)
+
+    def __call__(self, outputs: Any, box: Letterbox) -> str:
+        number, _ = self.system.postprocess(outputs, box)
+        self.calls.append(f"seen {number}")
+        return self.calls[-1]
+
+    def fill_in(self, box: Letterbox) -> str:
+        self.calls.append(f"filled in at {len(self.calls)}")
+        return self.calls[-1]
+
+
+def skipping(system: System, every: int) -> Follower:
+    follower = Follower(system)
+    system.stages = replace(
+        system.stages, postprocess=follower, detect_every=every, fill_in=follower.fill_in
+    )
+    return follower
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("every", [1, 2, 3, 5])
+def test_skipped_frames_are_neither_prepared_nor_inferred(engine: str, every: int) -> None:
+    """Every frame has a result, in order, and the model sees every so-manieth one only."""
+    system = System(count=13)
+    follower = skipping(system, every)
+    prepared: list[int] = []
+    run = system.stages.preprocessor.run
+
+    def noting(frame: Any, box: Letterbox, out: np.ndarray) -> np.ndarray:
+        prepared.append(frame.number)
+        return run(frame, box, out)
+
+    system.stages.preprocessor.run = noting  # type: ignore[method-assign]
+    found = list(system.run(engine))
+    assert [emission.index for emission in found] == list(range(13))
+    assert prepared == list(range(0, 13, every))
+    assert follower.calls == [
+        f"seen {i}" if i % every == 0 else f"filled in at {i}" for i in range(13)
+    ]
+    assert [emission.result for emission in found] == follower.calls
+    for emission in found:
+        start, end = emission.stages["infer"]
+        assert (end > start) == (emission.index % every == 0)
+        assert emission.started_s <= emission.stages["decode"][1] <= emission.emitted_s
+
+
+@pytest.mark.parametrize("every", [2, 3])
+def test_skipped_frames_do_not_pile_up(every: int) -> None:
+    """A consumer that stops taking results stops the decoder, skipped frames or not."""
+    system = System(count=200, slots=3)
+    skipping(system, every)
+    too_far = (system.slots + 1) * every + 1
+    ran_away = threading.Event()
+    system.reader.before = lambda number: ran_away.set() if number > too_far else None
+    stream = run_overlapped(system.stages, system.reader.frames(), system.slots)
+    next(stream)
+    assert not ran_away.wait(timeout=0.1)
+    assert len(list(stream)) == 199
+    assert ran_away.is_set()

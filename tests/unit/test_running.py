@@ -14,12 +14,13 @@ import pytest
 from PIL import Image
 from tiny_system import CLASSES, FRAMES, picture, write_model, write_video
 
+from saccade.data.mot_text import read_rows
 from saccade.data.video import probe_video
 from saccade.deploy.running import VideoCanvas, open_canvas, run_source
 from saccade.errors import DataError, StorageError
 from saccade.models.files import model_file
 from saccade.models.onnx_model import describe
-from saccade.pipeline.config import PipelineConfig
+from saccade.pipeline.config import PipelineConfig, TrackerOptions
 from saccade.pipeline.pipeline import Pipeline
 
 
@@ -263,3 +264,50 @@ def test_a_folder_of_videos_names_the_video_and_leaves_no_folder_behind(
     with pytest.raises(DataError, match=r"in\.mp4"):
         run_source(pipeline, str(folder), save, None)
     assert not save.exists()
+
+
+def tracking(config: PipelineConfig) -> Pipeline:
+    options = TrackerOptions(high_score=0.3, new_track_score=0.3)
+    return Pipeline(replace(config, task="tracking", tracker=options))
+
+
+def test_tracks_are_written_as_motchallenge_reads_them(
+    config: PipelineConfig, video: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip("trackers")
+    out = tmp_path / "new" / "tracks.txt"
+    with tracking(config) as pipeline:
+        document = run_source(pipeline, str(video), None, None, out)
+        results = list(pipeline.stream(video))
+    rows = read_rows(out)
+    assert document["tracks"] == str(out)
+    assert len(rows.frames) == sum(int((r.track_ids > 0).sum()) for r in results) > 0
+    for frame in (1, 7, FRAMES - 1):
+        here, result = rows.frames == frame, results[frame]
+        kept = result.track_ids > 0
+        assert rows.track_ids[here].tolist() == result.track_ids[kept].tolist()
+        assert np.allclose(rows.boxes[here], result.boxes[kept], atol=0.01)
+
+
+def test_a_folder_of_frames_is_tracked_as_a_sequence(
+    config: PipelineConfig, tmp_path: Path
+) -> None:
+    pytest.importorskip("trackers")
+    folder = tmp_path / "img1"
+    folder.mkdir()
+    for index in range(5):
+        Image.fromarray(picture(index)).save(folder / f"{index + 1:06d}.png")
+    with tracking(config) as pipeline:
+        run_source(pipeline, str(folder), tmp_path / "drawn", None, tmp_path / "tracks.txt")
+    assert set(read_rows(tmp_path / "tracks.txt").frames.tolist()) > {2, 3}
+    assert len(list((tmp_path / "drawn").iterdir())) == 5
+
+
+def test_tracks_of_what_does_not_track_are_refused(
+    pipeline: Pipeline, video: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(DataError, match="--task tracking"):
+        run_source(pipeline, str(video), None, None, tmp_path / "tracks.txt")
+    with pytest.raises(DataError, match=r"--mot .* would write over the source"):
+        run_source(pipeline, str(video), None, None, video)
+    assert not (tmp_path / "tracks.txt").exists()

@@ -218,3 +218,16 @@ def test_every_setting_says_what_it_means() -> None:
     undescribed = {name for name, field in Spec.model_fields.items() if not field.description}
     assert undescribed == set()
     assert ModelOverrides(stride=16).given() == {"stride": 16}
+
+
+def test_tracker_settings_are_checked() -> None:
+    spec = make_spec({"model": "m.onnx", "task": "tracking", "tracker": {"lost_frames": 12}})
+    assert spec.tracker.given() == {"lost_frames": 12}
+    with pytest.raises(SpecError, match="Did you mean 'lost_frames'"):
+        make_spec({"model": "m.onnx", "tracker": {"lost_frame": 12}})
+    with pytest.raises(SpecError, match=r"tracker\.confirm_hits"):
+        make_spec({"model": "m.onnx", "tracker": {"confirm_hits": 0}})
+
+
+def test_one_class_is_a_list_of_one() -> None:
+    assert make_spec({"model": "m.onnx", "classes": "person"}).classes == ("person",)

@@ -20,8 +20,8 @@ SpecFile = Annotated[Path | None, typer.Argument(help="A YAML spec; flags overri
 Task = Annotated[
     str | None,
     typer.Option(
-        help="What the model does: detection, classification, segmentation (a class per pixel) or "
-        "instance_segmentation."
+        help="What the model does: detection, tracking, classification, segmentation (a class per "
+        "pixel) or instance_segmentation."
     ),
 ]
 Model = Annotated[

@@ -16,6 +16,9 @@ Source = Annotated[
 Save = Annotated[
     Path | None, typer.Option(help="Draw the results into this video (or folder, for images).")
 ]
+Mot = Annotated[
+    Path | None, typer.Option(help="Write the tracks into this text file, as MOTChallenge does.")
+]
 Limit = Annotated[int | None, typer.Option(min=1, help="Stop after so many frames.")]
 Score = Annotated[float | None, typer.Option(min=0, max=1, help="Drop boxes below this score.")]
 
@@ -24,11 +27,12 @@ def run(
     bundle: Bundle,
     source: Source,
     save: Save = None,
+    mot: Mot = None,
     limit: Limit = None,
     score: Score = None,
     as_json: AsJson = False,
 ) -> None:
-    """Run a bundle; with --save, draw what it finds.
+    """Run a bundle; with --save, draw what it finds; with --mot, write its tracks.
 
     Example: saccade run runs/street/bundle --source street.mp4 --save out.mp4
     """
@@ -37,7 +41,7 @@ def run(
 
     overrides = {} if score is None else {"score_threshold": score}
     with load(bundle, **overrides) as pipeline:
-        document = run_source(pipeline, source, save, limit)
+        document = run_source(pipeline, source, save, limit, mot)
     if as_json:
         print_json(document)
         return
@@ -51,6 +55,8 @@ def run(
         print(f"  problem: {problem['kind']} x{problem['count']} ({problem['action']})")
     if save is not None:
         print(f"saved  {save}")
+    if mot is not None:
+        print(f"tracks {mot}")
 
 
 def register(app: typer.Typer) -> None:

@@ -139,8 +139,17 @@ def dataset_digest(images: Iterable[LabelledImage], class_names: Sequence[str]) 
 
 
 def _entry(image: LabelledImage) -> bytes:
-    header = (display_path(image.path.name), image.path.stat().st_size, image.width, image.height)
+    header: tuple[object, ...] = (
+        display_path(image.path.name),
+        image.path.stat().st_size,
+        image.width,
+        image.height,
+    )
     labels = image.boxes.tobytes() + image.class_ids.tobytes() + image.crowd.tobytes()
+    if image.frame is not None:
+        header += (image.frame.index,)
+    if image.track_ids is not None:
+        labels += image.track_ids.tobytes()
     if image.label is not None:
         labels += f"label {image.label}".encode()
     if image.mask is not None:

@@ -33,11 +33,24 @@ class DataProblem:
 
 
 @dataclass(frozen=True)
+class FrameOf:
+    """The place of an image in a sequence of frames.
+
+    Attributes:
+        source: the video, or the folder of images in the order of their names.
+        index: from 0.
+    """
+
+    source: Path
+    index: int
+
+
+@dataclass(frozen=True)
 class LabelledImage:
     """One image with its label: boxes, a class, or a mask.
 
     Attributes:
-        path: the image file.
+        path: the image file; the video, for one of its frames.
         width: pixels, after EXIF orientation is ignored (as OpenCV's IMREAD_COLOR_RGB |
             IMREAD_IGNORE_ORIENTATION reads it).
         height: pixels.
@@ -48,6 +61,8 @@ class LabelledImage:
         mask: PNG with a class id per pixel, None where the format has none.
         void_ids: ids in the mask that are not judged.
         outlines: the pixels of each box's object; None where the format has none.
+        track_ids: ``(N,)`` int64, which object each box is of; None where the format has none.
+        frame: its place, where it belongs to a sequence.
     """
 
     path: Path
@@ -60,6 +75,8 @@ class LabelledImage:
     mask: Path | None = None
     void_ids: tuple[int, ...] = ()
     outlines: tuple[Outline, ...] | None = None
+    track_ids: NDArray[np.int64] | None = None
+    frame: FrameOf | None = None
 
     @property
     def label_count(self) -> int:

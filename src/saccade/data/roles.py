@@ -17,9 +17,16 @@ from pathlib import Path
 from saccade.data.assemble import dataset_digest
 from saccade.data.contract import DataProblem, Dataset, DataSplits, LabelledImage
 from saccade.data.images import display_path
+from saccade.data.sequences import clips_of
 from saccade.errors import DataError
 
 _SHOWN = 3
+# Of every sequence, where calibration and where the report begins. The report gets most: blocks
+# of frames are what its bound rests on, and there are few of them.
+_CALIBRATION_FROM, _REPORT_FROM = 0.4, 0.5
+
+_Place = tuple[Path, int]
+_Key = tuple[int, str, int]
 
 
 @dataclass(frozen=True)
@@ -60,6 +67,8 @@ class Roles:
 def split_roles(splits: DataSplits, seed: int = 0) -> Roles:
     """Give every image one role.
 
+    Frames of sequences are dealt out in runs (`_roles_of_sequences`); for other images:
+
     With ``train`` and ``val``, a quarter of ``train`` calibrates, the rest is for selection, whose
     bounds need every label there is, and ``val`` is the report. A split without labels cannot be
     judged on, so it is calibrated on and the other is halved. With one split, a quarter
@@ -81,6 +90,8 @@ def split_roles(splits: DataSplits, seed: int = 0) -> Roles:
         only = train if val is None else val
         if only is None:
             raise DataError("The data has no images. Give a path with images.")
+        if clips_of(only.images):
+            return _roles_of_sequences(only, problems)
         return _roles_of_one(only, seed, problems)
     if train.labelled == val.labelled:
         shares, duplicates = _deal(train, (1, 3), seed)
@@ -106,13 +117,13 @@ def check_disjoint(roles: Roles) -> None:
         "report": roles.report,
     }
     present = {name: data.images for name, data in by_role.items() if data is not None}
-    keys = _content_keys([image.path for images in present.values() for image in images])
+    keys = _content_keys([image for images in present.values() for image in images])
     for first, second in combinations(present, 2):
-        known = {keys[image.path]: image.path for image in present[first]}
+        known = {keys[place_of(image)]: image.path for image in present[first]}
         shared = [
-            (known[keys[image.path]], image.path)
+            (known[keys[place_of(image)]], image.path)
             for image in present[second]
-            if keys[image.path] in known
+            if keys[place_of(image)] in known
         ]
         if shared:
             raise DataError(_overlap_message(first, second, shared))
@@ -126,6 +137,25 @@ def _overlap_message(first: str, second: str, shared: Sequence[tuple[Path, Path]
         f"{pairs}{more}. What was calibrated or chosen on an image must not be judged on it: "
         "remove the duplicates from one of the splits."
     )
+
+
+def _roles_of_sequences(dataset: Dataset, problems: tuple[DataProblem, ...]) -> Roles:
+    """The first part of every sequence selects, the last is the report, what is between calibrates.
+
+    A tracker needs frames in a row, so each role gets one run of each sequence. Frames on both
+    sides of a border resemble each other; the calibration frames, a tenth, keep selection and
+    report that far apart.
+    """
+    parts: list[list[LabelledImage]] = [[], [], []]
+    start = 0
+    for clip in clips_of(dataset.images):
+        images = dataset.images[start : start + len(clip)]
+        start += len(clip)
+        first, second = (round(len(clip) * share) for share in (_CALIBRATION_FROM, _REPORT_FROM))
+        runs = (images[first:second], images[:first], images[second:])
+        for part, run in zip(parts, runs, strict=True):
+            part.extend(run)
+    return _named([_part(dataset, part) for part in parts], problems)
 
 
 def _roles_of_one(dataset: Dataset, seed: int, problems: tuple[DataProblem, ...]) -> Roles:
@@ -175,11 +205,11 @@ def _rank(name: str, seed: int) -> bytes:
 def _distinct(
     images: Sequence[LabelledImage],
 ) -> tuple[list[LabelledImage], tuple[DataProblem, ...]]:
-    keys = _content_keys([image.path for image in images])
-    first: dict[tuple[int, str], LabelledImage] = {}
+    keys = _content_keys(images)
+    first: dict[_Key, LabelledImage] = {}
     problems: list[DataProblem] = []
     for image in images:
-        kept = first.setdefault(keys[image.path], image)
+        kept = first.setdefault(keys[place_of(image)], image)
         if kept is not image:
             detail = f"it has the same content as {display_path(kept.path)}"
             shown = display_path(image.path)
@@ -187,21 +217,32 @@ def _distinct(
     return list(first.values()), tuple(problems)
 
 
-def _content_keys(paths: Iterable[Path]) -> dict[Path, tuple[int, str]]:
-    """A key per file, equal for equal content: its size, and a hash where sizes collide."""
+def _content_keys(images: Iterable[LabelledImage]) -> dict[_Place, _Key]:
+    """A key per image, equal for equal content: its size, and a hash where sizes collide.
+
+    A frame of a video is its place in that video.
+    """
+    places = dict.fromkeys(place_of(image) for image in images)
     by_size: dict[int, list[Path]] = defaultdict(list)
     try:
-        for path in dict.fromkeys(paths):
+        for path in dict.fromkeys(path for path, _ in places):
             by_size[path.stat().st_size].append(path)
-        return {
+        contents = {
             path: (size, _content_hash(path) if len(same) > 1 else "")
             for size, same in by_size.items()
             for path in same
         }
+        return {(path, index): (*contents[path], index) for path, index in places}
     except OSError as error:
         raise DataError(
             f"An image can no longer be read: {error}. Do not change the data while it is used."
         ) from error
+
+
+def place_of(image: LabelledImage) -> _Place:
+    """The file of an image and, for a frame of a video, its index in there, else -1."""
+    frame = image.frame
+    return image.path, frame.index if frame is not None and frame.source == image.path else -1
 
 
 def _content_hash(path: Path) -> str:

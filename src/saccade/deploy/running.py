@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -23,6 +23,7 @@ from saccade.data.images import (
     walk_images,
 )
 from saccade.data.video import is_live, probe_video
+from saccade.deploy.track_file import open_tracks
 from saccade.errors import DataError
 from saccade.pipeline.engine import Emission
 from saccade.pipeline.pipeline import Pipeline
@@ -60,29 +61,45 @@ class Tally:
 
 
 def run_source(
-    pipeline: Pipeline, source: str, save: Path | None, limit: int | None
+    pipeline: Pipeline,
+    source: str,
+    save: Path | None,
+    limit: int | None,
+    mot: Path | None = None,
 ) -> dict[str, Any]:
     """Run ``pipeline`` over ``source`` and return a JSON-ready summary.
 
+    Args:
+        pipeline: what runs.
+        source: video, image, folder, URL or camera.
+        save: where drawn frames go.
+        limit: stop after so many frames.
+        mot: where tracks go, as a MOTChallenge text file.
+
     Raises:
-        DataError: the source cannot be read, or ``save`` would overwrite it.
+        DataError: the source cannot be read, ``save`` or ``mot`` would overwrite it, or ``mot`` is
+            given for a pipeline that does not track.
         StorageError: the result cannot be written.
     """
     if save is not None:
         refuse_to_overwrite(source, save)
+    if mot is not None:
+        refuse_to_overwrite(source, mot, "--mot")
     tally, began = Tally(), time.perf_counter()
     names = pipeline.config.description.class_names
-    canvas = open_canvas(source, save) if save is not None else None
-    try:
+    with ExitStack() as open_files:
+        canvas = open_canvas(source, save) if save is not None else None
+        if canvas is not None:
+            open_files.callback(canvas.close)
+        tracks = open_files.enter_context(open_tracks(pipeline, mot)) if mot is not None else None
         for name, rgb, result in _results(pipeline, source, canvas is not None):
+            if tracks is not None:
+                tracks.write(tally.frames, result)
             tally.add(pipeline.classes_in(result), names)
             if canvas is not None and rgb is not None:
                 canvas.write(pipeline.draw(rgb, result), name)
             if limit is not None and tally.frames >= limit:
                 break
-    finally:
-        if canvas is not None:
-            canvas.close()
     wall_s = time.perf_counter() - began
     counts = Counter((problem.kind, problem.action) for problem in pipeline.problems)
     return {
@@ -93,6 +110,7 @@ def run_source(
         "wall_s": wall_s,
         "fps": tally.frames / wall_s if wall_s else 0.0,
         "saved": str(save) if save else None,
+        "tracks": str(mot) if mot else None,
         "problems": [
             {"kind": kind, "action": action, "count": count}
             for (kind, action), count in counts.items()
@@ -104,13 +122,15 @@ def _results(
     pipeline: Pipeline, source: str, keep: bool
 ) -> Iterator[tuple[str, NDArray[np.uint8] | None, Any]]:
     """Name, pixels where they are kept, and result of every frame or image."""
-    if holds_images(source):
+    # Tracked images are frames in a row; others have nothing to do with each other.
+    in_a_row = pipeline.config.tracker is not None and Path(source).is_dir()
+    if holds_images(source) and not in_a_row:
         yield from _image_results(pipeline, Path(source))
         return
     emission: Emission
     for emission in pipeline.emissions(source, keep_frames=keep):
         rgb = emission.frame.rgb() if emission.frame is not None else None
-        yield f"{emission.index:06d}", rgb, emission.result
+        yield f"{emission.index:06d}.jpg", rgb, emission.result
 
 
 def _image_results(
@@ -149,7 +169,7 @@ def holds_images(source: str) -> bool:
     return not is_live(source) and (Path(source).is_dir() or is_image_name(Path(source).name))
 
 
-def refuse_to_overwrite(source: str, save: Path) -> None:
+def refuse_to_overwrite(source: str, save: Path, option: str = "--save") -> None:
     """Nothing of the source must be written over.
 
     Raises:
@@ -163,7 +183,7 @@ def refuse_to_overwrite(source: str, save: Path) -> None:
     beside = origin.is_file() and target.is_dir() and target / origin.name == origin
     if target == origin or within or beside:
         raise DataError(
-            f"--save '{save}' would write over the source '{source}'. Choose another place."
+            f"{option} '{save}' would write over the source '{source}'. Choose another place."
         )
 
 

@@ -7,14 +7,15 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import psutil
 
 from saccade import plugins
 from saccade.data.contract import DataProblem, Dataset
-from saccade.data.frame_roles import OFFSETS, STEP, Role
-from saccade.data.images import read_image
+from saccade.data.frame_roles import OFFSETS, STEP, Role, runs
+from saccade.data.video import is_live, probe_video
 from saccade.measurement import STAGES, Block
 from saccade.pipeline.config import PipelineConfig
 from saccade.pipeline.engine import Emission
@@ -81,14 +82,17 @@ class Subject:
 
     def judge(self, dataset: Dataset, score_threshold: float) -> Any:
         """Results on every image of a dataset, through the path the stream takes."""
-        found = [
-            self._pipeline.judge(read_image(image.path), score_threshold)
-            for image in dataset.images
-        ]
-        return self._collect(found)
+        return self._collect(list(self._pipeline.judge_images(dataset.images, score_threshold)))
 
     def watch(self, count: int, role: Role, score_threshold: float) -> Any:
-        """Results on ``count`` frames of the source at most, those that serve ``role``."""
+        """Results on frames of the source that serve ``role``.
+
+        They are ``count`` at most; for what depends on the order of frames, a run of them.
+        """
+        if self.config.tracker is not None:
+            run = role_run(self._source, role)
+            clip = self._pipeline.judge_clip(self._source, run.start, run.stop)
+            return self._collect(list(clip))
         found = self._pipeline.judge_frames(
             self._source, count, STEP, score_threshold, OFFSETS[role]
         )
@@ -99,6 +103,12 @@ class Subject:
         if self._emissions is not None:
             self._emissions.close()  # type: ignore[attr-defined]
         self._pipeline.close()
+
+
+def role_run(source: str, role: Role) -> range:
+    """The frames in a row that serve ``role`` in a source."""
+    video = not is_live(source) and not Path(source).is_dir()
+    return runs(probe_video(source).frames if video else None)[role]
 
 
 def stage_times(emissions: list[Emission]) -> dict[str, tuple[float, ...]]:

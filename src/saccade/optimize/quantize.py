@@ -16,11 +16,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from saccade.data.contract import LabelledImage
 from saccade.data.frame_roles import OFFSETS, STEP
-from saccade.data.images import read_image
+from saccade.data.sequences import clips_of, pixels_of
 from saccade.errors import RuntimeFailure
 from saccade.models.files import model_file
 from saccade.optimize.change import PlanContext
+from saccade.optimize.measuring import role_run
 from saccade.optimize.worker import Worker
 from saccade.pipeline.config import ModelFile, PipelineConfig, digest
 from saccade.pipeline.frames import ArrayFrame
@@ -57,14 +59,16 @@ def quantize(context: PlanContext, rung: int) -> ModelFile:
         RuntimeFailure: NNCF or OpenVINO refused the model.
     """
     config = context.config
-    images = [image.path for image in context.calibration.images] if context.calibration else []
+    images = list(context.calibration.images) if context.calibration else []
     images = images[:CALIBRATION_IMAGES]
+    # Frames of a labelled video are real frames; others of it may be what is judged on.
+    more = context.source if context.video and not clips_of(images) else None
     key = digest(
         [
             config.model.sha256,
             RUNGS[rung],
             METHOD,
-            [str(p.name) for p in images],
+            [(image.path.name, image.frame and image.frame.index) for image in images],
             config.shape,
             config.input_size,
         ]
@@ -72,9 +76,7 @@ def quantize(context: PlanContext, rung: int) -> ModelFile:
     target = context.folder / f"int8-{key}.xml"
     if not (target.exists() and target.with_suffix(".bin").exists()):
         context.folder.mkdir(parents=True, exist_ok=True)
-        job = QuantizationJob(
-            config, rung, tuple(images), context.source if context.video else None
-        )
+        job = QuantizationJob(config, rung, tuple(images), more)
         with Worker("saccade.optimize.quantize:Quantizer", ()) as worker:
             worker.call("run", job, str(target), timeout_s=TIMEOUT_S)
     return ir_file(target)
@@ -95,7 +97,11 @@ class QuantizationJob:
     """What to quantize and on what."""
 
     def __init__(
-        self, config: PipelineConfig, rung: int, images: tuple[Path, ...], video: str | None
+        self,
+        config: PipelineConfig,
+        rung: int,
+        images: tuple[LabelledImage, ...],
+        video: str | None,
     ) -> None:
         self.config = config
         self.rung = rung
@@ -168,7 +174,7 @@ def calibration_tensors(job: QuantizationJob) -> list[NDArray[np.float32]]:
     if config.preprocessor in FLOAT_EQUIVALENT:
         config = replace(config, preprocessor="fused")
     with Pipeline(config) as pipeline:
-        tensors = [_tensor(pipeline, ArrayFrame(read_image(p), "rgb")) for p in job.images]
+        tensors = [_tensor(pipeline, ArrayFrame(p, "rgb")) for p in pixels_of(job.images)]
         if job.video is not None:
             frames = list(_spread(pipeline, job.video))
             tensors += [_tensor(pipeline, frame) for frame in frames]
@@ -178,7 +184,11 @@ def calibration_tensors(job: QuantizationJob) -> list[NDArray[np.float32]]:
 
 
 def _spread(pipeline: Pipeline, video: str) -> Any:
-    """The video's frames that serve calibration, `VIDEO_FRAMES` of them."""
+    """The video's frames that serve calibration, `VIDEO_FRAMES` of them at most."""
+    if pipeline.config.tracker is not None:
+        return itertools.islice(
+            pipeline.frames(video), 0, role_run(video, "calibration").stop, STEP
+        )
     start = OFFSETS["calibration"]
     return itertools.islice(pipeline.frames(video), start, start + STEP * VIDEO_FRAMES, STEP)
 

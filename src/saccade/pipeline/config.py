@@ -22,6 +22,7 @@ VERSIONED_PACKAGES = (
     "onnxruntime",
     "openvino",
     "torch",
+    "trackers",
 )
 
 Shape = Literal["square", "rect"]
@@ -97,6 +98,25 @@ class ResolutionPolicy:
 
 
 @dataclass(frozen=True)
+class TrackerOptions:
+    """How objects are followed from frame to frame, by ByteTrack.
+
+    Attributes:
+        high_score: boxes from here on are matched first; those below only continue tracks.
+        new_track_score: a box that belongs to no track begins one from here on.
+        match_iou: a box and a track's predicted box that overlap less are not matched.
+        lost_frames: frames after which a track that was not seen ends.
+        confirm_hits: detections in a row after which an object gets its id.
+    """
+
+    high_score: float = 0.6
+    new_track_score: float = 0.7
+    match_iou: float = 0.1
+    lost_frames: int = 30
+    confirm_hits: int = 2
+
+
+@dataclass(frozen=True)
 class PipelineConfig:
     """Everything that decides how frames become results.
 
@@ -125,6 +145,10 @@ class PipelineConfig:
         score_threshold: boxes below are dropped.
         iou_threshold: boxes of one class that overlap more are merged.
         max_detections: boxes kept per image.
+        classes: ids of the classes that count; empty for all of them.
+        tracker: how objects are followed from frame to frame; None where they are not.
+        detect_every: the model looks at every so-manieth frame of a stream, and the tracker
+            predicts the others.
     """
 
     task: str
@@ -150,6 +174,9 @@ class PipelineConfig:
     queue_depth: int = 2
     score_threshold: float = 0.25
     max_detections: int = 300
+    classes: tuple[int, ...] = ()
+    tracker: TrackerOptions | None = None
+    detect_every: int = 1
 
     @property
     def dynamic(self) -> bool:
@@ -191,6 +218,9 @@ class PipelineConfig:
         data["options"] = RuntimeOptions(**data["options"])
         policy = data.get("dynamic_resolution")
         data["dynamic_resolution"] = ResolutionPolicy(**policy) if policy else None
+        data["classes"] = tuple(data.get("classes", ()))
+        tracker = data.get("tracker")
+        data["tracker"] = TrackerOptions(**tracker) if tracker else None
         return cls(**data)
 
 

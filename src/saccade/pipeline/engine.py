@@ -35,6 +35,8 @@ class Stages:
     Attributes:
         box_for: frame size → letterbox geometry.
         session_for: input size → session.
+        detect_every: the model looks at every so-manieth frame of a stream.
+        fill_in: gives the result of a frame that the model did not look at.
     """
 
     preprocessor: Preprocessor
@@ -42,6 +44,12 @@ class Stages:
     box_for: Callable[[tuple[int, int]], Letterbox]
     session_for: Callable[[tuple[int, int]], Session]
     clock: Clock = time.perf_counter
+    detect_every: int = 1
+    fill_in: Callable[[Letterbox], Any] | None = None
+
+    def looks_at(self, index: int) -> bool:
+        """Whether the model sees the frame at this position of the stream."""
+        return self.fill_in is None or index % self.detect_every == 0
 
 
 @dataclass(frozen=True)
@@ -73,6 +81,10 @@ def run_sequential(
     geometry = Geometry(stages)
     for index, (frame, started, decoded) in enumerate(timed(frames, clock)):
         box, session = geometry.of(frame)
+        if not stages.looks_at(index):
+            passed = _Passed(index, box, frame if keep_frames else None, (started, decoded))
+            yield _filled_in(stages, passed)
+            continue
         tensor = stages.preprocessor.run(frame, box, geometry.buffer)
         prepared = clock()
         outputs = session.infer(tensor)
@@ -93,6 +105,32 @@ def _parts(postprocess: Postprocessor) -> StageTimes:
     """What the postprocessor says about its last call."""
     found: StageTimes = getattr(postprocess, "parts", {})
     return found
+
+
+@dataclass(frozen=True)
+class _Passed:
+    """A frame that the model does not look at, on its way through the pipeline."""
+
+    index: int
+    box: Letterbox
+    frame: Frame | None
+    decode: tuple[float, float]
+
+
+def _filled_in(stages: Stages, passed: _Passed) -> Emission:
+    """The result of a passed frame; it was neither preprocessed nor inferred."""
+    assert stages.fill_in is not None
+    began = stages.clock()
+    result = stages.fill_in(passed.box)
+    done = stages.clock()
+    started, decoded = passed.decode
+    times = {
+        "decode": passed.decode,
+        "preprocess": (decoded, decoded),
+        "infer": (decoded, decoded),
+        "postprocess": (began, done),
+    }
+    return Emission(passed.index, result, passed.frame, started, done, times)
 
 
 class Geometry:
@@ -158,6 +196,9 @@ def run_overlapped(
                 return
             if isinstance(item, Failure):
                 raise item.error
+            if isinstance(item, _Passed):
+                yield _filled_in(stages, item)
+                continue
             emission = _finish(stages, item)
             feeder.free.put(item)
             yield emission
@@ -196,7 +237,7 @@ class Feeder:
         self._keep_frames = keep_frames
         self._stop = threading.Event()
         self.free: queue.SimpleQueue[Slot | None] = queue.SimpleQueue()
-        self.ready: queue.SimpleQueue[Slot | Failure | None] = queue.SimpleQueue()
+        self.ready: queue.SimpleQueue[Slot | _Passed | Failure | None] = queue.SimpleQueue()
         for _ in range(slots):
             self.free.put(Slot())
         self._thread = threading.Thread(target=self._run, name="saccade-feeder", daemon=True)
@@ -244,22 +285,30 @@ class Feeder:
         geometry = Geometry(stages)
         index = 0
         while not self._stop.is_set():
-            # A slot first, so that latency does not count the wait for a place in the queue.
-            slot = self.free.get()
-            if slot is None:
-                return
+            # A passed frame takes no slot: only `detect_every` - 1 of them follow each that does.
+            slot = None
+            if stages.looks_at(index):
+                # A slot first, so that latency does not count the wait for a place in the queue.
+                slot = self.free.get()
+                if slot is None:
+                    return
             started = clock()
             frame = next(self._frames, None)
             if frame is None:
                 return
             decoded = clock()
             box, session = geometry.of(frame)
+            kept = frame if self._keep_frames else None
+            if slot is None:
+                self.ready.put(_Passed(index, box, kept, (started, decoded)))
+                index += 1
+                continue
             if slot.box != box or slot.buffer is None:
                 slot.buffer, slot.box = stages.preprocessor.allocate(box), box
             slot.session = session
             tensor = stages.preprocessor.run(frame, box, slot.buffer)
             slot.times = {"decode": (started, decoded), "preprocess": (decoded, clock())}
-            slot.index, slot.frame = index, frame if self._keep_frames else None
+            slot.index, slot.frame = index, kept
             slot.ticket = session.submit(tensor)
             self.ready.put(slot)
             index += 1

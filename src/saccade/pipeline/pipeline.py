@@ -15,8 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from saccade import plugins
-from saccade.data.contract import DataProblem
+from saccade.data.contract import DataProblem, LabelledImage
 from saccade.data.images import read_image
+from saccade.data.sequences import clips_of, pixels_of
 from saccade.errors import DataError
 from saccade.pipeline.config import PipelineConfig
 from saccade.pipeline.doubt import above, doubtful
@@ -57,7 +58,7 @@ class Pipeline:
         _limit_opencv_threads(config)
 
     def __call__(self, image: NDArray[np.uint8] | str | os.PathLike[str]) -> Any:
-        """Run one image, an RGB uint8 ``(H, W, 3)`` array or a path.
+        """Run one image, an RGB uint8 ``(H, W, 3)`` array or a path; nothing is tracked in it.
 
         Raises:
             DataError: the file is unreadable, or the array is not an RGB uint8 image.
@@ -72,6 +73,20 @@ class Pipeline:
         """
         return self._run_one(as_decoded(rgb, self.config.resize), score_threshold)
 
+    def judge_images(
+        self, images: Sequence[LabelledImage], score_threshold: float
+    ) -> Iterator[Any]:
+        """Results on the images of a dataset, in order.
+
+        Where objects are tracked, each run of frames is a stream, and keeps its own thresholds.
+        """
+        clips = clips_of(images) if self.config.tracker is not None else ()
+        for clip in clips:
+            yield from self.judge_clip(str(clip.source), clip.start, clip.stop)
+        if not clips:
+            for pixels in pixels_of(images):
+                yield self.judge(pixels, score_threshold)
+
     def judge_frames(
         self, source: str, count: int, step: int, score_threshold: float, start: int = 0
     ) -> Iterator[Any]:
@@ -80,8 +95,18 @@ class Pipeline:
         for emission in self._one_by_one(chosen, self._sessions.stream, score_threshold):
             yield emission.result
 
+    def judge_clip(self, source: str, start: int, stop: int) -> Iterator[Any]:
+        """Results on frames ``start`` to ``stop`` of ``source``, as a stream of its own.
+
+        Frame by frame, whatever the execution; the tracker begins anew, and every setting is that
+        of the stream, since tracks depend on all of them.
+        """
+        chosen = itertools.islice(self.frames(source), start, stop)
+        for emission in run_sequential(self._stages(self._sessions.stream), chosen):
+            yield emission.result
+
     def _run_one(self, frame: Frame, score_threshold: float | None = None) -> Any:
-        looks = self._one_by_one(iter([frame]), self._sessions.image, score_threshold)
+        looks = self._one_by_one(iter([frame]), self._sessions.image, score_threshold, alone=True)
         return next(looks).result
 
     def _one_by_one(
@@ -90,9 +115,10 @@ class Pipeline:
         session_for: PooledSession,
         score_threshold: float | None = None,
         keep_frames: bool = False,
+        alone: bool = False,
     ) -> Iterator[Emission]:
         """Frames through the stages, one after the other."""
-        stages = self._stages(session_for, score_threshold)
+        stages = self._stages(session_for, score_threshold, alone)
         first = self._first_look(session_for, score_threshold)
         if first is not None:
             return run_sequential_twice(stages, first, frames, keep_frames)
@@ -193,16 +219,24 @@ class Pipeline:
             self.config.options.in_flight,
         )
 
-    def _stages(self, session_for: PooledSession, score_threshold: float | None = None) -> Stages:
+    def _stages(
+        self, session_for: PooledSession, score_threshold: float | None = None, alone: bool = False
+    ) -> Stages:
+        """The stages of a new stream, or of images that have nothing to do with each other."""
         config = self.config
         if score_threshold is not None:
             config = replace(config, score_threshold=score_threshold)
+        if alone:
+            config = replace(config, tracker=None, detect_every=1)
+        postprocess = self._task.postprocessor(config)
         return Stages(
             self.preprocessor,
-            self._task.postprocessor(config),
+            postprocess,
             self.letterbox,
             partial(session_for, score_threshold=config.score_threshold),
             self._clock,
+            config.detect_every,
+            postprocess.fill_in if config.detect_every > 1 else None,
         )
 
     def close(self) -> None:

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import os
 import tempfile
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from saccade import plugins
+from saccade.data.counted import counted_classes
 from saccade.data.open import open_labelled
 from saccade.data.roles import split_roles
 from saccade.data.video import is_live, probe_video
 from saccade.models.description import ModelDescription
 from saccade.models.inspect import summarize
 from saccade.models.overrides import OUTPUT_SETTINGS
+from saccade.pipeline.config import TrackerOptions
 from saccade.playbook.model import describe_model
 from saccade.spec import Spec
 from saccade.tasks.contract import Task
@@ -55,6 +58,8 @@ def draft_spec(
     lines += _video_lines(video, folder, facts)
     labelled = bool(facts.get("labelled"))
     lines += _goal_lines(of_task.metrics[0] if labelled else None, video is not None)
+    if getattr(of_task, "tracks", False):
+        lines += _tracker_lines(facts)
     lines += _override_lines(description)
     return "\n".join(lines) + "\n", facts
 
@@ -107,11 +112,14 @@ def _data_lines(
             "# data: path/to/data.yaml",
             "",
         ]
-    roles = split_roles(open_labelled(data, description.class_names, task))
+    splits = open_labelled(data, description.class_names, task)
+    roles = split_roles(splits)
     counts = {
         name: len(getattr(roles, name) or ()) for name in ("calibration", "selection", "report")
     }
     facts["data"] = counts
+    counted = counted_classes((), description.class_names, splits)
+    facts["classes"] = [description.class_names[index] for index in counted]
     facts["labelled"] = roles.report is not None and roles.report.labelled
     facts["problems"] = len(roles.problems)
     said = ", ".join(f"{count} for {name}" for name, count in counts.items())
@@ -148,6 +156,19 @@ def _goal_lines(metric: str | None, video: bool) -> list[str]:
         f"  - {speed}",
         f"  - {accuracy}",
         "budget: 5m",
+        "",
+    ]
+
+
+def _tracker_lines(facts: dict[str, Any]) -> list[str]:
+    classes = facts.get("classes")
+    settings = [f"#   {name}: {value}" for name, value in asdict(TrackerOptions()).items()]
+    return [
+        "# Only these classes are followed; by default those whose tracks are labelled, else all.",
+        *(_entry("classes", classes) if classes else "# classes: [person]").splitlines(),
+        "# How they are followed (ByteTrack). Uncomment what you want to change.",
+        "# tracker:",
+        *settings,
         "",
     ]
 

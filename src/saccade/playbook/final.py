@@ -20,7 +20,7 @@ from saccade.optimize.race import RacePlan, Runner, compare_blocks, race
 from saccade.pipeline.config import PipelineConfig
 from saccade.progress import Progress
 from saccade.study import Drop, Ratio
-from saccade.validate.bootstrap import resample_weights
+from saccade.validate.blocks import unit_weights
 from saccade.validate.contract import Scored, compared_by_size
 from saccade.validate.drop_bound import paired_drop
 from saccade.validate.guard import FinalBound, final_bound
@@ -87,13 +87,15 @@ class FinalJudge:
         if job.roles is not None and job.roles.report is not None:
             self._dataset: Dataset = job.roles.report
             self._results_of: Callable[[Runner], Any] = self._on_images
+            self._reference = self._results_of(baseline)
         else:
-            self._dataset = as_dataset(job.source, VIDEO_FRAMES, frame_hw)
             self._results_of = lambda runner: frames_of(runner, VIDEO_FRAMES, "report")
+            self._reference = self._results_of(baseline)
+            in_a_row = job.baseline.tracker is not None
+            count = len(self._reference)
+            self._dataset = as_dataset(job.source, count, frame_hw, in_a_row)
         self._judge = judge_of(baseline)
-        self._reference = self._results_of(baseline)
-        self._dataset = as_long_as(self._dataset, len(self._reference))
-        self._weights = resample_weights(len(self._dataset), seed=job.spec.seed + 1)
+        self._weights = unit_weights(self._dataset, job.spec.seed + 1)
         self._before = self._scored(self._reference) if job.labelled else None
 
     def _on_images(self, runner: Runner) -> Any:
@@ -131,11 +133,6 @@ class FinalJudge:
             for name, drop in drops.items()
         }
         return Accuracy(metrics, baseline, recorded, bound, classes, by_size)
-
-
-def as_long_as(dataset: Dataset, count: int) -> Dataset:
-    """A dataset cut to as many images as there are results; a short video has fewer frames."""
-    return replace(dataset, images=dataset.images[:count])
 
 
 def validate(
@@ -267,6 +264,7 @@ def fallbacks(
             "dynamic_resolution",
             lambda c: replace(c, dynamic_resolution=baseline.dynamic_resolution),
         ),
+        ("frame_skip", lambda c: replace(c, detect_every=baseline.detect_every)),
         (
             "resolution",
             lambda c: replace(c, input_size=baseline.input_size, squeeze=baseline.squeeze),

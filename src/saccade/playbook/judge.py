@@ -9,7 +9,7 @@ from typing import Any
 
 from saccade import plugins
 from saccade.data.contract import Dataset
-from saccade.data.images import read_image
+from saccade.data.counted import only_classes
 from saccade.data.open import open_labelled
 from saccade.data.video import is_live, probe_video
 from saccade.deploy.bundle import MANIFEST, bundle_config
@@ -22,7 +22,8 @@ from saccade.optimize.race import RacePlan, Runner, against_itself, race
 from saccade.pipeline.config import PipelineConfig
 from saccade.pipeline.pipeline import Pipeline
 from saccade.progress import Progress
-from saccade.validate.bootstrap import Replicates, resample_weights
+from saccade.validate.blocks import unit_weights
+from saccade.validate.bootstrap import Replicates
 from saccade.validate.contract import Scored
 from saccade.validate.drop_bound import paired_drop
 
@@ -122,7 +123,7 @@ def judge_bundle(
     for goal in goals:
         _check_goal(goal, names, against)
     progress.step(f"Accuracy on {len(dataset)} images")
-    weights = resample_weights(len(dataset))
+    weights = unit_weights(dataset)
     found = _scored(config, dataset, weights)
     metrics = {name: _spread(replicated) for name, replicated in found.metrics.items()}
     if against is not None:
@@ -165,6 +166,7 @@ def _check_goal(goal: Goal, names: Sequence[str], against: Path | None) -> None:
 
 def _labelled(data: Path, config: PipelineConfig) -> Dataset:
     splits = open_labelled(data, config.description.class_names, config.task)
+    splits = only_classes(splits, config.classes)
     dataset = splits.val or splits.train
     if dataset is None or not dataset.labelled:
         raise DataError(f"'{data}' has no labelled images. Accuracy needs labels to compare with.")
@@ -175,9 +177,7 @@ def _scored(config: PipelineConfig, dataset: Dataset, weights: Any) -> Scored:
     judge = plugins.load("judges", config.task)
     task = plugins.load("tasks", config.task)
     with Pipeline(config) as pipeline:
-        results = [
-            pipeline.judge(read_image(image.path), judge.threshold) for image in dataset.images
-        ]
+        results = list(pipeline.judge_images(dataset.images, judge.threshold))
     found: Scored = judge.scored(dataset, task.collect(results), weights)
     return found
 

@@ -20,7 +20,7 @@ from saccade.optimize.search import Search
 from saccade.optimize.tuning import tune
 from saccade.pipeline.config import PipelineConfig
 from saccade.playbook.candidates import with_candidates
-from saccade.playbook.final import WayBack, as_long_as, validate
+from saccade.playbook.final import WayBack, validate
 from saccade.playbook.prepare import guard_goal, prepare
 from saccade.playbook.result import Story, result_document
 from saccade.playbook.steps import (
@@ -161,8 +161,8 @@ class Playbook:
                     seed,
                 )
             reference = frames_of(runner, VIDEO_FRAMES, "selection")
-            frames = as_dataset(job.source, VIDEO_FRAMES, profile.frame_hw)
-            frames = as_long_as(frames, len(reference))
+            in_a_row = job.baseline.tracker is not None
+            frames = as_dataset(job.source, len(reference), profile.frame_hw, in_a_row)
             return AgreementReferee(
                 frames,
                 lambda r: frames_of(r, VIDEO_FRAMES, "selection"),

@@ -26,7 +26,7 @@ from saccade.profile.records import Profile
 from saccade.progress import Progress, SilentProgress
 from saccade.spec import Spec
 from saccade.study import RunFolder
-from saccade.validate.bootstrap import resample_weights
+from saccade.validate.blocks import unit_weights
 from saccade.validate.referee import judge_of, results_on
 
 
@@ -56,7 +56,7 @@ def baseline_only(
     say.note(f"accuracy on {len(roles.report)} images")
     runner = Runner(job.baseline, job.source)
     try:
-        weights = resample_weights(len(roles.report))
+        weights = unit_weights(roles.report)
         results = results_on(runner, roles.report)
         found = judge_of(runner).scored(roles.report, results, weights)
     finally:

@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 
 from saccade import plugins
 from saccade.data.contract import Dataset, DataSplits
-from saccade.data.images import read_image
+from saccade.data.counted import counted_classes, only_classes
 from saccade.data.open import open_labelled
 from saccade.data.roles import Roles, check_disjoint, split_roles
+from saccade.data.sequences import pixels_of
 from saccade.data.video import is_live, probe_video
 from saccade.environment import detect
 from saccade.errors import GoalError, SpecError
@@ -22,7 +23,7 @@ from saccade.models.description import ModelDescription
 from saccade.models.sources.contract import ResolvedModel
 from saccade.models.verify import Verification, verify_preprocessing
 from saccade.optimize.job import Job, guard_goal, objective_of
-from saccade.pipeline.config import ModelFile, PipelineConfig
+from saccade.pipeline.config import ModelFile, PipelineConfig, TrackerOptions
 from saccade.pipeline.pipeline import Pipeline
 from saccade.playbook.model import describe_model, native_runtime
 from saccade.progress import Progress
@@ -53,11 +54,16 @@ def prepare(spec: Spec, run: RunFolder, progress: Progress) -> Job:
     for note in described.resolved.notes:
         progress.note(note)
     splits = _open_data(spec, description)
-    roles = _roles(splits, spec.seed)
+    classes = counted_classes(spec.classes, description.class_names, splits)
+    roles = _roles(only_classes(splits, classes), spec.seed) if splits else None
     source, video = choose_source(spec, roles)
     _check_judgeable(goals, roles, task)
     _check_trained(goals, spec, described.resolved)
     notes: list[str] = []
+    if classes:
+        names = ", ".join(description.class_names[index] for index in classes)
+        why = "" if spec.classes else ": the labels have tracks of no other class"
+        notes.append(f"Only {names} counts{why}.")
     if roles is not None and spec.preprocessor is None:
         verification = verified(spec, model, description, roles, run, progress)
         if verification is not None:
@@ -70,7 +76,7 @@ def prepare(spec: Spec, run: RunFolder, progress: Progress) -> Job:
         goals=goals,
         objective=objective_of(goals),
         description=description,
-        baseline=naive(spec, model, description),
+        baseline=replace(naive(spec, model, description), classes=classes),
         source=source,
         video=video,
         roles=roles,
@@ -85,6 +91,7 @@ def prepare(spec: Spec, run: RunFolder, progress: Progress) -> Job:
 
 def naive(spec: Spec, model: ModelFile, description: ModelDescription) -> PipelineConfig:
     """The pipeline as most people write it; everything is compared with it."""
+    tracks = getattr(plugins.load("tasks", spec.task), "tracks", False)
     return PipelineConfig(
         task=spec.task,
         model=model,
@@ -95,6 +102,7 @@ def naive(spec: Spec, model: ModelFile, description: ModelDescription) -> Pipeli
         preprocessor=spec.preprocessor or "numpy",
         score_threshold=spec.score_threshold,
         max_detections=spec.max_detections,
+        tracker=TrackerOptions(**spec.tracker.given()) if tracks else None,
     )
 
 
@@ -123,7 +131,10 @@ def choose_source(spec: Spec, roles: Roles | None) -> tuple[str, bool]:
             "There is nothing to run on. Give 'video' (a video, a folder of images, a stream or a "
             "camera) or 'data' (labelled images)."
         )
-    return str(images.images[0].path.parent), False
+    first = images.images[0]
+    if first.frame is not None:
+        return str(first.frame.source), not first.frame.source.is_dir()
+    return str(first.path.parent), False
 
 
 def _open_data(spec: Spec, description: ModelDescription) -> DataSplits | None:
@@ -132,9 +143,7 @@ def _open_data(spec: Spec, description: ModelDescription) -> DataSplits | None:
     return open_labelled(spec.data, description.class_names, spec.task)
 
 
-def _roles(splits: DataSplits | None, seed: int) -> Roles | None:
-    if splits is None:
-        return None
+def _roles(splits: DataSplits, seed: int) -> Roles:
     roles = split_roles(splits, seed)
     check_disjoint(roles)
     return roles
@@ -203,7 +212,7 @@ class _Scorer:
         self._spec, self._model = spec, model
         self._task: Task = plugins.load("tasks", spec.task)
         self._images = images.images[:VERIFY_IMAGES]
-        self._pixels = [read_image(image.path) for image in self._images]
+        self._pixels = list(pixels_of(self._images))
 
     def score(self, description: ModelDescription) -> NDArray[np.float64]:
         config = replace(
@@ -211,6 +220,7 @@ class _Scorer:
             preprocessor="fused",
             nms="vectorized",
             score_threshold=VERIFY_THRESHOLD,
+            tracker=None,
         )
         with Pipeline(config) as pipeline:
             results = [pipeline(pixels) for pixels in self._pixels]

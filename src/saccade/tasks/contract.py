@@ -18,9 +18,9 @@ from saccade.models.description import ModelDescription
 from saccade.pipeline.config import PipelineConfig
 from saccade.pipeline.geometry import Letterbox
 
-# Turns one frame's raw outputs into the task's result. One per running pipeline. It may have an
-# attribute ``parts``: name → (start, end) of what its last call did, on `time.perf_counter`; a
-# profile shows them beside the stages.
+# Turns one frame's raw outputs into the task's result. One per stream, called in its order. It may
+# have an attribute ``parts``: name → (start, end) of what its last call did, on
+# `time.perf_counter`; a profile shows them beside the stages.
 Postprocessor = Callable[[Sequence[NDArray[Any]], Letterbox], Any]
 
 
@@ -32,6 +32,10 @@ class Task(Protocol):
         metrics: accuracy metrics by name; the first guards the search where no goal says which.
         model_noun: what its models are called.
         usual_size: side of the input in pixels where nothing says another.
+
+    A task whose results depend on the frames before says ``tracks = True``; its configurations
+    have a tracker, and it is judged on frames in a row. Its postprocessors may have a method
+    ``fill_in(box)``, which gives the result of a frame that the model did not look at.
     """
 
     name: ClassVar[str]

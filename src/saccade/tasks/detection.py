@@ -19,7 +19,7 @@ from saccade.tasks.box_decode import box_decode, graph_outputs
 from saccade.tasks.contract import Postprocessor
 from saccade.tasks.detection_decode import DECODES, Candidates, Decode
 from saccade.tasks.detections import Detections
-from saccade.tasks.drawing import class_color
+from saccade.tasks.drawing import class_color, label_box
 from saccade.tasks.nms import METHODS, Suppress, best_first
 from saccade.tasks.results import DetectionResult
 
@@ -54,6 +54,7 @@ class DetectionTask:
         """
         decode, suppress = _stages(config)
         turned = config.description.transposed and config.nms != "graph"
+        counted = np.array(config.classes, np.int64)
 
         def postprocess(outputs: Sequence[NDArray[Any]], box: Letterbox) -> DetectionResult:
             if turned:
@@ -61,7 +62,7 @@ class DetectionTask:
             # A model that overflowed puts anything here; what is not finite is dropped below.
             with np.errstate(invalid="ignore", over="ignore"):
                 found = decode(outputs, config.score_threshold, box.input_hw)
-            return suppressed(found, config, box, suppress)[0]
+            return suppressed(of_classes(found, counted), config, box, suppress)[0]
 
         return postprocess
 
@@ -106,7 +107,7 @@ class DetectionTask:
             left, top, right, bottom = (round(float(v)) for v in box)
             cv2.rectangle(canvas, (left, top), (right, bottom), color, line)
             name = class_names[class_id] if class_id < len(class_names) else str(class_id)
-            _label(canvas, f"{name} {score:.2f}", (left, top), color, line)
+            label_box(canvas, f"{name} {score:.2f}", (left, top), color, line)
         return canvas
 
 
@@ -147,6 +148,15 @@ def suppressed(
     return result, sound[kept]
 
 
+def of_classes(candidates: Candidates, counted: NDArray[np.int64]) -> Candidates:
+    """Only the candidates of the classes that count; all of them where none are named."""
+    if not len(counted):
+        return candidates
+    boxes, scores, class_ids = candidates
+    kept = np.isin(class_ids, counted)
+    return boxes[kept], scores[kept], class_ids[kept]
+
+
 def _same_boxes(first: Detections, second: Detections, index: int) -> bool:
     if len(first.scores[index]) != len(second.scores[index]):
         return False
@@ -156,23 +166,4 @@ def _same_boxes(first: Detections, second: Detections, index: int) -> bool:
         np.array_equal(first.class_ids[index], second.class_ids[index])
         and np.abs(first.boxes[index] - second.boxes[index]).max() <= SAME_BOX_PX
         and np.abs(first.scores[index] - second.scores[index]).max() <= SAME_SCORE
-    )
-
-
-def _label(
-    canvas: NDArray[np.uint8],
-    text: str,
-    corner: tuple[int, int],
-    color: tuple[int, int, int],
-    line: int,
-) -> None:
-    import cv2
-
-    font, size = cv2.FONT_HERSHEY_SIMPLEX, line / 4
-    (width, height), below = cv2.getTextSize(text, font, size, max(1, line // 2))
-    left, top = corner[0], max(corner[1], height + below)
-    cv2.rectangle(canvas, (left, top - height - below), (left + width, top), color, -1)
-    ink = (0, 0, 0) if sum(color) > 380 else (255, 255, 255)
-    cv2.putText(
-        canvas, text, (left, top - below // 2), font, size, ink, max(1, line // 2), cv2.LINE_AA
     )

@@ -33,3 +33,23 @@ def write_line(canvas: NDArray[np.uint8], text: str, row: int) -> None:
         thickness,
         cv2.LINE_AA,
     )
+
+
+def label_box(
+    canvas: NDArray[np.uint8],
+    text: str,
+    corner: tuple[int, int],
+    color: tuple[int, int, int],
+    line: int,
+) -> None:
+    """Write ``text`` above the corner (left, top) of a box, in place, on a bar of its colour."""
+    import cv2
+
+    font, size = cv2.FONT_HERSHEY_SIMPLEX, line / 4
+    (width, height), below = cv2.getTextSize(text, font, size, max(1, line // 2))
+    left, top = corner[0], max(corner[1], height + below)
+    cv2.rectangle(canvas, (left, top - height - below), (left + width, top), color, -1)
+    ink = (0, 0, 0) if sum(color) > 380 else (255, 255, 255)
+    cv2.putText(
+        canvas, text, (left, top - below // 2), font, size, ink, max(1, line // 2), cv2.LINE_AA
+    )

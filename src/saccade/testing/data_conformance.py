@@ -37,7 +37,8 @@ def reads_sound_splits(data_format: type[DataFormat], sample: Path) -> None:
         _expect(bool(split.digest), f"the split {split.name} has no digest")
         paths = [image.path for image in split.images]
         _expect(paths == sorted(paths), f"the images of {split.name} are not sorted")
-        _expect(len(set(paths)) == len(paths), f"{split.name} lists an image twice")
+        places = {(image.path, image.frame) for image in split.images}
+        _expect(len(places) == len(paths), f"{split.name} lists an image twice")
         for image in split.images:
             _sound(image, split)
 
@@ -52,7 +53,13 @@ def _sound(image: LabelledImage, split: Dataset) -> None:
     _expect(types == ["float32", "int64", "bool"], f"{name}: types {types}")
     limit = np.array([image.width, image.height] * 2)
     inside = bool(((image.boxes >= 0) & (image.boxes <= limit)).all())
-    _expect(inside, f"{name}: a box lies outside of the image")
+    # Tracks also label what the border of the image hides, and are judged with it.
+    tracks = image.track_ids is not None
+    _expect(inside or tracks, f"{name}: a box lies outside of the image")
+    if image.track_ids is not None:
+        _expect(image.track_ids.shape == (count,), f"{name}: ids {image.track_ids.shape}")
+        _expect(len(set(image.track_ids.tolist())) == count, f"{name}: an object twice")
+        _expect(image.frame is not None, f"{name}: tracks, but no place in a sequence")
     ordered = bool((image.boxes[:, :2] < image.boxes[:, 2:]).all())
     _expect(ordered, f"{name}: a box without area")
     known = bool(((image.class_ids >= 0) & (image.class_ids < len(split.class_names))).all())

@@ -29,7 +29,7 @@ from saccade.optimize.change import (
     PlanContext,
     Prediction,
 )
-from saccade.pipeline.config import PipelineConfig, RuntimeOptions
+from saccade.pipeline.config import PipelineConfig, RuntimeOptions, TrackerOptions
 from saccade.runtimes.contract import Availability
 from saccade.testing.planted import healthy, planted
 from saccade.testing.tiny_finished import tiny_finished_config
@@ -189,6 +189,9 @@ def example_contexts(
     yield replace(naive, candidates=(ModelCandidate("fixed", fixed),), labelled=True)
     other = ModelCandidate("free", naive.config)
     yield replace(naive, config=replace(fixed, runtime="openvino"), candidates=(other,))
+    tracking = replace(naive.config, task="tracking", tracker=TrackerOptions())
+    yield replace(naive, config=tracking, labelled=True)
+    yield replace(naive, config=replace(tracking, detect_every=2))
     yield replace(naive, profile=replace(naive.profile, operators=(), roofline=None))
     nothing = {name: Availability(False, detail="not installed") for name in offered}
     yield replace(naive, runtimes=nothing)

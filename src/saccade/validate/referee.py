@@ -14,7 +14,7 @@ from saccade.optimize.race import Runner
 from saccade.optimize.referee import Judgement
 from saccade.pipeline.config import PipelineConfig
 from saccade.study import Drop
-from saccade.validate.bootstrap import resample_weights
+from saccade.validate.blocks import unit_weights
 from saccade.validate.contract import Judge, Scored, compared_by_size
 from saccade.validate.drop_bound import DropBound, paired_drop
 from saccade.validate.guard import LEVEL, judge
@@ -36,7 +36,7 @@ class LabelReferee:
         self.metric = metric
         self.allowed = allowed
         self._dataset = dataset
-        self._weights = resample_weights(len(dataset), seed=seed)
+        self._weights = unit_weights(dataset, seed)
         self._judge = judge_of(baseline)
         self._baseline_config = baseline.config
         self.baseline = self._scored(baseline)
@@ -76,7 +76,7 @@ class AgreementReferee:
         self._results_of = results_of
         self._judge = judge_of(baseline)
         self._reference = results_of(baseline)
-        self._weights = resample_weights(len(dataset), seed=seed)
+        self._weights = unit_weights(dataset, seed)
         self._lossy = 0
 
     def judge(self, runner: Runner, effect: Effect) -> Judgement:
