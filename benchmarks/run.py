@@ -30,6 +30,8 @@ FIGURES = (
     "yolox",
     "noise",
     "planted",
+    "repair",
+    "quantizers",
 )
 BUSY_WARNING = 10.0
 

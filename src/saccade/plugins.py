@@ -40,6 +40,13 @@ TABLE: dict[str, dict[str, str]] = {
         "fused": "saccade.pipeline.preprocess:FusedPreprocessor",
         "graph": "saccade.pipeline.preprocess:GraphPreprocessor",
     },
+    # int8 after training, by the runtime that the files are for.
+    "quantizers": {
+        "openvino": "saccade.optimize.quantization.nncf_ir:NncfOpenVino",
+        "onnxruntime": "saccade.optimize.quantization.qdq:OnnxRuntimeQdq",
+    },
+    # Quantization-aware training, the last rung of the repair ladder.
+    "quantization_trainers": {},
     # Labelled data formats, tried in this order by `saccade.data.open_labelled`.
     "datasets": {
         "yolo": "saccade.data.yolo:YoloFormat",
@@ -69,6 +76,8 @@ TABLE: dict[str, dict[str, str]] = {
         "raw_head": "saccade.optimize.changes.raw_head:DecodeKeptBoxes",
         "bf16": "saccade.optimize.changes.bf16:UseBf16",
         "int8": "saccade.optimize.changes.int8:QuantizeInt8",
+        "int8_weights": "saccade.optimize.changes.int8_weights:CompressWeights",
+        "fp16_weights": "saccade.optimize.changes.fp16_weights:StoreFp16",
         "resolution": "saccade.optimize.changes.resolution:LowerResolution",
         "graph_preprocess": "saccade.optimize.changes.graph_preprocess:PreprocessInGraph",
         "fused_preprocess": "saccade.optimize.changes.fused_preprocess:FusedPreprocess",

@@ -57,8 +57,20 @@ def objective_of(goals: tuple[Goal, ...]) -> Objective:
     return "latency" if latencies and not speeds else "throughput"
 
 
-def plan_context(job: Job, config: PipelineConfig, profile: Profile) -> PlanContext:
-    """What planning knows about one configuration of a job."""
+def plan_context(
+    job: Job,
+    config: PipelineConfig,
+    profile: Profile,
+    unquantized: PipelineConfig | None = None,
+) -> PlanContext:
+    """What planning knows about one configuration of a job.
+
+    Args:
+        job: the run.
+        config: what is to be improved.
+        profile: of ``config``.
+        unquantized: the last configuration kept whose model was float.
+    """
     return PlanContext(
         config=config,
         profile=profile,
@@ -72,4 +84,18 @@ def plan_context(job: Job, config: PipelineConfig, profile: Profile) -> PlanCont
         folder=job.folder / "models",
         labelled=job.labelled,
         seed=job.spec.seed,
+        selection=job.roles.selection if job.roles else None,
+        unquantized=unquantized,
+        missed=missed_sizes(job.goals, config, profile),
+    )
+
+
+def missed_sizes(
+    goals: tuple[Goal, ...], config: PipelineConfig, profile: Profile
+) -> frozenset[str]:
+    """Metrics of size whose goals a configuration misses, as far as its profile tells."""
+    resident = max((sample.rss_mb for sample in profile.resources), default=0.0)
+    sizes = {"model_mb": config.model.size_mb, "peak_rss_mb": resident}
+    return frozenset(
+        goal.metric for goal in goals if goal.metric in sizes and sizes[goal.metric] > goal.bound
     )

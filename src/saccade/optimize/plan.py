@@ -17,15 +17,25 @@ TRIAL_S = 9.0
 
 @dataclass(frozen=True)
 class Candidate:
-    """A change that applies, with what it promises."""
+    """A change that applies, with what it promises.
+
+    Attributes:
+        missed: metrics of size whose goals are missed, which it may shrink.
+    """
 
     change: Optimization
     prediction: Prediction
+    missed: frozenset[str] = frozenset()
+
+    @property
+    def worth(self) -> float:
+        """How many times better it makes what counts: speed, or a size whose goal is missed."""
+        return max(self.prediction.gain, 1 / smallest(self.prediction, self.missed))
 
     @property
     def score(self) -> float:
         """Expected gain per second of trial, weighed by the chance that it may stay."""
-        expected = (self.prediction.gain - 1) * self.prediction.odds
+        expected = (self.worth - 1) * self.prediction.odds
         return expected / (TRIAL_S + self.prediction.cost_s)
 
 
@@ -74,6 +84,9 @@ def make_plan(context: PlanContext, tried: Set[str] = frozenset()) -> Plan:
             inapplicable.append((change.label, reason))
             continue
         prediction = change.predict(context)
+        if smallest(prediction, context.missed) < 1:
+            candidates.append(Candidate(change, prediction, context.missed))
+            continue
         if prediction.bound < MIN_GAIN:
             reason = f"at most {prediction.bound:.3f}x ({prediction.basis})"
             inapplicable.append((change.label, reason))
@@ -87,6 +100,11 @@ def make_plan(context: PlanContext, tried: Set[str] = frozenset()) -> Plan:
     # only labels can allow is not needed where the goals are met without it.
     candidates.sort(key=lambda c: (c.change.effect == "lossy", -c.score))
     return Plan(tuple(candidates), tuple(inapplicable))
+
+
+def smallest(prediction: Prediction, missed: frozenset[str]) -> float:
+    """The ratio by which it shrinks what is too large; 1 where it shrinks nothing of that."""
+    return min((prediction.shrinks.get(name, 1.0) for name in missed), default=1.0)
 
 
 def variants(context: PlanContext) -> Iterator[Optimization]:

@@ -18,6 +18,7 @@ VERSIONED_PACKAGES = ("saccade", "numpy", "opencv-python-headless", "av", "onnxr
 
 Shape = Literal["square", "rect"]
 Execution = Literal["sequential", "overlapped"]
+Stored = Literal["fp32", "fp16", "int8", "int8_weights"]
 Resize = Literal["bgr", "planes", "swscale"]
 
 
@@ -28,6 +29,8 @@ class ModelFile:
     Attributes:
         weights: the second file of formats that have two (OpenVINO IR).
         dynamic: a converted model takes any height and width, also where the original did not.
+        stored: what the weights are stored as; ``"int8"`` rounds activations too, and fits the
+            runtime it was made for only.
     """
 
     path: str
@@ -35,6 +38,12 @@ class ModelFile:
     format: Literal["onnx", "openvino_ir"] = "onnx"
     weights: str | None = None
     dynamic: bool = False
+    stored: Stored = "fp32"
+
+    @property
+    def quantized(self) -> bool:
+        """Whether arithmetic is in int8, as the file says."""
+        return self.stored == "int8"
 
     @property
     def size_mb(self) -> float:

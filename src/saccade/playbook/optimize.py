@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from saccade.optimize.job import Job
 from saccade.optimize.plan import make_plan
 from saccade.optimize.race import Runner
 from saccade.optimize.referee import Referee
-from saccade.optimize.search import Search
+from saccade.optimize.search import Search, last_unquantized
 from saccade.optimize.tuning import tune
 from saccade.pipeline.config import PipelineConfig
 from saccade.playbook.final import as_long_as, validate
@@ -290,13 +290,6 @@ class Playbook:
         self._run.write_json("result.json", result)
         write_html(self._run.path)
         return Study(self._run.path, finite({"schema_version": 1, **result}), story.trials)
-
-
-def last_unquantized(baseline: PipelineConfig, trials: Sequence[Trial]) -> PipelineConfig:
-    """The newest configuration kept whose model was not quantized yet."""
-    kept = [PipelineConfig.from_dict(trial.config) for trial in trials if trial.kept]
-    plain = [config for config in kept if config.model.format == baseline.model.format]
-    return plain[-1] if plain else baseline
 
 
 def provenance(story: Story) -> dict[str, object]:

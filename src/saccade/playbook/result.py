@@ -247,6 +247,8 @@ def _trial(trial: Trial) -> dict[str, Any]:
         "accuracy": trial.metrics.get(drop.metric) if drop else None,
         "accuracy_drop": asdict(drop) if drop else None,
         "wall_s": trial.wall_s,
+        "repair": [asdict(step) for step in trial.repair],
+        "details": trial.details,
     }
 
 

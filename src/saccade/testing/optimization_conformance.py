@@ -166,6 +166,7 @@ def example_contexts(
     yield replace(naive, config=fixed)
     yield replace(naive, config=tiny_yolo_config(folder))
     yield replace(naive, profile=replace(naive.profile, operators=(), roofline=None))
+    yield replace(naive, missed=frozenset({"model_mb"}))
     nothing = {name: Availability(False, detail="not installed") for name in offered}
     yield replace(naive, runtimes=nothing)
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal, Self
 
-from saccade.optimize.change import Effect, PlanContext, Prediction, by_stage
+from saccade.optimize.change import Effect, PlanContext, Prediction, Tried, by_stage
 from saccade.optimize.precision_gain import precision_prediction
 from saccade.pipeline.config import PipelineConfig
 
@@ -39,9 +39,17 @@ class SwitchRuntime:
                 yield cls(name, "bf16" if "bf16" in available.precisions else "fp32")
 
     @property
-    def next_rung(self) -> SwitchRuntime | None:
+    def rung(self) -> str:
+        """The precision."""
+        return f"{self.runtime} in {self.precision}"
+
+    def next_rung(self, tried: Sequence[Tried], context: PlanContext) -> SwitchRuntime | None:
         """The same runtime in fp32."""
         return SwitchRuntime(self.runtime) if self.precision != "fp32" else None
+
+    def closed_rungs(self, context: PlanContext) -> Sequence[tuple[str, str]]:
+        """None."""
+        return ()
 
     @property
     def label(self) -> str:
@@ -57,6 +65,8 @@ class SwitchRuntime:
             return f"{self.runtime} is {available.detail}"
         if context.config.model.format != "onnx":
             return f"the model is in {context.config.model.format} format"
+        if context.config.model.quantized:
+            return f"the model was quantized for {context.config.runtime}"
         if self.precision not in available.precisions:
             return f"{self.runtime} has no {self.precision} here"
         return None
