@@ -12,7 +12,7 @@ from onnx import numpy_helper
 
 from saccade.errors import DataError, ModelError, RuntimeFailure
 from saccade.models.onnx_run import run_once
-from saccade.optimize.quantization.activations import Ranges, float_session, observe
+from saccade.optimize.quantization.activations import float_session, observe
 from saccade.optimize.quantization.bias import corrected
 from saccade.optimize.quantization.calibration import CalibrationData, calibration_tensors
 from saccade.optimize.quantization.domain import domain_gap
@@ -94,8 +94,8 @@ def test_widening_changes_nothing_in_float(
 ) -> None:
     before, after = outputs(model, samples), outputs(wide, samples)
     assert np.abs(before - after).max() <= 1e-4 * np.abs(before).max()
-    ranges = [observe(m, samples).width("depth2_r").max() for m in (model, wide)]
-    assert ranges[1] > 20 * ranges[0]
+    ends = [observe(m, samples).of("depth2_r", per_channel=False)[1] for m in (model, wide)]
+    assert ends[1] > 20 * ends[0]
 
 
 def test_the_layers_beside_a_wide_activation_are_the_most_sensitive(
@@ -187,10 +187,6 @@ def test_a_refused_model_is_a_failure_of_the_library(tmp_path: Path) -> None:
 # The domain of calibration images
 
 
-def ranges_of(model: onnx.ModelProto, samples: list[NDArray[np.float32]]) -> Ranges:
-    return observe(model, samples)
-
-
 @pytest.mark.parametrize(
     ("kind", "wider"), [("constant", False), ("noise", True)], ids=["constant", "noise"]
 )
@@ -202,13 +198,13 @@ def test_images_of_another_kind_are_told_by_their_activations(
         "constant": [np.full_like(s, 0.1 * i - 0.4) for i, s in enumerate(samples)],
         "noise": [(6 * random.standard_normal(s.shape)).astype(np.float32) for s in samples],
     }[kind]
-    used = ranges_of(model, textures(12, seed=5))
-    gap = domain_gap(ranges_of(model, other), used)
+    used = observe(model, textures(12, seed=5))
+    gap = domain_gap(observe(model, other), used)
     assert gap.gross
     assert gap.wider is wider
     assert ("wider" if wider else "narrower") in gap.reason
     assert "Calibrate on images from the same source" in gap.reason
-    assert not domain_gap(ranges_of(model, samples), used).gross
+    assert not domain_gap(observe(model, samples), used).gross
 
 
 def test_a_single_image_does_not_calibrate(tmp_path: Path) -> None:

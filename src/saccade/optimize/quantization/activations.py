@@ -37,13 +37,6 @@ class Ranges:
             return low.min(axis=0), high.max(axis=0)
         return low.min(), high.max()
 
-    def width(self, tensor: str) -> NDArray[np.float64]:
-        """``(samples,)`` length of the tensor's range in each sample."""
-        span: NDArray[np.float64] = (
-            self.high[tensor].max(axis=1) - self.low[tensor].min(axis=1)
-        ).astype(np.float64)
-        return span
-
 
 def observe(model: onnx.ModelProto, samples: Samples) -> Ranges:
     """Run the float model and note the ranges of what its layers take and give.
