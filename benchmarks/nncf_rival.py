@@ -3,7 +3,7 @@
     python -m benchmarks.nncf_rival MODEL INPUTS.npz TARGET.xml MAX_DROP
 
 ``INPUTS.npz`` holds ``calibration`` and ``validation`` inputs ``(N, 3, H, W)`` float32 and the
-``labels`` of the latter. It works as NNCF's documentation says, with everything left at its default.
+``labels`` of the latter. Everything is left at NNCF's defaults.
 """
 
 from __future__ import annotations

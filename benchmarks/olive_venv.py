@@ -10,7 +10,7 @@ from benchmarks.setting import note
 
 VENV = Path(__file__).resolve().parent / ".olive-venv"
 PYTHON = VENV / "bin" / "python"
-PACKAGES = ("olive-ai", "onnxruntime==1.32.0")
+PACKAGES = ("olive-ai==0.13.0", "onnxruntime==1.32.0", "requests", "torchmetrics")
 
 
 def install() -> None:

@@ -49,10 +49,10 @@ class DomainGap:
         what = "left few of the 255 levels" if self.wider else "clipped"
         return (
             "The calibration images are not of the kind that the model is used on: in the typical "
-            f"layer the ranges of channels differ by {self.factor:.1f} times from those of the "
-            f"selection images ({self.layers} layers compared), and on the whole they are {how}, so "
-            f"that the latter would be {what}. Calibrate on images from the same source as those "
-            "to be judged on."
+            f"layer the ranges of channels differ {self.factor:.1f} times from those of the "
+            f"selection images ({self.layers} layers compared), and on the whole they are "
+            f"{how}, so that the latter would be {what}. Calibrate on images from the same source "
+            "as those to be judged on."
         )
 
 
