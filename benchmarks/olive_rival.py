@@ -1,6 +1,6 @@
 """Olive's search over its ONNX Runtime quantization. Runs in Olive's own venv.
 
-    python olive_rival.py MODEL INPUTS.npz OUT MAX_DROP
+    python olive_rival.py MODEL INPUTS.npz OUT MAX_DROP SECONDS
 
 It searches what its static quantization pass declares as searchable, plus u8 activations with s8
 weights, which its space leaves out and which is the fastest on x86; metrics are Olive's own latency
@@ -17,7 +17,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-MAX_ITER, MAX_S = 4, 240
 CLASSES = 1000
 # Olive imports this file as the user's script, and finds the inputs here.
 INPUTS = "OLIVE_RIVAL_INPUTS"
@@ -66,11 +65,11 @@ def _data(role: str) -> dict[str, Any]:
         "load_dataset_config": {"type": "rival_inputs", "params": {"role": role}},
         "pre_process_data_config": {"type": "skip_pre_process"},
         "post_process_data_config": {"type": "rival_class"},
-        "dataloader_config": {"params": {"batch_size": 1}},
+        "dataloader_config": {"type": "default_dataloader", "params": {"batch_size": 1}},
     }
 
 
-def configuration(model: str, out: str, max_drop: float) -> dict[str, Any]:
+def configuration(model: str, out: str, max_drop: float, seconds: float) -> dict[str, Any]:
     """The workflow, as Olive's documentation lays it out."""
     accuracy = {
         "name": "accuracy",
@@ -95,14 +94,14 @@ def configuration(model: str, out: str, max_drop: float) -> dict[str, Any]:
     searched = {
         "type": "OnnxStaticQuantization",
         "data_config": "calibration",
-        "quant_format": ["QDQ"],
-        "precision": ["int8"],
+        "quant_format": "QDQ",
+        "precision": "int8",
         "activation_type": ["uint8", "int8"],
         "per_channel": [True, False],
         "calibrate_method": ["MinMax", "Entropy", "Percentile"],
-        "reduce_range": [False],
-        "activation_symmetric": [False],
-        "weight_symmetric": [True],
+        "reduce_range": False,
+        "activation_symmetric": False,
+        "weight_symmetric": True,
     }
     return {
         "input_model": {"type": "OnnxModel", "model_path": model},
@@ -115,13 +114,13 @@ def configuration(model: str, out: str, max_drop: float) -> dict[str, Any]:
             }
         },
         "data_configs": [_data("calibration"), _data("validation")],
-        "evaluators": {"both": {"metrics": [latency, accuracy]}},
+        # Left out, the type trips over itself in Olive 0.13.
+        "evaluators": {"both": {"type": "OnnxEvaluator", "metrics": [latency, accuracy]}},
         "passes": {"quantize": searched},
         "search_strategy": {
             "execution_order": "joint",
             "sampler": "tpe",
-            "max_iter": MAX_ITER,
-            "max_time": MAX_S,
+            "max_time": round(seconds),
             "output_model_num": 1,
         },
         "evaluator": "both",
@@ -133,7 +132,7 @@ def configuration(model: str, out: str, max_drop: float) -> dict[str, Any]:
     }
 
 
-def main(model: str, inputs: str, out: str, max_drop: float) -> dict[str, Any]:
+def main(model: str, inputs: str, out: str, max_drop: float, seconds: float) -> dict[str, Any]:
     """Search; the best model with what it took."""
     os.environ[INPUTS] = inputs
     os.environ["OLIVE_DISABLE_TELEMETRY"] = "1"
@@ -141,7 +140,7 @@ def main(model: str, inputs: str, out: str, max_drop: float) -> dict[str, Any]:
     from olive.workflows import run
 
     began = time.monotonic()
-    found = run(configuration(model, out, max_drop))
+    found = run(configuration(model, out, max_drop, seconds))
     best = found.get_best_candidate() if found is not None else None
     tried = len(found.footprint.nodes) - 1 if found is not None else 0
     return {
@@ -161,7 +160,7 @@ if __name__ == "__main__":
     # What Olive prints must not get into the answer.
     answer = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
-    result = main(sys.argv[1], sys.argv[2], sys.argv[3], float(sys.argv[4]))
+    result = main(*sys.argv[1:4], *map(float, sys.argv[4:6]))
     answer.write(json.dumps(result) + "\n")
     answer.flush()
 else:
