@@ -66,8 +66,8 @@ def test_what_stays_float_is_the_last_convolutions_and_what_follows(
 
 def test_layers_are_found_by_their_onnx_names(chain: object) -> None:
     model = fused(chain)
-    names = list(ir_names(model, ["conv1", "conv3"]))
+    names = list(ir_names(model, {"conv1": ("conv1",), "conv3": ("other", "conv3")}))
     kinds = {node.get_friendly_name(): node.get_type_name() for node in model.get_ops()}
     assert [kinds[name] for name in names] == ["Convolution"] * 2
     with pytest.raises(RuntimeFailure, match="'conv9' is not found"):
-        list(ir_names(model, ["conv9"]))
+        list(ir_names(model, {"conv9": ("conv9", "out9")}))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, ClassVar
@@ -46,7 +46,9 @@ class NncfOpenVino:
 
         nncf.set_log_level(logging.ERROR)
         graph = fused(ov.Core().read_model(model.SerializeToString()))
-        ignored = head_nodes(graph, recipe.float_depth) + list(ir_names(graph, kept_float))
+        ignored = head_nodes(graph, recipe.float_depth) + list(
+            ir_names(graph, _aliases(model, kept_float))
+        )
         quantized = _quantized(nncf, graph, samples, recipe, ignored)
         partial = target.with_name("partial-" + target.name)
         ov.save_model(quantized, str(partial), compress_to_fp16=False)
@@ -115,16 +117,28 @@ def head_nodes(model: Any, limit: int) -> list[str]:
     return names
 
 
-def ir_names(model: Any, nodes: Sequence[str]) -> Iterator[str]:
+def _aliases(model: onnx.ModelProto, nodes: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """For each ONNX node what it may be called: its name, or the output that it gives."""
+    made = {node.name: node.output[0] for node in model.graph.node}
+    return {name: (name, made[name]) for name in nodes}
+
+
+def ir_names(model: Any, aliases: Mapping[str, Sequence[str]]) -> Iterator[str]:
     """Names in the OpenVINO model of ONNX nodes with weights; a bias is a node of its own there.
+
+    Args:
+        model: converted from ONNX.
+        aliases: for each ONNX node what it may be called.
 
     Raises:
         RuntimeFailure: one of them cannot be found.
     """
     kinds = ("Convolution", "GroupConvolution", "MatMul", "ConvolutionBackpropData")
     weighted = {op.get_friendly_name() for op in model.get_ops() if op.get_type_name() in kinds}
-    for node in nodes:
-        found = [name for name in weighted if name == node or name.startswith(f"{node}/")]
+    for node, called in aliases.items():
+        found = [
+            name for name in weighted if any(name == c or name.startswith(f"{c}/") for c in called)
+        ]
         if not found:
             raise RuntimeFailure(
                 f"The layer '{node}' is not found in the converted model, so it cannot be left "
