@@ -33,6 +33,8 @@ FIGURES = (
     "tracking",
     "noise",
     "planted",
+    "repair",
+    "quantizers",
 )
 BUSY_WARNING = 10.0
 

@@ -61,6 +61,13 @@ TABLE: dict[str, dict[str, str]] = {
         "fused": "saccade.pipeline.preprocess:FusedPreprocessor",
         "graph": "saccade.pipeline.preprocess:GraphPreprocessor",
     },
+    # int8 after training, by the runtime that the files are for.
+    "quantizers": {
+        "openvino": "saccade.optimize.quantization.nncf_ir:NncfOpenVino",
+        "onnxruntime": "saccade.optimize.quantization.qdq:OnnxRuntimeQdq",
+    },
+    # Quantization-aware training, the last rung of the repair ladder.
+    "quantization_trainers": {},
     # Labelled data formats, tried in this order by `saccade.data.open_labelled`.
     "datasets": {
         "yolo": "saccade.data.yolo:YoloFormat",
@@ -99,6 +106,8 @@ TABLE: dict[str, dict[str, str]] = {
         "bf16": "saccade.optimize.changes.bf16:UseBf16",
         "int8": "saccade.optimize.changes.int8:QuantizeInt8",
         "model_swap": "saccade.optimize.changes.model_swap:ModelSwap",
+        "int8_weights": "saccade.optimize.changes.int8_weights:CompressWeights",
+        "fp16_weights": "saccade.optimize.changes.fp16_weights:StoreFp16",
         "resolution": "saccade.optimize.changes.resolution:LowerResolution",
         "dynamic_resolution": "saccade.optimize.changes.dynamic_resolution:LookTwice",
         "graph_preprocess": "saccade.optimize.changes.graph_preprocess:PreprocessInGraph",

@@ -55,6 +55,27 @@ class Drop:
 
 
 @dataclass(frozen=True)
+class RepairStep:
+    """One step of the repair ladder, on selection data.
+
+    Attributes:
+        rung: name of the step.
+        setting: label of the change that was tried; empty where nothing could be tried.
+        drop_before: smallest drop of accuracy of the steps before; None for the first.
+        drop_after: drop with this step; None where it was not judged.
+        wall_s: how long it took.
+        outcome: verdict of its trial, or why the rung could not be tried.
+    """
+
+    rung: str
+    setting: str
+    drop_before: float | None
+    drop_after: float | None
+    wall_s: float
+    outcome: str
+
+
+@dataclass(frozen=True)
 class Trial:
     """One change, tried.
 
@@ -70,6 +91,8 @@ class Trial:
         by_size: object size → ``objects``, ``baseline`` and ``candidate`` accuracy, for changes
             that look at other pixels.
         kept: whether it became the configuration that the next change starts from.
+        repair: the repair ladder up to this trial, this trial included; empty where there is none.
+        details: what else the change has to say, JSON-ready, such as ``sensitivity`` per layer.
     """
 
     number: int
@@ -93,6 +116,8 @@ class Trial:
     blocks: tuple[Block, ...] = ()
     parent_blocks: tuple[Block, ...] = ()
     environment_hash: str = ""
+    repair: tuple[RepairStep, ...] = ()
+    details: dict[str, Any] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """A JSON-ready document."""
@@ -104,6 +129,7 @@ class Trial:
         data = {key: value for key, value in document.items() if key != "schema_version"}
         for key in ("blocks", "parent_blocks"):
             data[key] = tuple(block_from_dict(block) for block in data.get(key, ()))
+        data["repair"] = tuple(RepairStep(**step) for step in data.get("repair", ()))
         data["gain"] = Ratio(**data["gain"]) if data.get("gain") else None
         data["drop"] = Drop(**data["drop"]) if data.get("drop") else None
         return cls(**data)

@@ -20,7 +20,8 @@ from saccade.models.files import model_file
 from saccade.models.onnx_model import describe
 from saccade.optimize.change import PlanContext
 from saccade.optimize.changes.rect_letterbox import RectLetterbox
-from saccade.optimize.quantize import RUNGS, quantize
+from saccade.optimize.quantization.make import quantized_file
+from saccade.optimize.quantization.recipe import Recipe
 from saccade.pipeline.config import PipelineConfig, RuntimeOptions, Shape
 from saccade.pipeline.pipeline import Pipeline
 from saccade.tasks.nms import iou_matrix
@@ -224,20 +225,29 @@ def context_of(
     return replace(base, config=config, video=video is not None, source=video or "")
 
 
-@pytest.mark.parametrize("rung", range(len(RUNGS)))
+@pytest.mark.parametrize("runtime", ["openvino", "onnxruntime"])
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        Recipe(float_depth=1),
+        Recipe(float_depth=1, bias_correction=True, equalized=True),
+        Recipe(float_depth=3, estimator="percentile", sensitive="skip"),
+    ],
+    ids=lambda recipe: recipe.label,
+)
 def test_int8_files_run(
-    rung: int, naive: PipelineConfig, calibration: Dataset, data_root: Path, tmp_path: Path
+    runtime: str, recipe: Recipe, naive: PipelineConfig, calibration: Dataset, tmp_path: Path
 ) -> None:
     pytest.importorskip("nncf")
-    base = replace(naive, runtime="openvino", input_size=SMALL, preprocessor="graph")
+    base = replace(naive, runtime=runtime, input_size=SMALL, preprocessor="graph")
     context = context_of(base, calibration, tmp_path)
-    small = replace(base, model=quantize(context, rung))
-    assert small.model.format == "openvino_ir"
+    small = replace(base, model=quantized_file(context, runtime, recipe))
+    assert small.model.quantized
     assert small.model.size_mb < 0.6 * naive.model.size_mb
     assert small.hash != base.hash
     # Asked again, the file that is there is used again.
     written = Path(small.model.path).stat().st_mtime_ns
-    assert quantize(context, rung) == small.model
+    assert quantized_file(context, runtime, recipe) == small.model
     assert Path(small.model.path).stat().st_mtime_ns == written
     assert not list(tmp_path.rglob("partial-*"))
     image = read_image(calibration.images[0].path)
@@ -266,7 +276,7 @@ def test_int8_of_a_model_of_fixed_shape_runs_at_another(
         shape=shape,
     )
     context = context_of(config, calibration, tmp_path)
-    quantized = replace(config, model=quantize(context, 0))
+    quantized = replace(config, model=quantized_file(context, "openvino", Recipe()))
     if shape == "square":
         change = RectLetterbox(1)
         context = replace(context, config=quantized, frame_hw=(1080, 1920))

@@ -9,6 +9,7 @@ import pytest
 from tiny_system import write_model, write_video
 
 from saccade.data.frame_roles import CALIBRATION_RUN, RUN, runs
+from saccade.models.files import model_file
 from saccade.models.onnx_model import describe
 from saccade.optimize.change import PlanContext
 from saccade.optimize.changes.frame_skip import SkipFrames
@@ -71,8 +72,8 @@ def test_runs_of_frames_share_none(frames: int | None) -> None:
 def test_only_tracking_has_a_tracker(tmp_path: Path) -> None:
     model = write_model(tmp_path)
     settings = {"model": str(model), "tracker": {"lost_frames": 9}}
-    plain = naive(make_spec({**settings, "task": "detection"}), describe(model))
-    tracked = naive(make_spec({**settings, "task": "tracking"}), describe(model))
+    plain = naive(make_spec({**settings, "task": "detection"}), model_file(model), describe(model))
+    tracked = naive(make_spec({**settings, "task": "tracking"}), model_file(model), describe(model))
     assert plain.tracker is None
     assert tracked.tracker == TrackerOptions(lost_frames=9)
 
@@ -89,7 +90,7 @@ def test_agreement_without_labels_is_on_frames_in_a_row(tmp_path: Path) -> None:
     model, video = write_model(tmp_path), write_video(tmp_path / "v.mp4", 30)
     options = {"high_score": 0.5, "new_track_score": 0.5}
     spec = make_spec({"model": str(model), "task": "tracking", "tracker": options})
-    subject = Subject(naive(spec, describe(model)), str(video))
+    subject = Subject(naive(spec, model_file(spec.model), describe(model)), str(video))
     try:
         found = {role: subject.watch(40, role, 0.0) for role in ("selection", "report")}
     finally:

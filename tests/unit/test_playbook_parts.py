@@ -261,7 +261,7 @@ def test_the_last_unquantized_configuration_may_have_a_cut_model(
 ) -> None:
     baseline = job_of(tmp_path, model=inputs["model"], video=inputs["video"]).baseline
     cut = replace(baseline, model=replace(baseline.model, sha256="cut"))
-    quantized = replace(cut, model=replace(baseline.model, sha256="int8", format="openvino_ir"))
+    quantized = replace(cut, model=replace(baseline.model, sha256="int8", stored="int8"))
     trials = [kept(1, cut), kept(2, quantized)]
     assert last_unquantized(baseline, trials) == cut
     assert last_unquantized(baseline, trials[1:]) == baseline

@@ -7,8 +7,8 @@ a function from one configuration to the next: it measures nothing and decides n
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar, Literal, Protocol, Self
 
@@ -55,6 +55,10 @@ class PlanContext:
         seed: of whatever is random.
         candidates: other models that the user wants tried.
         allowed_drop: of accuracy, as the goal that guards the search says.
+        selection: images that candidates are judged on; a change may look at them to tell whether
+            calibration images are of their kind, and must learn nothing else from them.
+        unquantized: the last configuration kept whose model was float.
+        missed: names of metrics of size (``model_mb``, ``peak_rss_mb``) whose goals are missed.
     """
 
     config: PipelineConfig
@@ -71,6 +75,9 @@ class PlanContext:
     seed: int = 0
     candidates: tuple[ModelCandidate, ...] = ()
     allowed_drop: float = 0.01
+    selection: Dataset | None = None
+    unquantized: PipelineConfig | None = None
+    missed: frozenset[str] = frozenset()
 
     @property
     def cost(self) -> CostModel:
@@ -94,6 +101,7 @@ class Prediction:
         basis: what the expectation rests on, one clause.
         cost_s: seconds it takes to apply, without measuring.
         odds: prior chance, 0-1, that the accuracy guard lets it stay.
+        shrinks: metric of size → expected ratio to now, below 1 is smaller.
     """
 
     gain: float
@@ -101,6 +109,7 @@ class Prediction:
     basis: str
     cost_s: float = 0.0
     odds: float = 1.0
+    shrinks: Mapping[str, float] = field(default_factory=dict)
 
 
 class Optimization(Protocol):
@@ -133,6 +142,36 @@ class Optimization(Protocol):
 
     def apply(self, context: PlanContext) -> PipelineConfig:
         """The next configuration. May write new model files into ``context.folder``."""
+        ...
+
+
+@dataclass(frozen=True)
+class Tried:
+    """A change that cost too much accuracy, or could not be made.
+
+    Attributes:
+        change: what was tried.
+        drop: of accuracy, on selection data; infinite where it was not judged.
+    """
+
+    change: Optimization
+    drop: float
+
+
+class Repairable(Optimization, Protocol):
+    """A change with a repair ladder: where it costs too much accuracy, there is more to try."""
+
+    @property
+    def rung(self) -> str:
+        """Name of its step of the ladder."""
+        ...
+
+    def next_rung(self, tried: Sequence[Tried], context: PlanContext) -> Self | None:
+        """What to try after all of ``tried``, itself included; None at the top."""
+        ...
+
+    def closed_rungs(self, context: PlanContext) -> Sequence[tuple[str, str]]:
+        """Steps that cannot be tried here, each with the reason."""
         ...
 
 

@@ -75,8 +75,20 @@ def guard_goal(job: Job) -> Goal | None:
     return Goal("agreement_drop", "<=", DEFAULT_ALLOWED_DISAGREEMENT)
 
 
-def plan_context(job: Job, config: PipelineConfig, profile: Profile) -> PlanContext:
-    """What planning knows about one configuration of a job."""
+def plan_context(
+    job: Job,
+    config: PipelineConfig,
+    profile: Profile,
+    unquantized: PipelineConfig | None = None,
+) -> PlanContext:
+    """What planning knows about one configuration of a job.
+
+    Args:
+        job: the run.
+        config: what is to be improved.
+        profile: of ``config``.
+        unquantized: the last configuration kept whose model was float.
+    """
     guard = guard_goal(job)
     return PlanContext(
         config=config,
@@ -93,4 +105,18 @@ def plan_context(job: Job, config: PipelineConfig, profile: Profile) -> PlanCont
         seed=job.spec.seed,
         candidates=job.candidates,
         allowed_drop=guard.bound if guard is not None else DEFAULT_ALLOWED_DROP,
+        selection=job.roles.selection if job.roles else None,
+        unquantized=unquantized,
+        missed=missed_sizes(job.goals, config, profile),
+    )
+
+
+def missed_sizes(
+    goals: tuple[Goal, ...], config: PipelineConfig, profile: Profile
+) -> frozenset[str]:
+    """Metrics of size whose goals a configuration misses, as far as its profile tells."""
+    resident = max((sample.rss_mb for sample in profile.resources), default=0.0)
+    sizes = {"model_mb": config.model.size_mb, "peak_rss_mb": resident}
+    return frozenset(
+        goal.metric for goal in goals if goal.metric in sizes and sizes[goal.metric] > goal.bound
     )

@@ -19,15 +19,25 @@ TRIAL_S = 9.0
 
 @dataclass(frozen=True)
 class Candidate:
-    """A change that applies, with what it promises."""
+    """A change that applies, with what it promises.
+
+    Attributes:
+        missed: metrics of size whose goals are missed, which it may shrink.
+    """
 
     change: Optimization
     prediction: Prediction
+    missed: frozenset[str] = frozenset()
+
+    @property
+    def worth(self) -> float:
+        """How many times better it makes what counts: speed, or a size whose goal is missed."""
+        return max(self.prediction.gain, 1 / smallest(self.prediction, self.missed))
 
     @property
     def score(self) -> float:
         """Expected gain per second of trial, weighed by the chance that it may stay."""
-        expected = (self.prediction.gain - 1) * self.prediction.odds
+        expected = (self.worth - 1) * self.prediction.odds
         return expected / (TRIAL_S + self.prediction.cost_s)
 
 
@@ -76,6 +86,9 @@ def make_plan(context: PlanContext, tried: Set[str] = frozenset()) -> Plan:
             inapplicable.append((change.label, reason))
             continue
         prediction = change.predict(context)
+        if smallest(prediction, context.missed) < 1:
+            candidates.append(Candidate(change, prediction, context.missed))
+            continue
         if prediction.bound < MIN_GAIN:
             reason = f"at most {prediction.bound:.3f}x ({prediction.basis})"
             inapplicable.append((change.label, reason))
@@ -111,6 +124,11 @@ def _order(candidates: Sequence[Candidate]) -> Callable[[Candidate], tuple[int, 
 def is_swap(change: Optimization) -> bool:
     """Whether a change puts another model in the model's place."""
     return change.name == MODEL_SWAP
+
+
+def smallest(prediction: Prediction, missed: frozenset[str]) -> float:
+    """The ratio by which it shrinks what is too large; 1 where it shrinks nothing of that."""
+    return min((prediction.shrinks.get(name, 1.0) for name in missed), default=1.0)
 
 
 def variants(context: PlanContext) -> Iterator[Optimization]:

@@ -38,7 +38,7 @@ def precision_prediction(
 
 
 def _current_precision(context: PlanContext) -> str:
-    if context.config.model.format == "openvino_ir":
+    if context.config.model.quantized:
         return "int8"
     return context.config.options.precision
 

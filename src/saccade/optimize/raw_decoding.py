@@ -30,6 +30,8 @@ def why_not_raw(config: PipelineConfig) -> str | None:
         return "NMS in the graph needs the boxes in the graph"
     if config.model.format != "onnx":
         return "the model was converted already"
+    if config.model.quantized:
+        return "the model was quantized already"
     if description.decode not in RAW_DECODES:
         return f"a {description.decode} model has no decoding in its graph that could be cut out"
     return _why_not_cut(config.model.path, config.model.sha256, len(description.class_names))

@@ -8,7 +8,7 @@ happens to a trial, it ends with a verdict and a reason on record.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from saccade import plugins
@@ -20,6 +20,8 @@ from saccade.optimize.metrics import speed_metrics, values
 from saccade.optimize.plan import MODEL_SWAP, Candidate, Plan, make_plan
 from saccade.optimize.race import RacePlan, RaceResult, Runner, race
 from saccade.optimize.referee import Judgement, Referee
+from saccade.optimize.repair import Repair
+from saccade.optimize.size_goals import why_worth_its_size
 from saccade.pipeline.config import PipelineConfig
 from saccade.profile.records import Profile
 from saccade.progress import Progress
@@ -68,24 +70,21 @@ class Search:
         self.parent = 0
         self.last_plan: Plan | None = None
         self._runner: Runner | None = None
+        self._repair = Repair()
 
     def run(self, profile: Profile) -> PipelineConfig:
         """Search until nothing promising is left or time is up; the best configuration so far."""
         if self._replay():
             profile = self._profile_of(self.incumbent)
         context = self.context(profile)
-        forced: Optimization | None = None
         try:
             while self.time_left() > 0:
-                candidate = self._next(context, forced)
+                candidate = self._next(context, self._repair.forced)
                 if candidate is None:
                     break
-                forced = None
                 trial = self._try(context, candidate)
                 if trial.kept:
                     context = self.context(self._profile_of(self.incumbent))
-                elif trial.verdict == "broke a goal":
-                    forced = getattr(candidate.change, "next_rung", None)
         finally:
             self.close()
         return self.incumbent
@@ -123,7 +122,8 @@ class Search:
 
     def context(self, profile: Profile) -> PlanContext:
         """What planning knows about the configuration in use."""
-        return plan_context(self._job, self.incumbent, profile)
+        unquantized = last_unquantized(self._job.baseline, self.trials)
+        return plan_context(self._job, self.incumbent, profile, unquantized)
 
     def _next(self, context: PlanContext, forced: Optimization | None) -> Candidate | None:
         """The next change: a repair that was asked for, or the best of the plan."""
@@ -131,7 +131,7 @@ class Search:
             return Candidate(forced, forced.predict(context))
         self.last_plan = make_plan(context)
         best = next((c for c in self.last_plan.candidates if self._is_new(c)), None)
-        if best is None or best.prediction.gain < self._small or best.change.effect == "lossy":
+        if best is None or best.worth < self._small or best.change.effect == "lossy":
             together = combine(context, self._small, frozenset())
             if together is not None and self._is_new(together):
                 return together
@@ -178,6 +178,7 @@ class Search:
         known = self._recorded(change.label)
         trial = known or self._measured(context, change, draft)
         trial = replace(trial, number=number, parent=self.parent, wall_s=time.monotonic() - began)
+        trial = self._repair.record(change, trial, context)
         self.record(trial, known is not None)
         return trial
 
@@ -229,17 +230,35 @@ class Search:
             raise
         except SaccadeError as error:
             return replace(draft, reason=f"could not be applied: {error}")
-        draft = replace(draft, config=config.to_dict(), config_hash=config.hash)
-        return self.contest(config, draft, change)
+        draft = replace(
+            draft,
+            config=config.to_dict(),
+            config_hash=config.hash,
+            details=change.details(context) if hasattr(change, "details") else {},
+        )
+        return self.contest(config, draft, change, repairing=change == self._repair.forced)
 
-    def contest(self, config: PipelineConfig, draft: Trial, change: Optimization | None) -> Trial:
-        """Race a configuration against the incumbent and judge it; keep its worker if it won."""
+    def contest(
+        self,
+        config: PipelineConfig,
+        draft: Trial,
+        change: Optimization | None,
+        repairing: bool = False,
+    ) -> Trial:
+        """Race a configuration against the incumbent and judge it; keep its worker if it won.
+
+        A repair is judged before it is raced: its accuracy is what is in doubt.
+        """
         reference = self._reference()
         try:
             runner = Runner(config, self._job.source)
         except SaccadeError as error:
             return replace(draft, verdict="failed", reason=str(error))
         try:
+            judged = self._judged_alone(runner, change) if repairing else None
+            if judged is not None and not judged.keep:
+                runner.close()
+                return _with_drop(replace(draft, verdict="broke a goal"), judged)
             result = race(
                 reference,
                 runner,
@@ -248,7 +267,7 @@ class Search:
                 self._race_plan,
                 self.time_left,
             )
-            trial = self._verdict(runner, result, draft, change)
+            trial = self._verdict(runner, result, draft, change, judged)
         except SaccadeError as error:
             runner.close()
             if reference.worker.alive:
@@ -269,8 +288,18 @@ class Search:
             self._runner = Runner(self.incumbent, self._job.source)
         return self._runner
 
+    def _judged_alone(self, runner: Runner, change: Optimization | None) -> Judgement | None:
+        if self._referee is None or change is None:
+            return None
+        return self._referee.judge(runner, change.effect)
+
     def _verdict(
-        self, runner: Runner, result: RaceResult, draft: Trial, change: Optimization | None
+        self,
+        runner: Runner,
+        result: RaceResult,
+        draft: Trial,
+        change: Optimization | None,
+        judged: Judgement | None = None,
     ) -> Trial:
         comparison = result.comparison
         ratio = comparison.ratio
@@ -283,8 +312,11 @@ class Search:
             parent_blocks=result.reference,
             reason=comparison.reason,
         )
-        faster = comparison.verdict == "faster" or self._meets_more_goals(runner.config)
-        reason = comparison.reason
+        if judged is not None:
+            trial = _with_drop(trial, judged, comparison.reason)
+        needed = why_worth_its_size(self._job.goals, result, self.incumbent, runner.config)
+        faster = comparison.verdict == "faster" or bool(needed)
+        reason = f"{comparison.reason}; {needed}" if needed else comparison.reason
         if not faster and comparison.verdict == "not distinguishable" and saves_cpu(result):
             faster, cpu = True, result.cpu.ratio
             reason += (
@@ -293,28 +325,12 @@ class Search:
             )
         if not faster and not getattr(change, "always_judged", False):
             return replace(trial, verdict=_NOT_FASTER[comparison.verdict])
-        judged = self._judge(runner, result, change)
-        trial = self._with_accuracy(trial, judged)
+        judged = judged or self._judge(runner, result, change)
         if not faster:
+            trial = _with_drop(trial, judged, comparison.reason)
             return replace(trial, verdict=_NOT_FASTER[comparison.verdict])
         verdict: Verdict = "better" if judged.keep else "broke a goal"
-        reason = f"{reason}; {judged.reason}" if judged.reason else reason
-        return replace(trial, verdict=verdict, reason=reason, kept=judged.keep)
-
-    @staticmethod
-    def _with_accuracy(trial: Trial, judged: Judgement) -> Trial:
-        if judged.drop is None:
-            return trial
-        metrics = {**trial.metrics, judged.drop.metric: judged.accuracy}
-        return replace(trial, drop=judged.drop, by_size=judged.by_size, metrics=metrics)
-
-    def _meets_more_goals(self, config: PipelineConfig) -> bool:
-        """Whether a size goal that the incumbent misses is met by ``config``."""
-        return any(
-            goal.metric == "model_mb"
-            and self.incumbent.model.size_mb > goal.bound >= config.model.size_mb
-            for goal in self._job.goals
-        )
+        return _with_drop(replace(trial, verdict=verdict, kept=judged.keep), judged, reason)
 
     def _judge(self, runner: Runner, result: RaceResult, change: Optimization | None) -> Judgement:
         if self._referee is None:
@@ -329,6 +345,21 @@ class Search:
         if self._runner is not None:
             self._runner.close()
             self._runner = None
+
+
+def _with_drop(trial: Trial, judged: Judgement, reason: str = "") -> Trial:
+    """The trial with what the referee found."""
+    said = "; ".join(filter(None, (reason, judged.reason)))
+    if judged.drop is None:
+        return replace(trial, reason=said)
+    metrics = {**trial.metrics, judged.drop.metric: judged.accuracy}
+    return replace(trial, drop=judged.drop, by_size=judged.by_size, metrics=metrics, reason=said)
+
+
+def last_unquantized(baseline: PipelineConfig, trials: Sequence[Trial]) -> PipelineConfig:
+    """The newest configuration kept whose model was not quantized yet."""
+    kept = [PipelineConfig.from_dict(trial.config) for trial in trials if trial.kept]
+    return next((config for config in reversed(kept) if not config.model.quantized), baseline)
 
 
 # Where wall time cannot tell, CPU time may: it is what the other cores' work is made of. The wall

@@ -27,6 +27,7 @@ VERSIONED_PACKAGES = (
 
 Shape = Literal["square", "rect"]
 Execution = Literal["sequential", "overlapped"]
+Stored = Literal["fp32", "fp16", "int8", "int8_weights"]
 Resize = Literal["bgr", "planes", "swscale"]
 Masks = Literal["whole", "cropped"]
 Argmax = Literal["plain", "running"]
@@ -40,6 +41,8 @@ class ModelFile:
         format: ``"onnx"``, ``"openvino_ir"``, ``"torch_export"``; see `saccade.models.files`.
         weights: the second file of formats that have two (OpenVINO IR).
         dynamic: a converted model takes any height and width, also where the original did not.
+        stored: what the weights are stored as; ``"int8"`` rounds activations too, and fits the
+            runtime it was made for only.
     """
 
     path: str
@@ -47,6 +50,12 @@ class ModelFile:
     format: str = "onnx"
     weights: str | None = None
     dynamic: bool = False
+    stored: Stored = "fp32"
+
+    @property
+    def quantized(self) -> bool:
+        """Whether arithmetic is in int8, as the file says."""
+        return self.stored == "int8"
 
     @property
     def size_mb(self) -> float:

@@ -16,7 +16,7 @@ from saccade.optimize.job import Job
 from saccade.optimize.plan import MODEL_SWAP, make_plan
 from saccade.optimize.race import Runner
 from saccade.optimize.referee import Referee
-from saccade.optimize.search import Search
+from saccade.optimize.search import Search, last_unquantized
 from saccade.optimize.tuning import tune
 from saccade.pipeline.config import PipelineConfig
 from saccade.playbook.candidates import with_candidates
@@ -308,13 +308,6 @@ def ways_back(
         last = PipelineConfig.from_dict(kept[-1].config) if kept else first
         found.append(WayBack(last, last_unquantized(first, kept)))
     return [WayBack(best, found[0].unquantized), *found[1:]]
-
-
-def last_unquantized(baseline: PipelineConfig, trials: Sequence[Trial]) -> PipelineConfig:
-    """The newest configuration kept whose model was not quantized yet."""
-    kept = [PipelineConfig.from_dict(trial.config) for trial in trials if trial.kept]
-    plain = [config for config in kept if config.model.format == baseline.model.format]
-    return plain[-1] if plain else baseline
 
 
 def provenance(story: Story) -> dict[str, object]:

@@ -250,6 +250,8 @@ def _trial(trial: Trial) -> dict[str, Any]:
         "accuracy_drop": asdict(drop) if drop else None,
         "by_size": trial.by_size,
         "wall_s": trial.wall_s,
+        "repair": [asdict(step) for step in trial.repair],
+        "details": trial.details,
     }
 
 

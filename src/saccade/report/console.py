@@ -16,6 +16,7 @@ from rich.text import Text
 from saccade.report import quantities as q
 from saccade.report import sections
 from saccade.report.document import Change, kept_changes, rejected_changes, tone
+from saccade.report.repair import ladders
 
 STYLES = {"good": "green", "bad": "red", "warn": "yellow", "neutral": "dim"}
 MARKS = {"good": "✓", "bad": "✗", "warn": "?", "neutral": "="}
@@ -39,6 +40,7 @@ def summary(result: Mapping[str, Any], console: Console, report: str = "") -> No
     _print_goals(result, say)
     _print_metrics(result, say)
     _print_kept(result, say)
+    _print_repair(result, say)
     _print_rejected(result, say)
     _print_places(result, say, report)
 
@@ -192,6 +194,18 @@ def _print_kept(result: Mapping[str, Any], say: _Speaker) -> None:
             say.text(sections.gain_text(change.achieved, change.interval)),
         )
     _print_table(say, table)
+
+
+def _print_repair(result: Mapping[str, Any], say: _Speaker) -> None:
+    columns = (("rung", False), ("setting", False), ("drop before", True), ("after", True))
+    for ladder in ladders(result):
+        name = f"Repair of {ladder.name}, on selection images"
+        table = _table(say, name, (*columns, ("took", True), ("", False)))
+        for step in ladder.steps:
+            setting = step.setting.partition(", ")[2] or step.setting
+            cells = (step.rung, setting, step.before, step.after, step.took, step.outcome)
+            table.add_row(*(say.text(cell) for cell in cells))
+        _print_table(say, table)
 
 
 def _print_rejected(result: Mapping[str, Any], say: _Speaker) -> None:

@@ -40,6 +40,7 @@ from saccade.report.document import (
     tone,
 )
 from saccade.report.front_chart import FrontAxes, front_chart
+from saccade.report.repair import Ladder, ladders, sensitivity_chart
 
 REPORT_FILE = "report.html"
 # Widths in px the charts are drawn for: the page's text column, and a phone.
@@ -144,6 +145,7 @@ def _view(result: Mapping[str, Any]) -> dict[str, Any]:
         "classes": _classes(result),
         "sizes": size_rows(result),
         "repair": _repair(result),
+        "ladders": _ladders(result),
         "problems": _problems(result),
         "notes": texts(result.get("notes")),
         "bundle": str(result.get("bundle") or ""),
@@ -284,6 +286,14 @@ def _repair(result: Mapping[str, Any]) -> list[dict[str, Any]]:
             "drop": q.metric_text("map50_95_drop", row.get("drop")),
         }
         for row in records(result.get("repair"))
+    ]
+
+
+def _ladders(result: Mapping[str, Any]) -> list[tuple[Ladder, Markup]]:
+    """Each ladder of the search with the drawing of its layers' sensitivity."""
+    return [
+        (found, _both(partial(sensitivity_chart, found.layers, found.kept_float)))
+        for found in ladders(result)
     ]
 
 

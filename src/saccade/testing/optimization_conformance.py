@@ -193,6 +193,7 @@ def example_contexts(
     yield replace(naive, config=tracking, labelled=True)
     yield replace(naive, config=replace(tracking, detect_every=2))
     yield replace(naive, profile=replace(naive.profile, operators=(), roofline=None))
+    yield replace(naive, missed=frozenset({"model_mb"}))
     nothing = {name: Availability(False, detail="not installed") for name in offered}
     yield replace(naive, runtimes=nothing)
 

@@ -22,7 +22,7 @@ class UseBf16(OneVariant):
         config = context.config
         if config.options.precision == "bf16":
             return "already in use"
-        if config.model.format != "onnx":
+        if config.model.format != "onnx" or config.model.quantized:
             return "the model is quantized, and what stays float in it is small"
         if "bf16" not in context.runtimes[config.runtime].precisions:
             return f"{config.runtime} has no bf16 on this CPU"

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
-from typing import ClassVar, Self
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar, Self
 
-from saccade.optimize.change import Effect, PlanContext, Prediction
+from saccade.optimize.change import Effect, PlanContext, Prediction, Tried
 from saccade.optimize.precision_gain import precision_prediction
+from saccade.optimize.quantization.ladder import FIRST, Attempt, Situation, climb, closed
+from saccade.optimize.quantization.recipe import HEAD_FLOAT, OUTPUT_FLOAT, Recipe
 from saccade.pipeline.config import PipelineConfig
 from saccade.tasks.nms import SUPPRESSED_DECODES
 
@@ -15,11 +17,14 @@ from saccade.tasks.nms import SUPPRESSED_DECODES
 COST_S = 9.0
 # A prior: int8 costs some detectors a point of mAP or more, and others nothing.
 ODDS = 0.5
+SIZE = 0.28
+# From one runtime's int8 to another's: which kernels are faster depends on the layers.
+OTHER_KERNELS, OTHER_KERNELS_BOUND = 1.08, 2.0
 
 
 @dataclass(frozen=True)
 class QuantizeInt8:
-    """NNCF post-training quantization, weights per channel, on real frames.
+    """Post-training quantization for a runtime, weights per channel, on real frames.
 
     It rounds, more coarsely than bf16, so the search may keep it for as long as labels do not
     speak against it; on unseen data its loss must be bounded like everything else, and it is the
@@ -27,76 +32,160 @@ class QuantizeInt8:
     before: it leaves the output layers nothing that int8 could not represent.
 
     Attributes:
-        rung: step of the repair ladder, see `saccade.optimize.quantize.RUNGS`.
+        runtime: whose int8 file is made; the configuration moves there.
+        recipe: how to quantize.
+        rung: step of the repair ladder that the recipe belongs to.
     """
 
     name: ClassVar[str] = "int8"
     effect: ClassVar[Effect] = "near_lossless"
 
-    rung: int = 0
+    runtime: str
+    recipe: Recipe = field(default_factory=Recipe)
+    rung: str = FIRST
 
     @classmethod
     def variants(cls, context: PlanContext) -> Iterable[Self]:
-        """The first rung; the search climbs further where accuracy asks for it."""
-        from saccade.optimize.quantize import EVERYTHING, OUTPUT_FLOAT
+        """The first rung for every runtime; the search climbs where accuracy asks for it."""
+        from saccade import plugins
 
-        raw = _raw_outputs(_nms_outside(context.config))
-        return [cls(EVERYTHING if raw else OUTPUT_FLOAT)]
+        config = context.unquantized if context.config.model.quantized else context.config
+        depth = 0 if config is None or _raw_outputs(_nms_outside(config)) else OUTPUT_FLOAT
+        attends = context.config.description.decode == "detr"
+        for runtime in plugins.names("quantizers"):
+            yield cls(runtime, Recipe(float_depth=depth, transformer=attends))
 
     @property
     def label(self) -> str:
-        """Name and what is left out."""
-        from saccade.optimize.quantize import RUNGS
+        """Name, runtime and what is special about the recipe."""
+        return f"int8: {self.runtime}, {self.recipe.label}"
 
-        return f"int8: {RUNGS[self.rung]}"
-
-    @property
-    def next_rung(self) -> QuantizeInt8 | None:
+    def next_rung(self, tried: Sequence[Tried], context: PlanContext) -> QuantizeInt8 | None:
         """What to try when this one costs too much accuracy; None at the top."""
-        from saccade.optimize.quantize import RUNGS
+        attempts = [
+            Attempt(t.change.recipe, t.change.rung, t.drop)
+            for t in tried
+            if isinstance(t.change, QuantizeInt8)
+        ]
+        rung, recipe = next(climb(attempts, _situation(self.runtime, context)), (None, None))
+        return QuantizeInt8(self.runtime, recipe, rung) if rung and recipe else None
 
-        return QuantizeInt8(self.rung + 1) if self.rung + 1 < len(RUNGS) else None
+    def closed_rungs(self, context: PlanContext) -> Sequence[tuple[str, str]]:
+        """Training, for a model whose weights cannot be trained."""
+        return tuple(closed(_situation(self.runtime, context)))
 
     def applies(self, context: PlanContext) -> str | None:
-        """Needs an fp32 ONNX model, NNCF, and frames to calibrate on."""
-        from importlib.util import find_spec
+        """Needs a float ONNX model, the quantizer, its runtime, and frames to calibrate on."""
+        from saccade import plugins
 
-        config = context.config
-        if config.model.format != "onnx":
+        available = context.runtimes.get(self.runtime)
+        if available is None or not available.ok:
+            return f"{self.runtime} is not installed"
+        config = _float_config(context)
+        if config is None:
             return "the model is quantized already"
-        if config.runtime != "openvino":
-            return (
-                "NNCF's int8 files are slower than fp32 in ONNX Runtime; switch to OpenVINO first"
-            )
-        if find_spec("nncf") is None:
-            return "nncf is not installed (pip install 'saccade[openvino]')"
-        if not context.calibration and not context.video:
-            return "there are no images to calibrate on"
-        if "int8" not in context.runtimes[config.runtime].precisions:
-            return f"{config.runtime} has no fast int8 on this CPU"
-        return None
+        if context.config.model.quantized and context.config.runtime == self.runtime:
+            return f"the model is quantized for {self.runtime} already"
+        if config.model.stored not in ("fp32", "fp16") or config.model.format != "onnx":
+            return f"the model's weights are stored as {config.model.stored}"
+        quantizer = plugins.load("quantizers", self.runtime)
+        missing = quantizer.missing()
+        if missing is not None:
+            return f"{missing} is not installed (pip install 'saccade[{quantizer.extra}]')"
+        return _why_not_calibrated(context) or (
+            f"{self.runtime} has no fast int8 on this CPU"
+            if "int8" not in available.precisions
+            else None
+        )
 
     def predict(self, context: PlanContext) -> Prediction:
-        """By the measured peaks of this machine."""
+        """By the measured peaks of this machine; between int8 files of two runtimes, by a prior."""
+        if context.config.model.quantized:
+            basis = "prior: which int8 kernels are faster depends on the layers"
+            return Prediction(OTHER_KERNELS, OTHER_KERNELS_BOUND, basis, COST_S, ODDS)
         prediction = precision_prediction(context, "int8", bytes_factor=0.5, cost_s=COST_S)
-        return replace(prediction, odds=ODDS)
+        shrinks = {"model_mb": SIZE} if context.config.model.stored == "fp32" else {}
+        return replace(prediction, odds=ODDS, shrinks=shrinks)
 
     def apply(self, context: PlanContext) -> PipelineConfig:
         """Quantize in a process of its own and point the configuration at the new file.
 
-        Output layers are small, so where only they stay float they run in fp32, which keeps the
-        boxes as exact as they were; a whole head in fp32 would cost what int8 gains.
+        Where only output layers or the few most sensitive ones stay float they run in fp32, which
+        keeps them as exact as they were; half a model in fp32 would cost what int8 gains.
         """
-        from saccade.optimize.quantize import OUTPUT_FLOAT, quantize
+        from saccade.optimize.quantization.make import quantized_file
+
+        config = self._to_quantize(context)
+        model = quantized_file(replace(context, config=config), self.runtime, self.recipe)
+        options = replace(config.options, precision=self._precision(context, config))
+        return replace(config, model=model, options=options)
+
+    def details(self, context: PlanContext) -> dict[str, Any]:
+        """What was measured on the way: sensitivity per layer, what stayed float, doubts."""
+        from saccade.optimize.quantization.make import details_of, quantized_path
+
+        config = self._to_quantize(context)
+        found = quantized_path(replace(context, config=config), self.runtime, self.recipe)
+        return details_of(found)
+
+    def _to_quantize(self, context: PlanContext) -> PipelineConfig:
+        """The float configuration in this runtime, its decoding cut out where that is possible."""
         from saccade.optimize.raw_decoding import why_not_raw, with_raw_decoding
 
-        config = _nms_outside(context.config)
+        config = _float_config(context)
+        assert config is not None
+        config = _nms_outside(config)
         if why_not_raw(config) is None:
             config = with_raw_decoding(config, context.folder)
-        model = quantize(replace(context, config=config), self.rung)
-        if self.rung <= OUTPUT_FLOAT:
-            config = replace(config, options=replace(config.options, precision="fp32"))
-        return replace(config, model=model)
+        if config.runtime == self.runtime:
+            return config
+        options = replace(config.options, graph_level="default")
+        return replace(config, runtime=self.runtime, options=options)
+
+    def _precision(self, context: PlanContext, config: PipelineConfig) -> Any:
+        offered = context.runtimes[self.runtime].precisions
+        large = self.recipe.sensitive == "mixed" or self.recipe.float_depth >= HEAD_FLOAT
+        if large and "bf16" in offered and (self.recipe.sensitive == "mixed" or _bf16(context)):
+            return "bf16"
+        return "fp32"
+
+
+def _bf16(context: PlanContext) -> bool:
+    return context.config.options.precision == "bf16"
+
+
+def _float_config(context: PlanContext) -> PipelineConfig | None:
+    """The configuration with its model float again, read as that model has to be."""
+    config, before = context.config, context.unquantized
+    if not config.model.quantized:
+        return config
+    if before is None:
+        return None
+    return replace(config, model=before.model, description=before.description)
+
+
+def _why_not_calibrated(context: PlanContext) -> str | None:
+    if context.video or (context.calibration is not None and len(context.calibration) > 1):
+        return None
+    if not context.calibration:
+        return "there are no images to calibrate on"
+    return (
+        "there is a single image to calibrate on, whose ranges no other image would keep to; give "
+        "some tens of images of the kind that the model will see"
+    )
+
+
+def _situation(runtime: str, context: PlanContext) -> Situation:
+    from saccade import plugins
+    from saccade.optimize.quantization.training import why_not_trained
+
+    config = _float_config(context) or context.config
+    return Situation(
+        estimators=plugins.load("quantizers", runtime).estimators,
+        has_head=config.task == "detection",
+        images=len(context.calibration) if context.calibration else 0,
+        why_not_trained=why_not_trained(config),
+    )
 
 
 def _nms_outside(config: PipelineConfig) -> PipelineConfig:

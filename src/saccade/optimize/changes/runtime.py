@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal, Self
 
 from saccade.models.conversions.contract import ConversionRequest, conversion_to
-from saccade.optimize.change import Effect, PlanContext, Prediction, by_stage
+from saccade.optimize.change import Effect, PlanContext, Prediction, Tried, by_stage
 from saccade.optimize.precision_gain import precision_prediction
 from saccade.optimize.real_inputs import real_inputs
 from saccade.pipeline.config import ModelFile, PipelineConfig
@@ -41,9 +41,17 @@ class SwitchRuntime:
                 yield cls(name, "bf16" if "bf16" in available.precisions else "fp32")
 
     @property
-    def next_rung(self) -> SwitchRuntime | None:
+    def rung(self) -> str:
+        """The precision."""
+        return f"{self.runtime} in {self.precision}"
+
+    def next_rung(self, tried: Sequence[Tried], context: PlanContext) -> SwitchRuntime | None:
         """The same runtime in fp32."""
         return SwitchRuntime(self.runtime) if self.precision != "fp32" else None
+
+    def closed_rungs(self, context: PlanContext) -> Sequence[tuple[str, str]]:
+        """None."""
+        return ()
 
     @property
     def label(self) -> str:
@@ -60,6 +68,8 @@ class SwitchRuntime:
         reason = self._why_not_convert(context)
         if reason is not None:
             return reason
+        if context.config.model.quantized:
+            return f"the model was quantized for {context.config.runtime}"
         if self.precision not in available.precisions:
             return f"{self.runtime} has no {self.precision} here"
         return None

@@ -9,7 +9,9 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from saccade.optimize.quantize import FLOAT_DEPTH, RUNGS, fused, head_nodes
+from saccade.errors import RuntimeFailure
+from saccade.optimize.quantization.nncf_ir import fused, head_nodes, ir_names
+from saccade.optimize.quantization.recipe import HEAD_FLOAT, OUTPUT_FLOAT
 
 CONVOLUTIONS = 5
 ov = pytest.importorskip("openvino")
@@ -51,7 +53,7 @@ def test_silu_becomes_one_operator_before_quantization(chain: object) -> None:
     assert not kinds["Sigmoid"]
 
 
-@pytest.mark.parametrize("depth", sorted(set(FLOAT_DEPTH)))
+@pytest.mark.parametrize("depth", [0, OUTPUT_FLOAT, HEAD_FLOAT])
 def test_what_stays_float_is_the_last_convolutions_and_what_follows(
     chain: object, depth: int
 ) -> None:
@@ -62,6 +64,10 @@ def test_what_stays_float_is_the_last_convolutions_and_what_follows(
     assert found["Swish"] == depth
 
 
-def test_every_rung_says_how_deep_it_stays_float() -> None:
-    assert len(FLOAT_DEPTH) == len(RUNGS)
-    assert list(FLOAT_DEPTH) == sorted(FLOAT_DEPTH)
+def test_layers_are_found_by_their_onnx_names(chain: object) -> None:
+    model = fused(chain)
+    names = list(ir_names(model, {"conv1": ("conv1",), "conv3": ("other", "conv3")}))
+    kinds = {node.get_friendly_name(): node.get_type_name() for node in model.get_ops()}
+    assert [kinds[name] for name in names] == ["Convolution"] * 2
+    with pytest.raises(RuntimeFailure, match="'conv9' is not found"):
+        list(ir_names(model, {"conv9": ("conv9", "out9")}))

@@ -1,0 +1,1 @@
+"""int8 after training: recipes, the repair ladder, measured sensitivity, one file per quantizer."""

@@ -1,0 +1,105 @@
+"""Ranges of a float model's activations on real inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import TensorProto, helper
+
+from saccade.errors import RuntimeFailure
+from saccade.optimize.quantization.contract import Samples
+from saccade.optimize.quantization.layers import layers
+
+
+class Ranges:
+    """Smallest and largest value of every channel, for each sample.
+
+    Attributes:
+        low: tensor → ``(samples, C)`` float32; one column where a tensor has no channels.
+        high: likewise.
+    """
+
+    def __init__(self) -> None:
+        self.low: dict[str, NDArray[np.float32]] = {}
+        self.high: dict[str, NDArray[np.float32]] = {}
+
+    def __contains__(self, tensor: str) -> bool:
+        return tensor in self.low
+
+    def of(self, tensor: str, per_channel: bool) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Ends over all samples: ``()`` each, or ``(C,)`` per channel."""
+        low, high = self.low[tensor], self.high[tensor]
+        if per_channel:
+            return low.min(axis=0), high.max(axis=0)
+        return low.min(), high.max()
+
+
+def observe(model: onnx.ModelProto, samples: Samples) -> Ranges:
+    """Run the float model and note the ranges of what its layers take and give.
+
+    Raises:
+        RuntimeFailure: ONNX Runtime refuses the model or a sample.
+    """
+    tensors = _watched(model)
+    watched = onnx.ModelProto()
+    watched.CopyFrom(model)
+    kept = len(watched.graph.output)
+    watched.graph.output.extend(
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in tensors
+    )
+    session = float_session(watched)
+    inputs = session.get_inputs()[0].name
+    lows: dict[str, list[NDArray[np.float32]]] = {name: [] for name in (*tensors, inputs)}
+    highs: dict[str, list[NDArray[np.float32]]] = {name: [] for name in lows}
+    for sample in samples:
+        values = dict(zip(tensors, session.run(None, {inputs: sample})[kept:], strict=True))
+        values[inputs] = sample
+        for name in lows:
+            low, high = _channel_ends(values[name])
+            lows[name].append(low)
+            highs[name].append(high)
+    ranges = Ranges()
+    ranges.low = {name: np.stack(found) for name, found in lows.items()}
+    ranges.high = {name: np.stack(found) for name, found in highs.items()}
+    return ranges
+
+
+def float_session(model: onnx.ModelProto) -> Any:
+    """A session of the model, as fast to open as it can be.
+
+    Raises:
+        RuntimeFailure: ONNX Runtime refuses the model.
+    """
+    import onnxruntime as ort
+
+    options = ort.SessionOptions()
+    options.log_severity_level = 4
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    try:
+        return ort.InferenceSession(
+            model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+        )
+    except Exception as error:  # onnxruntime's exceptions share no base
+        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise RuntimeFailure(f"ONNX Runtime refused the model: {first[:300]}") from error
+
+
+def _watched(model: onnx.ModelProto) -> Sequence[str]:
+    """What layers take and give, each once, but for inputs and outputs of the model."""
+    outputs = {output.name for output in model.graph.output}
+    given = {value.name for value in model.graph.input}
+    names = [name for layer in layers(model) for name in (layer.taken, layer.given)]
+    return [name for name in dict.fromkeys(names) if name not in outputs | given]
+
+
+def _channel_ends(
+    value: NDArray[np.float32],
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Ends per channel of ``(1, C, H, W)``; of anything else, of all of it."""
+    if value.ndim != 4:
+        return np.array([value.min()], np.float32), np.array([value.max()], np.float32)
+    return value.min(axis=(0, 2, 3)), value.max(axis=(0, 2, 3))

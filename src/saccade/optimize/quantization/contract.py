@@ -1,0 +1,73 @@
+"""What a quantizer is: one file per library and runtime, one line in `saccade.plugins`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, Protocol
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from saccade.optimize.quantization.recipe import Estimator, Recipe
+
+# Calibration inputs, ``(1, 3, H, W)`` float32 each, as the model sees them.
+Samples = Sequence[NDArray[np.float32]]
+
+
+@dataclass(frozen=True)
+class Scheme:
+    """Where a quantizer rounds, so that one layer's share can be simulated alone.
+
+    Attributes:
+        rounds_outputs: it also rounds what a convolution gives, not only what it takes.
+        depthwise_per_channel: inputs of depthwise convolutions have a range per channel.
+    """
+
+    rounds_outputs: bool
+    depthwise_per_channel: bool
+
+
+class Quantizer(Protocol):
+    """Makes int8 files for one runtime. The key in the table of plug-ins is the runtime's name.
+
+    Attributes:
+        suffix: of the file it writes.
+        extra: the saccade extra that brings its library.
+        estimators: of ranges, its default first.
+        scheme: where it rounds.
+    """
+
+    suffix: ClassVar[str]
+    extra: ClassVar[str]
+    estimators: ClassVar[tuple[Estimator, ...]]
+    scheme: ClassVar[Scheme]
+
+    @staticmethod
+    def missing() -> str | None:
+        """The package that is not installed, None where nothing is missing."""
+        ...
+
+    @staticmethod
+    def quantize(
+        model: onnx.ModelProto,
+        samples: Samples,
+        recipe: Recipe,
+        kept_float: Sequence[str],
+        target: Path,
+    ) -> None:
+        """Write the int8 file, whole or not at all.
+
+        Args:
+            model: float, every node named.
+            samples: to calibrate on.
+            recipe: how; equalizing and choosing sensitive layers was done before.
+            kept_float: names of layers (nodes with weights) that stay float besides the outputs'.
+            target: the file to write.
+
+        Raises:
+            RuntimeFailure: the library refused the model.
+        """
+        ...

@@ -1,0 +1,234 @@
+"""Carry out a recipe in a process of its own; a file that is already there is used again."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import onnx
+
+from saccade import plugins
+from saccade.data.contract import LabelledImage
+from saccade.data.sequences import clips_of
+from saccade.errors import DataError
+from saccade.models.files import model_file
+from saccade.optimize.change import PlanContext
+from saccade.optimize.quantization.activations import Ranges, observe
+from saccade.optimize.quantization.calibration import (
+    COMPARED,
+    CalibrationData,
+    Tensors,
+    calibration_tensors,
+    compared_tensors,
+)
+from saccade.optimize.quantization.contract import Quantizer
+from saccade.optimize.quantization.domain import FEW, domain_gap
+from saccade.optimize.quantization.equalize import equalized
+from saccade.optimize.quantization.layers import named
+from saccade.optimize.quantization.prepared import float_model
+from saccade.optimize.quantization.recipe import Recipe
+from saccade.optimize.quantization.sensitivity import (
+    MIXED_ERROR,
+    MIXED_LAYERS,
+    SKIP_ERROR,
+    SKIP_LAYERS,
+    Sensitivity,
+    measure,
+    worst,
+)
+from saccade.optimize.quantization.training import train
+from saccade.optimize.worker import Worker
+from saccade.pipeline.config import ModelFile, PipelineConfig, digest
+
+# Part of a file's name: raised when the same recipe is made in another way.
+METHOD = "recipes 1"
+TIMEOUT_S = 420.0
+
+
+@dataclass(frozen=True)
+class QuantizationJob:
+    """What to quantize, how, and on what.
+
+    Attributes:
+        quantizer: name in the table of plug-ins.
+        cache: file for the measured sensitivity, which several recipes share.
+    """
+
+    config: PipelineConfig
+    quantizer: str
+    recipe: Recipe
+    data: CalibrationData
+    cache: Path
+
+
+def quantized_file(context: PlanContext, quantizer: str, recipe: Recipe) -> ModelFile:
+    """The context's model, quantized.
+
+    Raises:
+        DataError: the calibration images are too few, or not of the kind the model is used on.
+        RuntimeFailure: the library refused the model.
+    """
+    target = quantized_path(context, quantizer, recipe)
+    if not details_path(target).exists():
+        context.folder.mkdir(parents=True, exist_ok=True)
+        ranked = digest([context.config.model.sha256, quantizer, recipe.equalized, METHOD])
+        job = QuantizationJob(
+            context.config,
+            quantizer,
+            recipe,
+            calibration_data(context, recipe),
+            context.folder / f"sensitivity-{ranked}.json",
+        )
+        with Worker("saccade.optimize.quantization.make:QuantizationWorker", ()) as worker:
+            worker.call("run", job, str(target), timeout_s=TIMEOUT_S)
+    return quantized_model(target)
+
+
+def quantized_path(context: PlanContext, quantizer: str, recipe: Recipe) -> Path:
+    """Where the file is or will be: equal path means equal file."""
+    config, data = context.config, calibration_data(context, recipe)
+    key = digest(
+        [
+            config.model.sha256,
+            quantizer,
+            asdict(recipe),
+            METHOD,
+            [_identity(image) for image in data.images],
+            [_identity(image) for image in data.compared],
+            config.shape,
+            config.input_size,
+        ]
+    )
+    suffix: str = plugins.load("quantizers", quantizer).suffix
+    return context.folder / f"int8-{key}{suffix}"
+
+
+def calibration_data(context: PlanContext, recipe: Recipe) -> CalibrationData:
+    """Images and video that this recipe calibrates on."""
+    images = context.calibration.images[: recipe.images] if context.calibration else ()
+    compared = context.selection.images[:COMPARED] if context.selection else ()
+    # Frames of a labelled video are real frames; others of it may be what is judged on.
+    video = context.source if context.video and not clips_of(images) else None
+    return CalibrationData(tuple(images), video, tuple(compared))
+
+
+def _identity(image: LabelledImage) -> tuple[str, int | None]:
+    """A file's name, and the place of a frame in it."""
+    return image.path.name, image.frame.index if image.frame is not None else None
+
+
+def quantized_model(path: Path) -> ModelFile:
+    """A quantized file on disk; the hash of an IR covers both of its files."""
+    if path.suffix != ".xml":
+        found = model_file(path)
+        return ModelFile(found.path, found.sha256, stored="int8")
+    import openvino as ov
+
+    weights = path.with_suffix(".bin")
+    parts = [model_file(path).sha256, model_file(weights).sha256]
+    shape = ov.Core().read_model(str(path)).inputs[0].partial_shape
+    dynamic = any(side.is_dynamic for side in list(shape)[2:])
+    return ModelFile(str(path), digest(parts), "openvino_ir", str(weights), dynamic, "int8")
+
+
+def details_path(target: Path) -> Path:
+    """The document beside a quantized file: what was left float and why, and what is doubtful."""
+    return target.with_suffix(".json")
+
+
+def details_of(target: Path) -> dict[str, Any]:
+    """What is on record about a quantized file; empty where there is nothing."""
+    try:
+        document: dict[str, Any] = json.loads(details_path(target).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return document
+
+
+class QuantizationWorker:
+    """Runs a job. Lives in a worker process, because the libraries are heavy and may fail."""
+
+    def run(self, job: QuantizationJob, target: str) -> None:
+        """Quantize and write the file and, last, the document beside it."""
+        began = time.monotonic()
+        path, recipe = Path(target), job.recipe
+        quantizer: Quantizer = plugins.load("quantizers", job.quantizer)
+        samples = calibration_tensors(job.config, job.data)
+        model = named(float_model(job.config, samples))
+        ranges = observe(model, samples)
+        doubts = _check_domain(job, model, ranges)
+        if recipe.trained:
+            train(job.config, samples, recipe, job.quantizer, path)
+            _write(details_path(path), {"recipe": recipe.label, "doubts": doubts})
+            return
+        evened = 0
+        if recipe.equalized:
+            model, evened = equalized(model, ranges)
+            ranges = observe(model, samples)
+        ranked = _ranked(job, model, samples, ranges, quantizer)
+        kept = _kept_float(recipe, ranked)
+        quantizer.quantize(model, samples, recipe, [item.node for item in kept], path)
+        document = {
+            "recipe": recipe.label,
+            "images": len(samples),
+            "equalized": evened,
+            "float_layers": [item.node for item in kept],
+            "sensitivity": [asdict(item) for item in ranked],
+            "doubts": doubts,
+            "wall_s": time.monotonic() - began,
+        }
+        _write(details_path(path), document)
+
+
+def _kept_float(recipe: Recipe, ranked: Sequence[Sensitivity]) -> list[Sensitivity]:
+    shares = {
+        "skip": (SKIP_ERROR, SKIP_LAYERS),
+        "mixed": (MIXED_ERROR, MIXED_LAYERS),
+    }
+    found = shares.get(recipe.sensitive)
+    return worst(ranked, *found) if found and ranked else []
+
+
+def _ranked(
+    job: QuantizationJob,
+    model: onnx.ModelProto,
+    samples: Tensors,
+    ranges: Ranges,
+    quantizer: Quantizer,
+) -> list[Sensitivity]:
+    """Measured sensitivity where the recipe asks for it, from the cache where it is there."""
+    if job.recipe.sensitive == "none":
+        return []
+    if job.cache.exists():
+        stored = json.loads(job.cache.read_text(encoding="utf-8"))
+        return [Sensitivity(**item) for item in stored["sensitivity"]]
+    ranked = measure(model, samples, ranges, quantizer.scheme)
+    _write(job.cache, {"sensitivity": [asdict(item) for item in ranked]})
+    return ranked
+
+
+def _check_domain(job: QuantizationJob, model: onnx.ModelProto, ranges: Ranges) -> list[str]:
+    """Refuse images of another kind; say where there are few.
+
+    Raises:
+        DataError: the calibration images are not of the kind that the model is used on.
+    """
+    doubts = []
+    few = len(next(iter(ranges.low.values())))
+    if few < FEW:
+        doubts.append(f"only {few} images calibrate; {FEW} or more give steadier ranges")
+    if job.data.compared:
+        gap = domain_gap(ranges, observe(model, compared_tensors(job.config, job.data)))
+        if gap.gross:
+            raise DataError(gap.reason)
+    return doubts
+
+
+def _write(path: Path, document: dict[str, Any]) -> None:
+    partial = path.with_name("partial-" + path.name)
+    partial.write_text(json.dumps(document, indent=1), encoding="utf-8")
+    partial.replace(path)

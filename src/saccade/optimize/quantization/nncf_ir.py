@@ -1,0 +1,148 @@
+"""NNCF's post-training quantization, for OpenVINO."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, ClassVar
+
+import onnx
+
+from saccade.errors import RuntimeFailure
+from saccade.optimize.quantization.contract import Samples, Scheme
+from saccade.optimize.quantization.recipe import Estimator, Recipe
+
+
+class NncfOpenVino:
+    """Per-channel symmetric weights, asymmetric activations, fast bias correction from the start.
+
+    NNCF's fast correction costs nothing at run time, so it is not a rung here; the rung is its
+    slow one, which goes through the graph layer by layer.
+    """
+
+    suffix: ClassVar[str] = ".xml"
+    extra: ClassVar[str] = "openvino"
+    estimators: ClassVar[tuple[Estimator, ...]] = ("mean_min_max", "percentile", "mse", "min_max")
+    scheme: ClassVar[Scheme] = Scheme(rounds_outputs=False, depthwise_per_channel=True)
+
+    @staticmethod
+    def missing() -> str | None:
+        """NNCF or OpenVINO."""
+        return next((p for p in ("openvino", "nncf") if find_spec(p) is None), None)
+
+    @staticmethod
+    def quantize(
+        model: onnx.ModelProto,
+        samples: Samples,
+        recipe: Recipe,
+        kept_float: Sequence[str],
+        target: Path,
+    ) -> None:
+        """Write an IR and its weights."""
+        import nncf
+        import openvino as ov
+
+        nncf.set_log_level(logging.ERROR)
+        graph = fused(ov.Core().read_model(model.SerializeToString()))
+        ignored = head_nodes(graph, recipe.float_depth) + list(
+            ir_names(graph, _aliases(model, kept_float))
+        )
+        quantized = _quantized(nncf, graph, samples, recipe, ignored)
+        partial = target.with_name("partial-" + target.name)
+        ov.save_model(quantized, str(partial), compress_to_fp16=False)
+        partial.with_suffix(".bin").replace(target.with_suffix(".bin"))
+        partial.replace(target)
+
+
+def _quantized(nncf: Any, graph: Any, samples: Samples, recipe: Recipe, ignored: list[str]) -> Any:
+    from nncf.quantization.advanced_parameters import AdvancedQuantizationParameters
+    from nncf.quantization.range_estimator import RangeEstimatorParametersSet as Sets
+
+    sets = {
+        "mean_min_max": Sets.MEAN_MINMAX,
+        "percentile": Sets.MEAN_QUANTILE,
+        "mse": Sets.HISTOGRAM,
+        "min_max": Sets.MINMAX,
+    }
+    advanced = {}
+    if recipe.estimator:
+        advanced["activations_range_estimator_params"] = sets[recipe.estimator]
+    scope = nncf.IgnoredScope(names=sorted(set(ignored)), validate=False) if ignored else None
+    try:
+        return nncf.quantize(
+            graph,
+            nncf.Dataset(list(samples)),
+            # Symmetric weights and asymmetric activations: SiLU and its kin are not symmetric.
+            preset=nncf.QuantizationPreset.MIXED,
+            subset_size=len(samples),
+            fast_bias_correction=not recipe.bias_correction,
+            ignored_scope=scope,
+            model_type=nncf.ModelType.TRANSFORMER if recipe.transformer else None,
+            advanced_parameters=AdvancedQuantizationParameters(**advanced),
+        )
+    except Exception as error:  # NNCF's exceptions share no base
+        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise RuntimeFailure(f"NNCF could not quantize the model: {first[:300]}") from error
+
+
+def fused(model: Any) -> Any:
+    """The OpenVINO model with its common patterns as single operators, in place.
+
+    ONNX spells SiLU as a sigmoid and a product. NNCF would quantize both inputs of that product,
+    which costs accuracy, and the plug-in could no longer fuse it with the convolution before,
+    which makes int8 as slow as bf16.
+    """
+    from openvino._offline_transformations import apply_moc_transformations
+
+    apply_moc_transformations(model, cf=False)
+    return model
+
+
+def head_nodes(model: Any, limit: int) -> list[str]:
+    """Nodes of the head: fewer than ``limit`` convolutions away from an output."""
+    names: list[str] = []
+    seen: dict[str, int] = {}
+    queue = [(result.input_value(0).get_node(), 0) for result in model.get_results()]
+    while queue:
+        node, depth = queue.pop()
+        name = node.get_friendly_name()
+        if depth >= limit or seen.get(name, limit) <= depth:
+            continue
+        if name not in seen and node.get_type_name() not in ("Constant", "Parameter"):
+            names.append(name)
+        seen[name] = depth
+        step = 1 if node.get_type_name() in ("Convolution", "GroupConvolution") else 0
+        queue += [(value.get_node(), depth + step) for value in node.input_values()]
+    return names
+
+
+def _aliases(model: onnx.ModelProto, nodes: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """For each ONNX node what it may be called: its name, or the output that it gives."""
+    made = {node.name: node.output[0] for node in model.graph.node}
+    return {name: (name, made[name]) for name in nodes}
+
+
+def ir_names(model: Any, aliases: Mapping[str, Sequence[str]]) -> Iterator[str]:
+    """Names in the OpenVINO model of ONNX nodes with weights; a bias is a node of its own there.
+
+    Args:
+        model: converted from ONNX.
+        aliases: for each ONNX node what it may be called.
+
+    Raises:
+        RuntimeFailure: one of them cannot be found.
+    """
+    kinds = ("Convolution", "GroupConvolution", "MatMul", "ConvolutionBackpropData")
+    weighted = {op.get_friendly_name() for op in model.get_ops() if op.get_type_name() in kinds}
+    for node, called in aliases.items():
+        found = [
+            name for name in weighted if any(name == c or name.startswith(f"{c}/") for c in called)
+        ]
+        if not found:
+            raise RuntimeFailure(
+                f"The layer '{node}' is not found in the converted model, so it cannot be left "
+                "float. This recipe is not possible for this model."
+            )
+        yield from found

@@ -1,0 +1,78 @@
+"""The float model as quantizers want it: any shape, norms folded, a recent opset."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import onnx
+
+from saccade.errors import ModelError
+from saccade.optimize.quantization.calibration import Tensors
+from saccade.pipeline.config import PipelineConfig
+
+# From this one on, QuantizeLinear knows a step per channel.
+LEAST_OPSET = 13
+
+
+def float_model(config: PipelineConfig, samples: Tensors) -> onnx.ModelProto:
+    """The ONNX model, dynamic where it can be, so that its shape may change later; norms folded.
+
+    Raises:
+        ModelError: it cannot be made dynamic, and its fixed shape is not that of every sample.
+    """
+    from saccade.models.onnx_model import read_onnx
+    from saccade.models.reshape import can_reshape, reshape
+
+    model = read_onnx(config.model.path)
+    shape = config.description.input
+    if not shape.dynamic:
+        same = {sample.shape for sample in samples} == {(1, 3, shape.height, shape.width)}
+        if not (same and can_reshape(model, None) is not None):
+            model = reshape(model, None)
+    return _folded(model)
+
+
+def _folded(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Batch norms as part of the convolutions before them, and weights as constants.
+
+    A batch norm would stay float, and slow; a weight that is computed is not seen as one.
+    """
+    constants = {tensor.name for tensor in model.graph.initializer}
+    computed = any(
+        node.op_type == "BatchNormalization"
+        or (node.op_type in ("Cast", "Constant") and set(node.input) <= constants)
+        for node in model.graph.node
+    )
+    if not computed:
+        return recent(model)
+    import onnxruntime as ort
+
+    options = ort.SessionOptions()
+    options.log_severity_level = 4
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    with tempfile.TemporaryDirectory() as folder:
+        options.optimized_model_filepath = str(Path(folder) / "folded.onnx")
+        ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        return recent(onnx.load(options.optimized_model_filepath))
+
+
+def recent(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The model in an opset that knows rounding per channel.
+
+    Raises:
+        ModelError: it cannot be converted.
+    """
+    opset = next(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
+    if opset >= LEAST_OPSET:
+        return model
+    from onnx import version_converter
+
+    try:
+        return version_converter.convert_version(model, LEAST_OPSET)
+    except Exception as error:  # the converter's exceptions share no base
+        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise ModelError(
+            f"The model is in ONNX opset {opset}, and converting it to {LEAST_OPSET}, which "
+            f"quantizing needs, fails ({first[:200]}). Export it with a newer opset."
+        ) from error

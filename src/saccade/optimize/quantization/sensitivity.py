@@ -1,0 +1,181 @@
+"""Which layers int8 disturbs, by measurement: one layer is rounded at a time, all others float.
+
+The error of the model's outputs against the float ones is its sensitivity. Errors of single layers
+add up well (Nagel et al., "A White Paper on Neural Network Quantization", 2021, section 4.3), which
+is what lets a few measured numbers rank layers and say how many are worth keeping float.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import numpy_helper
+
+from saccade.optimize.quantization.activations import Ranges, float_session
+from saccade.optimize.quantization.contract import Samples, Scheme
+from saccade.optimize.quantization.layers import Layer, layers, weights_of
+from saccade.optimize.quantization.rounding import rounded_weights, rounding_nodes
+
+# Share of the summed error that the layers kept float hold, and the largest share of layers.
+SKIP_ERROR, SKIP_LAYERS = 0.9, 0.15
+MIXED_ERROR, MIXED_LAYERS = 0.995, 0.5
+# Samples that are looked at, and how long that may take in all.
+IMAGES, BUDGET_S = 8, 60.0
+
+
+@dataclass(frozen=True)
+class Sensitivity:
+    """One layer's share of the damage.
+
+    Attributes:
+        node: the layer.
+        kind: its operator.
+        error: noise that int8 in this layer alone puts on the outputs, relative to their signal.
+    """
+
+    node: str
+    kind: str
+    error: float
+
+
+def measure(
+    model: onnx.ModelProto, samples: Samples, ranges: Ranges, scheme: Scheme
+) -> list[Sensitivity]:
+    """Sensitivity of every layer, the largest first. Layers that time did not allow are missing.
+
+    Args:
+        model: float, every node named.
+        samples: calibration inputs.
+        ranges: of the activations, from the same samples.
+        scheme: where the quantizer rounds.
+    """
+    chosen = list(samples)[:IMAGES]
+    exact = _outputs(model, chosen)
+    deadline = time.monotonic() + BUDGET_S
+    found = []
+    for layer in layers(model):
+        if time.monotonic() > deadline:
+            break
+        rough = _outputs(_rounded(model, layer, ranges, scheme), chosen)
+        found.append(Sensitivity(layer.node, layer.kind, relative_error(exact, rough)))
+    return sorted(found, key=lambda item: -item.error)
+
+
+def worst(
+    ranked: Sequence[Sensitivity], error_share: float, layer_share: float
+) -> list[Sensitivity]:
+    """The fewest layers that hold ``error_share`` of the error, at most ``layer_share`` of all."""
+    most = max(1, round(layer_share * len(ranked)))
+    total = sum(item.error for item in ranked)
+    kept: list[Sensitivity] = []
+    for item in ranked[:most]:
+        kept.append(item)
+        if sum(k.error for k in kept) >= error_share * total:
+            break
+    return kept
+
+
+def relative_error(
+    exact: Sequence[Sequence[NDArray[Any]]], rough: Sequence[Sequence[NDArray[Any]]]
+) -> float:
+    """Noise over signal, averaged over channels and outputs.
+
+    Channels are told apart because a detector's boxes are a thousand times its scores, and would
+    otherwise be all that counts.
+
+    Args:
+        exact: per sample, every output of the float model.
+        rough: the same of the rounded one.
+    """
+    errors: list[float] = []
+    for index in range(len(exact[0])):
+        signal, noise = 0.0, 0.0
+        for whole, off in zip(exact, rough, strict=True):
+            a, b = (np.asarray(outputs[index], np.float64) for outputs in (whole, off))
+            others = _pooled_axes(a.shape)
+            signal = signal + np.square(a).sum(axis=others)
+            noise = noise + np.square(a - b).sum(axis=others)
+        floor = max(float(np.max(signal)) * 1e-12, 1e-30)
+        errors.append(float(np.mean(noise / np.maximum(signal, floor))))
+    return float(np.mean(errors))
+
+
+def _pooled_axes(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Axes of ``(1, ...)`` to sum over; of the rest, the shortest counts channels."""
+    inner = range(1, len(shape))
+    if len(inner) < 2:  # one vector per image, such as the classes' scores
+        return tuple(range(len(shape)))
+    channels = min(inner, key=lambda axis: shape[axis])
+    return tuple(axis for axis in range(len(shape)) if axis != channels)
+
+
+def _rounded(
+    model: onnx.ModelProto, layer: Layer, ranges: Ranges, scheme: Scheme
+) -> onnx.ModelProto:
+    """A copy in which one layer's input, weights and, by the scheme, output are rounded."""
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    per_channel = layer.depthwise and scheme.depthwise_per_channel
+    weights = rounded_weights(weights_of(model, layer.weight), layer.channel_axis)
+    weight_name = f"{layer.weight}/rounded"
+    copy.graph.initializer.append(numpy_helper.from_array(weights, weight_name))
+    node = next(n for n in copy.graph.node if n.name == layer.node)
+    node.input[1] = weight_name
+    if layer.taken in ranges:
+        low, high = ranges.of(layer.taken, per_channel)
+        node.input[0] = rounding_nodes(copy, layer.taken, low, high)
+    if scheme.rounds_outputs and layer.given in ranges and layer.given not in _outputs_of(copy):
+        low, high = ranges.of(layer.given, False)
+        _redirect(copy, layer.given, rounding_nodes(copy, layer.given, low, high))
+    _sort(copy)
+    return copy
+
+
+def _outputs_of(model: onnx.ModelProto) -> set[str]:
+    return {output.name for output in model.graph.output}
+
+
+def _redirect(model: onnx.ModelProto, old: str, new: str) -> None:
+    """Let everybody read ``new`` instead of ``old``, but for who makes it."""
+    for node in model.graph.node:
+        if node.name.startswith(f"{old}/rounded"):
+            continue
+        for index, name in enumerate(node.input):
+            if name == old:
+                node.input[index] = new
+
+
+def _sort(model: onnx.ModelProto) -> None:
+    """Put the nodes into an order in which everything is made before it is used."""
+    pending = list(model.graph.node)
+    known = {tensor.name for tensor in model.graph.initializer}
+    known |= {value.name for value in model.graph.input} | {""}
+    ordered: list[onnx.NodeProto] = []
+    while pending:
+        ready = [node for node in pending if all(name in known for name in node.input)]
+        if not ready:  # a subgraph reads from outside; its order was right before
+            ready = pending
+        ordered += ready
+        known |= {name for node in ready for name in node.output}
+        done = {id(node) for node in ready}
+        pending = [node for node in pending if id(node) not in done]
+    copies = [onnx.NodeProto.FromString(node.SerializeToString()) for node in ordered]
+    del model.graph.node[:]
+    model.graph.node.extend(copies)
+
+
+def _outputs(model: onnx.ModelProto, samples: Samples) -> list[list[NDArray[Any]]]:
+    return list(_run(model, samples))
+
+
+def _run(model: onnx.ModelProto, samples: Samples) -> Iterator[list[NDArray[Any]]]:
+    session = float_session(model)
+    name = session.get_inputs()[0].name
+    for sample in samples:
+        yield session.run(None, {name: sample})

@@ -1,0 +1,116 @@
+"""Smaller files of the same float model: weights as fp16, or as int8 with a step per channel.
+
+NNCF 3.4 compresses the weights of ONNX models too, but gives a depthwise convolution's scales a
+shape that ONNX Runtime refuses, so the few lines are here.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from saccade.errors import ModelError
+from saccade.models.files import model_file
+from saccade.models.onnx_file import read_onnx
+from saccade.optimize.quantization.layers import layers, named
+from saccade.optimize.quantization.prepared import recent
+from saccade.optimize.quantization.rounding import integer_weights
+from saccade.optimize.worker import Worker
+from saccade.pipeline.config import ModelFile, Stored, digest
+
+# Smaller tensors are not worth a node of their own.
+LEAST_VALUES = 256
+METHOD = "weights 1"
+
+
+def stored_file(model: ModelFile, stored: Stored, folder: Path) -> ModelFile:
+    """The model with its weights stored otherwise; a file that is already there is used again.
+
+    Raises:
+        ModelError: a weight does not fit, or there is none.
+    """
+    target = folder / f"{stored}-{digest([model.sha256, stored, METHOD])}.onnx"
+    if not target.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        with Worker("saccade.optimize.quantization.weights:WeightWorker", ()) as worker:
+            worker.call("run", model.path, stored, str(target))
+    found = model_file(target)
+    return ModelFile(found.path, found.sha256, stored=stored)
+
+
+class WeightWorker:
+    """Rewrites a file. Lives in a worker process, because models are large."""
+
+    def run(self, path: str, stored: Stored, target: str) -> None:
+        """Write the file whole or not at all."""
+        rewrite = {"fp16": as_fp16, "int8_weights": as_int8}[stored]
+        partial = Path(target).with_name("partial-" + Path(target).name)
+        onnx.save(rewrite(read_onnx(path)), str(partial))
+        partial.replace(target)
+
+
+def as_fp16(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A copy whose weights are fp16 on disk; a Cast, folded when loaded, makes them fp32 again.
+
+    Raises:
+        ModelError: a weight is too large for fp16.
+    """
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    casts = []
+    for tensor in copy.graph.initializer:
+        if tensor.data_type != TensorProto.FLOAT or np.prod(tensor.dims) < LEAST_VALUES:
+            continue
+        values = numpy_helper.to_array(tensor)
+        if np.abs(values).max(initial=0.0) > np.finfo(np.float16).max:
+            raise ModelError(
+                f"The weights '{tensor.name}' hold values beyond fp16's largest, 65504. Keep this "
+                "model's weights in fp32."
+            )
+        name, half = tensor.name, f"{tensor.name}/fp16"
+        tensor.CopyFrom(numpy_helper.from_array(values.astype(np.float16), half))
+        cast = helper.make_node("Cast", [half], [name], f"{name}/cast", to=TensorProto.FLOAT)
+        casts.append(cast)
+    if not casts:
+        raise ModelError("The model has no fp32 weights that could be stored as fp16.")
+    return _with_first(copy, casts)
+
+
+def as_int8(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A copy whose layers' weights are int8 with a step per channel; arithmetic stays float.
+
+    Raises:
+        ModelError: there are no layers with weights of their own.
+    """
+    copy = named(recent(model))
+    tensors = {tensor.name: tensor for tensor in copy.graph.initializer}
+    decoding: dict[str, onnx.NodeProto] = {}
+    for layer in layers(copy):
+        tensor = tensors[layer.weight]
+        if tensor.data_type != TensorProto.FLOAT or layer.weight in decoding:
+            continue
+        values = numpy_helper.to_array(tensor)
+        if values.size < LEAST_VALUES:
+            continue
+        integers, scale = integer_weights(values, layer.channel_axis)
+        name = layer.weight
+        stored = (f"{name}/int8", f"{name}/scale")
+        tensor.CopyFrom(numpy_helper.from_array(integers, stored[0]))
+        copy.graph.initializer.append(numpy_helper.from_array(scale, stored[1]))
+        decoding[name] = helper.make_node(
+            "DequantizeLinear", list(stored), [name], f"{name}/dq", axis=layer.channel_axis
+        )
+    if not decoding:
+        raise ModelError("The model has no layers whose weights could be stored as int8.")
+    return _with_first(copy, list(decoding.values()))
+
+
+def _with_first(model: onnx.ModelProto, nodes: list[onnx.NodeProto]) -> onnx.ModelProto:
+    """The model with more nodes, before all others; in place."""
+    rest = list(model.graph.node)
+    del model.graph.node[:]
+    model.graph.node.extend([*nodes, *rest])
+    return model

@@ -1,0 +1,63 @@
+"""The repair ladder as the search sees it: what was tried, what it brought, what comes next."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import cast
+
+from saccade.optimize.change import Optimization, PlanContext, Repairable, Tried
+from saccade.study import RepairStep, Trial
+
+# A rung that broke accuracy or could not be made asks for the next one. One that was too slow does
+# not: what lies above leaves more in float.
+CLIMBS_AFTER = ("broke a goal", "failed")
+
+
+class Repair:
+    """Follows one change up its ladder."""
+
+    def __init__(self) -> None:
+        self._tried: list[Tried] = []
+        self._steps: list[RepairStep] = []
+        self.forced: Optimization | None = None
+
+    def record(self, change: Optimization, trial: Trial, context: PlanContext) -> Trial:
+        """The trial with the ladder's log; afterwards `forced` is what to try next.
+
+        A change that is not the one that was asked for begins a ladder of its own.
+        """
+        if change != self.forced:
+            self._tried, self._steps = [], []
+        self.forced = None
+        if not hasattr(change, "next_rung"):
+            return trial
+        rung = cast(Repairable, change)
+        broken = trial.verdict == "broke a goal" or bool(self._tried)
+        if not broken:
+            return trial
+        self._steps.append(self._step(rung, trial))
+        drop = trial.drop.estimate if trial.drop is not None else math.inf
+        self._tried.append(Tried(change, drop))
+        if trial.verdict in CLIMBS_AFTER:
+            self.forced = rung.next_rung(self._tried, context)
+            if self.forced is None:
+                self._steps += closed(rung.closed_rungs(context))
+        return replace(trial, repair=tuple(self._steps))
+
+    def _step(self, change: Repairable, trial: Trial) -> RepairStep:
+        before = min((tried.drop for tried in self._tried), default=math.inf)
+        return RepairStep(
+            rung=change.rung,
+            setting=trial.change,
+            drop_before=before if math.isfinite(before) else None,
+            drop_after=trial.drop.estimate if trial.drop is not None else None,
+            wall_s=trial.wall_s,
+            outcome=trial.reason if trial.verdict == "failed" else trial.verdict,
+        )
+
+
+def closed(rungs: Sequence[tuple[str, str]]) -> list[RepairStep]:
+    """Steps of the log for rungs that cannot be tried."""
+    return [RepairStep(rung, "", None, None, 0.0, reason) for rung, reason in rungs]

@@ -1,0 +1,65 @@
+"""Goals on size (``model_mb``, ``peak_rss_mb``): what a smaller configuration may cost in speed."""
+
+from __future__ import annotations
+
+from saccade.goals import Goal
+from saccade.optimize.metrics import Estimate, speed_metrics
+from saccade.optimize.race import RaceResult
+from saccade.pipeline.config import PipelineConfig
+
+SIZES = ("model_mb", "peak_rss_mb")
+# Of two sizes, what must lie between them to be worth a change: peak memory varies by a few
+# hundredths from run to run.
+LEAST_SHRINK = 0.97
+# What a change may cost in speed that brings a missed goal of size closer without meeting it.
+ALLOWED_RATIO = 0.9
+
+
+def why_worth_its_size(
+    goals: tuple[Goal, ...],
+    result: RaceResult,
+    incumbent: PipelineConfig,
+    candidate: PipelineConfig,
+) -> str:
+    """Why the candidate's size makes up for not being faster; empty where it does not.
+
+    A goal of size that the incumbent misses is met by the candidate, or brought closer at little
+    cost in speed, and no goal of speed is lost for it.
+
+    Args:
+        goals: all of the run.
+        result: candidate against incumbent.
+        incumbent: the configuration in use.
+        candidate: the smaller one.
+    """
+    before = speed_metrics(result.reference, incumbent.model.size_mb)
+    after = speed_metrics(result.candidate, candidate.model.size_mb)
+    if any(_lost(goal, before, after) for goal in goals):
+        return ""
+    for goal in goals:
+        if goal.metric not in SIZES:
+            continue
+        old, new = _value(before, goal.metric), _value(after, goal.metric)
+        if old <= goal.bound or new > LEAST_SHRINK * old:
+            continue
+        cheap = result.comparison.ratio.value >= ALLOWED_RATIO
+        if new <= goal.bound or cheap:
+            how = "meets" if new <= goal.bound else "comes closer to"
+            return f"{goal.metric} {old:.1f} to {new:.1f} {how} the goal {goal.name}"
+    return ""
+
+
+def _lost(goal: Goal, before: dict[str, Estimate], after: dict[str, Estimate]) -> bool:
+    """Whether a goal that needs no data was met and is not any more."""
+    if goal.is_accuracy or goal.is_drop:
+        return False
+    held, holds = before.get(goal.metric), after.get(goal.metric)
+    if held is None or holds is None or held.value is None or holds.value is None:
+        return False
+    met = goal.status(held.value, None, None) == "met"
+    return met and goal.status(holds.value, None, None) != "met"
+
+
+def _value(metrics: dict[str, Estimate], name: str) -> float:
+    found = metrics[name].value
+    return float("inf") if found is None else found
