@@ -348,7 +348,9 @@ def test_the_ladder_goes_back_from_int8_to_the_swap_to_the_users_own_model(
     baseline = context.config
     own = replace(baseline, options=replace(baseline.options, precision="bf16"))
     swapped = replace(own, model=context.candidates[0].config.model, input_size=48)
-    int8 = replace(swapped, model=replace(swapped.model, sha256="8", format="openvino_ir"))
+    int8 = replace(
+        swapped, model=replace(swapped.model, sha256="8", format="openvino_ir", stored="int8")
+    )
     trials = list(steps(("bf16", own), ("model_swap", swapped), ("int8", int8)))
     ways = ways_back(baseline, int8, trials)
     assert ways == [WayBack(int8, swapped), WayBack(own, own)]

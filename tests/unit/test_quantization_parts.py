@@ -10,6 +10,7 @@ import pytest
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
+from saccade.data.assemble import unlabelled_image
 from saccade.errors import DataError, ModelError, RuntimeFailure
 from saccade.models.onnx_run import run_once
 from saccade.optimize.quantization.activations import float_session, observe
@@ -213,7 +214,9 @@ def test_a_single_image_does_not_calibrate(tmp_path: Path) -> None:
     path = tmp_path / "one.png"
     cv2.imwrite(str(path), np.zeros((64, 64, 3), np.uint8))
     with pytest.raises(DataError, match=r"single calibration image.*some tens"):
-        calibration_tensors(tiny_config(tmp_path), CalibrationData((path,)))
+        calibration_tensors(
+            tiny_config(tmp_path), CalibrationData((unlabelled_image((path, 64, 64)),))
+        )
 
 
 # Weights stored otherwise
