@@ -75,9 +75,18 @@ def quantize(context: PlanContext, rung: int) -> ModelFile:
         job = QuantizationJob(
             config, rung, tuple(images), context.source if context.video else None
         )
-        with Worker("saccade.optimize.quantize:Quantizer", ()) as worker:
-            worker.call("run", job, str(target), timeout_s=TIMEOUT_S)
+        run_job(job, target)
     return ir_file(target)
+
+
+def run_job(job: QuantizationJob, target: Path) -> None:
+    """Quantize in a process of its own and write the IR to ``target``.
+
+    Raises:
+        RuntimeFailure: NNCF or OpenVINO refused the model.
+    """
+    with Worker("saccade.optimize.quantize:Quantizer", ()) as worker:
+        worker.call("run", job, str(target), timeout_s=TIMEOUT_S)
 
 
 def ir_file(xml: Path) -> ModelFile:
