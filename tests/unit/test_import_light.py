@@ -23,16 +23,19 @@ HEAVY = {
 # What a package may import at module level: packages of its own layer and of those above it in
 # this list. `plugins` is a table of names, so that using it is not an import of what it names.
 LAYERS = (
-    ("errors", "plugins", "measurement", "statistics", "goals", "spec", "progress", "study"),
+    (
+        "errors", "plugins", "measurement", "statistics", "goals", "targets", "spec", "progress",
+        "study",
+    ),
     ("models", "data", "tasks", "runtimes", "pipeline", "environment", "train"),
     ("profile",),
-    ("diagnose",),
+    ("diagnose", "estimate"),
     ("optimize",),
     ("validate",),
     ("deploy", "report", "serve", "monitor"),
     ("playbook",),
     ("testing", "cli", "__init__", "__main__"),
-)
+)  # fmt: skip
 LEVEL = {package: level for level, layer in enumerate(LAYERS) for package in layer}
 
 # Imports against the direction, inside a function, each with a reason to be there.

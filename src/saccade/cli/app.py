@@ -23,6 +23,7 @@ VERBS = (
     "plan",
     "validate",
     "compare",
+    "export",
     "run",
     "report",
     "doctor",

@@ -27,7 +27,10 @@ Data = Annotated[
 Video = Annotated[
     str | None, typer.Option(help="What it runs on: video, folder, stream URL or camera.")
 ]
-Target = Annotated[str | None, typer.Option(help="Where it will run (cpu).")]
+Target = Annotated[
+    str | None,
+    typer.Option(help="Where it will run: cpu (this machine), cuda, or one that `doctor` lists."),
+]
 Goals = Annotated[
     list[str] | None, typer.Option("--goal", help="Such as 'throughput_fps>=60'; repeat it.")
 ]
@@ -36,6 +39,12 @@ Out = Annotated[Path, typer.Option(help="The run folder.")]
 Preprocess = Annotated[
     str | None,
     typer.Option("--preprocessor", help="Your own preprocessing, as package.module:Class."),
+]
+MeasurementsFile = Annotated[
+    Path | None, typer.Option("--measurements", help="What a kit's measure.py wrote on the device.")
+]
+KitFolder = Annotated[
+    Path | None, typer.Option("--kit", help="The kit that was measured; by default OUT/kit.")
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
 

@@ -15,7 +15,7 @@ from saccade.data.images import read_image
 from saccade.data.open import open_labelled
 from saccade.data.roles import Roles, check_disjoint, split_roles
 from saccade.data.video import is_live, probe_video
-from saccade.environment import detect
+from saccade.environment import Environment, detect
 from saccade.errors import GoalError, SpecError
 from saccade.goals import Goal
 from saccade.models.description import ModelDescription
@@ -28,6 +28,8 @@ from saccade.progress import Progress
 from saccade.runtimes.contract import Availability
 from saccade.spec import Spec
 from saccade.study import RunFolder
+from saccade.targets.read import names
+from saccade.targets.target import GPU_HERE
 from saccade.tasks.contract import Task
 
 # The preprocessing guess is checked at this size where the model allows it: fast, and enough to
@@ -45,6 +47,7 @@ def prepare(spec: Spec, run: RunFolder, progress: Progress) -> Job:
     Raises:
         SaccadeError: something is missing, unreadable or contradictory; see `saccade.errors`.
     """
+    check_at_hand(spec.target, detect(), runtimes())
     goals = spec.parsed_goals()
     task: Task = plugins.load("tasks", spec.task)
     description = task.describe(spec.model, spec.overrides.given())
@@ -76,6 +79,25 @@ def prepare(spec: Spec, run: RunFolder, progress: Progress) -> Job:
     )
     progress.note(_summary(job))
     return job
+
+
+def check_at_hand(target: str, environment: Environment, found: Mapping[str, Availability]) -> None:
+    """Refuse the GPU of this machine where there is none, or none that a runtime could use.
+
+    Raises:
+        SpecError: as said.
+    """
+    if target != GPU_HERE or any(GPU_HERE in a.devices for a in found.values() if a.ok):
+        return
+    lacks = (
+        "no installed runtime can use the GPU of this machine"
+        if environment.gpu
+        else "this machine has no NVIDIA GPU that answers"
+    )
+    raise SpecError(
+        f"The target 'cuda' is the GPU of this machine, and {lacks}. Name the machine instead "
+        f"({', '.join(names())}), for estimates and a kit to measure there."
+    )
 
 
 def naive(spec: Spec, description: ModelDescription) -> PipelineConfig:

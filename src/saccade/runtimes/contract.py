@@ -27,6 +27,7 @@ class Availability:
         version: its version, empty where it is not installed.
         detail: devices and precisions it offers, or why it cannot be used.
         extra: the saccade extra that installs it.
+        devices: what it can run on here, ``"cpu"``, ``"cuda"``.
     """
 
     ok: bool
@@ -34,6 +35,7 @@ class Availability:
     detail: str = ""
     extra: str = ""
     precisions: tuple[str, ...] = ("fp32",)
+    devices: tuple[str, ...] = ("cpu",)
 
 
 @dataclass(frozen=True)

@@ -17,16 +17,16 @@ class TensorRt:
     """The tensorrt package; memory on the GPU through the CUDA runtime library itself."""
 
     def __init__(self, candidate: dict[str, Any], files: list[Path], threads: int) -> None:
-        import tensorrt as trt  # type: ignore[import-not-found]
+        import tensorrt as trt
 
         self.cuda = _cuda_library()
         self.version = f"tensorrt {trt.__version__}"
         logger = trt.Logger(trt.Logger.WARNING)
-        engine_file = engine_file(candidate)
-        if not engine_file.is_file():
-            engine_file.parent.mkdir(exist_ok=True)
-            engine_file.write_bytes(self._build(trt, logger, candidate, files[0]))
-        self.engine = trt.Runtime(logger).deserialize_cuda_engine(engine_file.read_bytes())
+        built = engine_file(candidate)
+        if not built.is_file():
+            built.parent.mkdir(exist_ok=True)
+            built.write_bytes(self._build(trt, logger, candidate, files[0]))
+        self.engine = trt.Runtime(logger).deserialize_cuda_engine(built.read_bytes())
         self.context = self.engine.create_execution_context()
         names = [self.engine.get_tensor_name(i) for i in range(self.engine.num_io_tensors)]
         is_input = trt.TensorIOMode.INPUT
@@ -70,6 +70,7 @@ class TensorRt:
         return self.memory[name]
 
     def run(self, frame: Any) -> list[Any]:
+        """Outputs for one ``(1, 3, H, W)`` float32 frame, copied back."""
         _copy(self.cuda, self._at(self.input, frame), frame.ctypes.data, frame.nbytes, 1)
         for name, array in self.results.items():
             self._at(name, array)

@@ -49,6 +49,7 @@ class OnnxRuntime:
             raise Skipped(f"onnxruntime could not start {provider}")
 
     def run(self, frame: Any) -> list[Any]:
+        """Outputs for one ``(1, 3, H, W)`` float32 frame."""
         found: list[Any] = self.session.run(None, {self.input: frame})
         return found
 
@@ -72,6 +73,7 @@ class OpenVino:
         self.version = f"openvino {ov.__version__}"
 
     def run(self, frame: Any) -> list[Any]:
+        """Outputs for one ``(1, 3, H, W)`` float32 frame."""
         results = self.request.infer([frame])
         return [results[output] for output in results]
 
@@ -81,9 +83,9 @@ class TfLite:
 
     def __init__(self, candidate: dict[str, Any], files: list[Path], threads: int) -> None:
         try:
-            from ai_edge_litert import interpreter as lite  # type: ignore[import-not-found]
+            from ai_edge_litert import interpreter as lite
         except ImportError:
-            from tflite_runtime import interpreter as lite  # type: ignore[import-not-found]
+            from tflite_runtime import interpreter as lite
         delegates = []
         if candidate["runtime"] == "edgetpu":
             delegates = [lite.load_delegate("libedgetpu.so.1")]
@@ -96,6 +98,7 @@ class TfLite:
         self.version = f"{lite.__name__.split('.')[0]} {getattr(lite, '__version__', '')}".strip()
 
     def run(self, frame: Any) -> list[Any]:
+        """Outputs for one ``(1, 3, H, W)`` float32 frame."""
         if self.input["shape"][-1] == frame.shape[1]:
             frame = np.ascontiguousarray(np.transpose(frame, (0, 2, 3, 1)))
         scale, zero = self.input["quantization"]
@@ -116,7 +119,7 @@ class Ncnn:
     """Ncnn on the CPU, with the names that pnnx gives to inputs and outputs."""
 
     def __init__(self, candidate: dict[str, Any], files: list[Path], threads: int) -> None:
-        import ncnn  # type: ignore[import-not-found]
+        import ncnn
 
         self.ncnn, self.net = ncnn, ncnn.Net()
         half = candidate["precision"] == "fp16"
@@ -131,6 +134,7 @@ class Ncnn:
         self.version = f"ncnn {ncnn.__version__}"
 
     def run(self, frame: Any) -> list[Any]:
+        """Outputs for one ``(1, 3, H, W)`` float32 frame."""
         with self.net.create_extractor() as extractor:
             extractor.input(self.net.input_names()[0], self.ncnn.Mat(frame[0]))
             return [np.array(extractor.extract(name)[1])[None] for name in self.names]
@@ -147,11 +151,12 @@ class Torch:
         if threads:
             torch.set_num_threads(threads)
         self.half = candidate["precision"] == "fp16"
-        model = torch.jit.load(str(files[0]), map_location=self.device).eval()  # type: ignore[no-untyped-call]
+        model = torch.jit.load(str(files[0]), map_location=self.device).eval()
         self.model = model.half() if self.half else model
         self.version = f"torch {torch.__version__} on {self.device}"
 
     def run(self, frame: Any) -> list[Any]:
+        """Outputs for one ``(1, 3, H, W)`` float32 frame."""
         with self.torch.inference_mode():
             tensor = self.torch.from_numpy(frame).to(self.device)
             found = self.model(tensor.half() if self.half else tensor)

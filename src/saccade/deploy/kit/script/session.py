@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import os
 import sys
 import time
 from pathlib import Path
@@ -130,7 +129,7 @@ class Session:
         self.document["digest"] = digest(self.document)
         partial = target.with_name(f".{target.name}.partial")
         partial.write_text(json.dumps(self.document, indent=1))
-        os.replace(partial, target)
+        partial.replace(target)
 
 
 def main() -> None:

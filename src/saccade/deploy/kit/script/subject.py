@@ -26,7 +26,9 @@ WARMUP_S, WARMUP_FRAMES, BLOCK_WARMUP = 1.0, 10, 2
 MOST_WARMUP = 200
 # Largest value of a channel from which it counts in the check.
 SIGNIFICANT = 0.05
-RUNTIMES = {
+# The error of outputs of another shape, or that are not finite.
+WRONG = 1e9
+RUNTIMES: dict[str, Any] = {
     "onnxruntime": OnnxRuntime,
     "onnxruntime-cuda": OnnxRuntime,
     "onnxruntime-tensorrt": OnnxRuntime,
@@ -101,11 +103,11 @@ def output_error(got: Any, expected: Any) -> float:
     any sizeable value say nothing and are left out.
     """
     if tuple(got.shape) != tuple(expected.shape):
-        return float("inf")
+        return WRONG
     a = np.asarray(got, np.float64)
     b = np.asarray(expected, np.float64)
     if not np.isfinite(a).all():
-        return float("inf")
+        return WRONG
     axes = [axis for axis in range(1, b.ndim) if b.shape[axis] > 1]
     axis = min(axes, key=lambda i: b.shape[i]) if axes else 0
     a = np.moveaxis(a, axis, 0).reshape(b.shape[axis] if b.ndim else 1, -1)
