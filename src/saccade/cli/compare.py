@@ -92,21 +92,25 @@ def _measured(
 
 
 def _print_candidates(document: dict[str, Any]) -> None:
+    measured = [row for row in document["candidates"] if row["ratio"]]
     rows = [
         (
             row["candidate"],
-            row["verdict"] or row["status"],
-            f"{row['ratio']:.2f}x [{row['interval'][0]:.2f}, {row['interval'][1]:.2f}]"
-            if row["ratio"]
-            else "",
+            row["verdict"] if row["status"] == "measured" else row["status"],
+            f"{row['ratio']:.2f}x [{row['interval'][0]:.2f}, {row['interval'][1]:.2f}]",
             _ms(row, "p50"),
             _ms(row, "p99"),
-            row["reason"] if row["status"] != "measured" else "",
         )
-        for row in document["candidates"]
+        for row in measured
     ]
-    columns = ("candidate", "", "against the reference", "p50", "p99", "reason")
+    columns = ("candidate", "", "against the reference", "p50", "p99")
     print_table(f"Measured on {document['device']}", columns, rows)
+    others = [
+        (row["candidate"], f"{row['status']}: {row['reason']}")
+        for row in document["candidates"]
+        if row["status"] != "measured"
+    ]
+    print_table("Not counted", ("", ""), others)
     print(f"Reference: {document['reference']}. {document['scope']}.")
     print(f"Differences of {document['resolution']:.1%} could be resolved there.")
 

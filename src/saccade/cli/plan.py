@@ -82,7 +82,7 @@ def _estimate(spec: Spec, out: Path, as_json: bool) -> None:
     if as_json:
         print_json(found)
         return
-    columns = ("runtime", "precision", "runs", "memory", "at least", "unfused", "note")
+    columns = ("runtime", "precision", "runs", "memory", "at least", "unfused")
     rows = [
         (
             c["runtime"],
@@ -91,11 +91,16 @@ def _estimate(spec: Spec, out: Path, as_json: bool) -> None:
             f"{c['memory']['weights_mb'] + c['memory']['activations_mb']:.1f} MB",
             milliseconds(c["latency_bound_ms"]),
             milliseconds(c["latency_unfused_ms"]),
-            "; ".join(c["reasons"]),
         )
         for c in found["candidates"]
     ]
     print_table(f"Estimates for {found['target']}, not verified on hardware", columns, rows)
+    notes = [
+        (f"{c['runtime']} {c['precision']}", "; ".join(c["reasons"]))
+        for c in found["candidates"]
+        if c["reasons"]
+    ]
+    print_table("Notes", ("", ""), notes)
     print(
         "'at least' is a bound from the data sheet's peak rates, 'unfused' the same operator by "
         "operator. Nothing was measured; `saccade export --kit` makes what measures it there."

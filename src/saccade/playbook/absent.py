@@ -222,9 +222,11 @@ def _goal_row(
     if goal.is_accuracy:
         return _accuracy_row(goal, trials)
     if goal.metric == "model_mb" and kit is not None:
-        usable = [c["file"] for c in kit.document["candidates"]]
-        size = min(kit.document["files"][name]["size_mb"] for name in usable)
-        return goal_row(goal, Estimate(size, size, size), "the smallest file of the kit")
+        broken = {t.name for t in trials if t.verdict == "broke a goal"}
+        usable = {c["file"] for c in kit.document["candidates"]} - broken
+        size = min(kit.document["files"][name]["size_mb"] for name in usable or {"onnx"})
+        note = "the smallest file of the kit that keeps its accuracy"
+        return goal_row(goal, Estimate(size, size, size), note)
     row = goal_row(goal, Estimate(None), f"not measured on {_name(estimates)}")
     limit = _limit(goal, estimates)
     if limit is None:

@@ -12,7 +12,7 @@ from typing import Any
 from saccade import plugins
 from saccade.deploy.exports.contract import Export, ExportRequest, Run
 from saccade.deploy.kit.record import KitFile
-from saccade.deploy.kit.write import FRAMES, KitContents, write_kit
+from saccade.deploy.kit.write import FRAMES, KitContents, outputs_here, write_kit
 from saccade.errors import ModelError, SaccadeError
 from saccade.estimate.candidates import (
     Candidate,
@@ -49,11 +49,15 @@ class Estimates:
             return {}
         return dict(estimate_document(self.graph, self.target, self.candidates))
 
+    def has(self, runtime: str) -> bool:
+        """Whether the target has a runtime at all."""
+        return self.target is None or runtime in self.target.runtimes
+
     def refusal(self, run: Run) -> str | None:
         """Why the target cannot run a file in that way, or None."""
         if self.target is None:
             return None
-        if run.runtime not in self.target.runtimes:
+        if not self.has(run.runtime):
             return f"{self.target.name} has no {run.runtime}"
         found = next(
             (c for c in self.candidates if c.label == f"{run.runtime} {run.precision}"), None
@@ -126,11 +130,8 @@ def make_files(
         reason = export.applies(request)
         if reason is None:
             try:
-                config = export.config(request, export.write(request))
-                made[name] = KitFile(
-                    name, export.label, export.precision, config, wanted.get(name, ())
-                )
-                say.note(f"{export.label}: {config.model.size_mb:.1f} MB")
+                made[name] = _made(export, request, wanted.get(name, ()))
+                say.note(f"{export.label}: {made[name].config.model.size_mb:.1f} MB")
                 continue
             except SaccadeError as error:  # one file less; the others are still worth measuring
                 reason = str(error)
@@ -141,6 +142,13 @@ def make_files(
         for file in made.values()
     )
     return files, tuple(left_out)
+
+
+def _made(export: Export, request: ExportRequest, runs: tuple[Run, ...]) -> KitFile:
+    """A file that has run here once."""
+    config = export.config(request, export.write(request))
+    outputs = outputs_here(config, request)
+    return KitFile(export.name, export.label, export.precision, config, outputs, runs)
 
 
 def _allowed_runs(
@@ -155,7 +163,7 @@ def _allowed_runs(
             reason = estimates.refusal(run)
             if reason is None:
                 kept.append(run)
-            elif export.applies(request) is None:
+            elif export.applies(request) is None and estimates.has(run.runtime):
                 left_out.append((f"{export.label} in {run.runtime} {run.precision}", reason))
         if kept:
             allowed[name] = tuple(kept)

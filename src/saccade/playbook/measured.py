@@ -33,6 +33,7 @@ from saccade.study import Ratio, RunFolder, Study, Trial
 
 # What the kit's script times; said with every number.
 SCOPE = "inference alone on preprocessed frames; decoding, pre- and postprocessing are not in it"
+RANK = {"faster": 0, "reference": 1, "not distinguishable": 2, "slower": 3}
 
 
 def optimize_measured(
@@ -121,7 +122,16 @@ class _Picker:
             )
             return sum(unmet)
 
-        return sorted((row for row in self.found if row.counts), key=misses)
+        def rank(row: Row) -> int:
+            """What is not faster than the reference is no reason to leave it."""
+            if row.id == self.kit.document["reference"]:
+                return RANK["reference"]
+            return RANK[row.comparison.verdict] if row.comparison else RANK["slower"]
+
+        # Sorting keeps the order of speed among equals.
+        return sorted(
+            (row for row in self.found if row.counts), key=lambda row: (misses(row), rank(row))
+        )
 
     def _first_that_holds(
         self, judge: FinalJudge, order: Sequence[Row], baseline: Runner
@@ -149,9 +159,9 @@ class _Picker:
         entry = self.kit.candidates[name]
         itself = bundle_config(self.kit.config(entry["file"]), entry["runtime"], entry["precision"])
         here = self.job.runtimes.get(entry["runtime"])
-        if itself is not None and here is not None and here.ok:
-            if itself.options.precision in here.precisions:
-                return itself
+        fast = here.precisions if here is not None and here.ok else ()
+        if itself is not None and itself.options.precision in fast:
+            return itself
         return self.kit.config(entry["judged_as"])
 
     def _accuracy(
@@ -185,7 +195,7 @@ class _Picker:
         for row in [*order, *(r for r in self.found if r not in order)]:
             if row.id in done:
                 continue
-            verdict, reason = "inconclusive", f"{row.reason}; a faster one was taken"
+            verdict, reason = "inconclusive", f"{row.reason}; another was taken"
             if not row.counts:
                 verdict, reason = "failed", f"{row.status}: {row.reason}"
             self.trials.append(self._trial(row, verdict, reason, False, values(row.metrics or {})))

@@ -16,7 +16,12 @@ from saccade.pipeline.config import ModelFile, PipelineConfig
 FLOAT_DEPTH = {"detection": 3}
 OTHER_DEPTH = 1
 WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+# What the symmetric form quantizes: TensorRT fuses the rest itself, and a Sigmoid whose outputs are
+# never negative would lose half of the steps around zero.
+SYMMETRIC_KINDS = ["Conv", "Gemm", "MatMul", "Add", "Concat", "MaxPool", "Resize", "Relu", "Clip"]
 CALIBRATION_TENSORS = 16
+# The first operator set in which DequantizeLinear takes an axis.
+PER_CHANNEL_OPSET = 13
 
 
 class OnnxInt8:
@@ -93,6 +98,7 @@ def quantized(request: ExportRequest, symmetric: bool) -> ModelFile:
     Raises:
         RuntimeFailure: ONNX Runtime's quantizer refused the model.
     """
+    import onnx
     from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
 
     model = float_model(request)
@@ -106,9 +112,10 @@ def quantized(request: ExportRequest, symmetric: bool) -> ModelFile:
                 str(target),
                 Tensors(request),
                 quant_format=QuantFormat.QDQ,
-                per_channel=True,
+                per_channel=operator_set(onnx.load(str(model))) >= PER_CHANNEL_OPSET,
                 activation_type=QuantType.QInt8 if symmetric else QuantType.QUInt8,
                 weight_type=QuantType.QInt8,
+                op_types_to_quantize=SYMMETRIC_KINDS if symmetric else None,
                 nodes_to_exclude=head_nodes(model, depth),
                 # TensorRT takes float biases only.
                 extra_options={"ActivationSymmetric": symmetric, "QuantizeBias": not symmetric},
@@ -127,11 +134,29 @@ def float_model(request: ExportRequest) -> Path:
 
     path = request.work / "model-float.onnx"
     if not path.exists():
-        model = folded(read_onnx(request.config.model.path), request.input_hw)
+        model = upgraded(folded(read_onnx(request.config.model.path), request.input_hw))
         for index, node in enumerate(model.graph.node):
             node.name = node.name or f"{node.op_type}_{index}"
         onnx.save(model, str(path))
     return path
+
+
+def upgraded(model: Any) -> Any:
+    """The model in an operator set that has scales per channel, where ONNX can convert it."""
+    from onnx import version_converter
+
+    if operator_set(model) >= PER_CHANNEL_OPSET:
+        return model
+    try:
+        return version_converter.convert_version(model, PER_CHANNEL_OPSET)
+    except Exception:  # it knows only some operators; then one scale has to do for a tensor
+        return model
+
+
+def operator_set(model: Any) -> int:
+    """Version of ONNX's own operators that the model uses."""
+    own = (entry for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
+    return max(int(entry.version) for entry in own)
 
 
 def head_nodes(path: Path, depth: int) -> list[str]:

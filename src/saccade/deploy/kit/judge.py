@@ -148,7 +148,10 @@ def _row(kit: Kit, entry: Mapping[str, Any], measured: Measurements, objective: 
             f"{entry['tolerance']:g} that rounding explains"
         )
         return Row(name, "wrong outputs", reason, comparison, metrics, error)
-    return Row(name, "measured", comparison.reason, comparison, metrics, error)
+    reason = comparison.reason
+    if name == measured.reference:
+        reason = "what the others are compared with"
+    return Row(name, "measured", reason, comparison, metrics, error)
 
 
 def blocks_of(measured: Measurements, name: str) -> tuple[Block, ...]:

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from numpy.typing import NDArray
+
 from saccade.deploy.exports.contract import Run
 from saccade.pipeline.config import PipelineConfig
 
@@ -29,7 +31,7 @@ TOLERANCES = {
 DEFAULT_TOLERANCE = 0.3
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class KitFile:
     """A model file of a kit.
 
@@ -38,6 +40,7 @@ class KitFile:
         label: for people.
         precision: of its weights.
         config: how it runs on this machine.
+        outputs: what it answers on this machine to each of the frames that are checked.
         runs: how devices may run it; empty where it only stands for the accuracy of others.
     """
 
@@ -45,6 +48,7 @@ class KitFile:
     label: str
     precision: str
     config: PipelineConfig
+    outputs: tuple[list[NDArray[Any]], ...]
     runs: tuple[Run, ...]
 
 

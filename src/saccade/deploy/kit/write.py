@@ -90,8 +90,8 @@ def _fill(folder: Path, contents: KitContents) -> dict[str, Any]:
     for name in ("models", "frames", "expected"):
         (folder / name).mkdir()
     frames = [_save(folder, i, tensor) for i, tensor in enumerate(request.tensors[:FRAMES])]
-    check = min(CHECK_FRAMES, len(frames))
-    files = {file.name: _add_file(folder, file, request, check) for file in contents.files}
+    check = min(len(file.outputs) for file in contents.files)
+    files = {file.name: _add_file(folder, file) for file in contents.files}
     candidates = candidates_of(contents.files)
     if any(c.runtime == "tensorrt" for c in candidates):
         _add_tensorrt(folder, request, candidates, files)
@@ -124,8 +124,8 @@ def _save(folder: Path, index: int, tensor: NDArray[Any]) -> str:
     return name
 
 
-def _add_file(folder: Path, file: KitFile, request: ExportRequest, check: int) -> dict[str, Any]:
-    """Copy a model's files, run it on the first frames, and keep its outputs."""
+def _add_file(folder: Path, file: KitFile) -> dict[str, Any]:
+    """Copy a model's files and keep its outputs."""
     model = file.config.model
     paths = []
     for path in filter(None, (model.path, model.weights)):
@@ -133,10 +133,11 @@ def _add_file(folder: Path, file: KitFile, request: ExportRequest, check: int) -
         _copy_model(Path(path), folder / name)
         paths.append(name)
     expected = f"expected/{file.name}.npz"
-    kept = {}
-    for frame, tensor in enumerate(request.tensors[:check]):
-        for index, output in enumerate(_outputs(file.config, request, tensor)):
-            kept[f"{frame}_{index}"] = output
+    kept = {
+        f"{frame}_{index}": output
+        for frame, found in enumerate(file.outputs)
+        for index, output in enumerate(found)
+    }
     np.savez(folder / expected, **kept)  # type: ignore[arg-type]
     moved = replace(model, path=paths[0], weights=paths[1] if model.weights else None)
     return {
@@ -164,9 +165,12 @@ def _copy_model(source: Path, target: Path) -> None:
         shutil.copyfile(source, target)
 
 
-def _outputs(
-    config: PipelineConfig, request: ExportRequest, tensor: NDArray[Any]
-) -> list[NDArray[Any]]:
+def outputs_here(config: PipelineConfig, request: ExportRequest) -> tuple[list[NDArray[Any]], ...]:
+    """What a file answers on this machine to the frames that devices are checked with.
+
+    Raises:
+        RuntimeFailure: the runtime here refuses the file, so nothing could be expected of it.
+    """
     asked = SessionRequest(
         model=config.model,
         input_hw=request.input_hw,
@@ -175,7 +179,8 @@ def _outputs(
     )
     session = plugins.load("runtimes", config.runtime).open(asked)
     try:
-        return [np.array(output) for output in session.infer(tensor)]
+        frames = request.tensors[:CHECK_FRAMES]
+        return tuple([np.array(output) for output in session.infer(frame)] for frame in frames)
     finally:
         session.close()
 
