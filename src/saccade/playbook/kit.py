@@ -26,7 +26,10 @@ from saccade.optimize.quantize import CALIBRATION_IMAGES, QuantizationJob, calib
 from saccade.pipeline.pipeline import input_hw
 from saccade.progress import Progress
 from saccade.targets.read import is_here, read_target
-from saccade.targets.target import Target
+from saccade.targets.target import GPU_HERE, Target
+
+# What the target `cpu` does not mean.
+GPU_RUNTIMES = ("tensorrt", "onnxruntime-tensorrt", "onnxruntime-cuda")
 
 
 @dataclass(frozen=True)
@@ -35,11 +38,13 @@ class Estimates:
 
     Attributes:
         graph: the model at the size in use.
+        name: of the target.
         target: None for this machine, of which nothing has to be estimated.
         candidates: runtimes and precisions there.
     """
 
     graph: GraphFacts
+    name: str
     target: Target | None
     candidates: tuple[Candidate, ...]
 
@@ -51,14 +56,16 @@ class Estimates:
 
     def has(self, runtime: str) -> bool:
         """Whether the target has a runtime at all."""
-        return self.target is None or runtime in self.target.runtimes
+        if self.target is None:
+            return self.name == GPU_HERE or runtime not in GPU_RUNTIMES
+        return runtime in self.target.runtimes
 
     def refusal(self, run: Run) -> str | None:
         """Why the target cannot run a file in that way, or None."""
+        if not self.has(run.runtime):
+            return f"{self.name} has no {run.runtime}"
         if self.target is None:
             return None
-        if not self.has(run.runtime):
-            return f"{self.target.name} has no {run.runtime}"
         found = next(
             (c for c in self.candidates if c.label == f"{run.runtime} {run.precision}"), None
         )
@@ -75,11 +82,11 @@ def estimate(model: Path, hw: tuple[int, int], name: str) -> Estimates:
     """
     graph = read_graph(model, hw)
     if is_here(name):
-        return Estimates(graph, None, ())
+        return Estimates(graph, name, None, ())
     target = read_target(name)
     found = candidates(graph, target)
     check_usable(found, target, model.name)
-    return Estimates(graph, target, found)
+    return Estimates(graph, name, target, found)
 
 
 def estimate_job(job: Job) -> Estimates:

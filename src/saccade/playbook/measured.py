@@ -58,7 +58,7 @@ def optimize_measured(
     for row in found:
         say.note(f"{row.id}: {row.status}, {row.reason}")
     say.step("Accuracy of the fastest on unseen data, judged on this machine")
-    picker = _Picker(job, kit, found, say)
+    picker = _Picker(job, kit, measured.reference, found, say)
     chosen = picker.pick()
     for trial in picker.trials:
         run.append_trial(trial)
@@ -90,8 +90,10 @@ def _check_same(kit: Kit, job: Job) -> None:
 class _Picker:
     """Goes from the fastest candidate down until one keeps the accuracy bound."""
 
-    def __init__(self, job: Job, kit: Kit, found: Sequence[Row], say: Progress) -> None:
-        self.job, self.kit, self.say = job, kit, say
+    def __init__(
+        self, job: Job, kit: Kit, reference: str, found: Sequence[Row], say: Progress
+    ) -> None:
+        self.job, self.kit, self.say, self.reference = job, kit, say, reference
         guard = guard_goal(job)
         assert guard is not None
         self.guard: Goal = guard
@@ -124,7 +126,7 @@ class _Picker:
 
         def rank(row: Row) -> int:
             """What is not faster than the reference is no reason to leave it."""
-            if row.id == self.kit.document["reference"]:
+            if row.id == self.reference:
                 return RANK["reference"]
             return RANK[row.comparison.verdict] if row.comparison else RANK["slower"]
 
@@ -136,17 +138,18 @@ class _Picker:
     def _first_that_holds(
         self, judge: FinalJudge, order: Sequence[Row], baseline: Runner
     ) -> tuple[Row, Accuracy] | None:
-        reference = self.kit.document["reference"]
+        reference = self.reference
         judged: dict[str, Accuracy] = {}
         for row in order:
             config = self._config_here(row.id)
-            # The reference is what all are compared with, so it may always be fallen back to.
+            # The model as it was given loses nothing, so it may always be fallen back to.
             if config.hash not in judged and (len(judged) < MAX_ATTEMPTS or row.id == reference):
                 judged[config.hash] = self._accuracy(judge, config, len(judged) + 1, baseline)
             accuracy = judged.get(config.hash)
             if accuracy is None:
                 continue
-            holds = accuracy.bound is None or accuracy.bound.holds or row.id == reference
+            given = row.id == reference and self.kit.candidates[row.id]["file"] == "onnx"
+            holds = accuracy.bound is None or accuracy.bound.holds or given
             reason = accuracy.bound.reason if accuracy.bound else "accuracy has no bound to keep"
             self.say.note(f"{row.id}: {reason}")
             self._record(row, accuracy, holds, reason)

@@ -66,12 +66,29 @@ class Session:
         """All groups; each holds the reference, so that groups compare through it."""
         names = [candidate["id"] for candidate in self.kit["candidates"]]
         names = [name for name in names if not self.options.only or name in self.options.only]
-        reference = self.kit["reference"]
+        reference = self._reference()
+        self.document["reference"] = reference
         others = [TWIN, *(name for name in names if name != reference)]
         size = max(1, self.options.at_once - 1)
         for start in range(0, len(others), size):
             self._group(start // size, [reference, *others[start : start + size]])
         self.document["complete"] = True
+
+    def _reference(self) -> str:
+        """The kit's reference, or the first float candidate that this device can run."""
+        floats = [c["id"] for c in self.kit["candidates"] if c["precision"] == "fp32"]
+        wanted: str = self.kit["reference"]
+        order: list[str] = [wanted, *(name for name in floats if name != wanted)]
+        for name in order:
+            worker = self._open(name)
+            if worker is not None:
+                worker.close()
+                return name
+        sys.exit("This device runs none of the float candidates. " + self._why_not())
+
+    def _why_not(self) -> str:
+        entries = self.document["candidates"].items()
+        return "; ".join(f"{name}: {entry['reason']}" for name, entry in entries)
 
     def _group(self, number: int, names: list[str]) -> None:
         open_now: dict[str, Any] = {}
@@ -90,7 +107,7 @@ class Session:
 
     def _open(self, name: str) -> Any:
         """The candidate, running and warm; None where it is skipped or has failed."""
-        wanted = self.kit["reference"] if name == TWIN else name
+        wanted = self.document["reference"] if name == TWIN else name
         candidate = next(c for c in self.kit["candidates"] if c["id"] == wanted)
         print(f"{name}: loading", file=sys.stderr)
         worker: Any = None
