@@ -21,6 +21,7 @@ from command_line import Cli, Inputs, document, make_inputs, refused
 
 from saccade.deploy.exports.trt_calibration import HEADER, cache_text
 from saccade.deploy.kit.assemble import script
+from saccade.deploy.kit.device import not_the_target
 from saccade.deploy.kit.judge import compare_two, resolution_of, rows
 from saccade.deploy.kit.read import read_kit, read_measurements
 from saccade.deploy.kit.record import KitCandidate
@@ -51,6 +52,12 @@ class Measured:
     @property
     def flags(self) -> tuple[object, ...]:
         return ("--measurements", self.file, "--kit", self.kit)
+
+
+def signed(content: dict[str, Any]) -> str:
+    """The digest that the script would have written."""
+    bare = {key: value for key, value in content.items() if key != "digest"}
+    return hashlib.sha256(json.dumps(bare, sort_keys=True).encode()).hexdigest()
 
 
 def run_script(kit: Path, out: Path, *arguments: str) -> str:
@@ -84,9 +91,7 @@ def altered(
         content = json.loads(measured.file.read_text(encoding="utf-8"))
         content = copy.deepcopy(content)
         change(content)
-        content.pop("digest")
-        text = json.dumps(content, sort_keys=True)
-        content["digest"] = hashlib.sha256(text.encode()).hexdigest()
+        content["digest"] = signed(content)
         path = tmp_path / "altered.json"
         path.write_text(json.dumps(content), encoding="utf-8")
         return path
@@ -368,6 +373,43 @@ def test_a_candidate_that_is_not_faster_does_not_replace_the_reference(
     outcome = cli("optimize", *given, "--goal", "latency_ms.p50<=8", *flags)
     assert outcome.code == 3, outcome.err
     assert document(outcome.out)["best"]["changes"] == [REFERENCE]
+
+
+@pytest.mark.parametrize(
+    ("name", "said", "wrong"),
+    [
+        ("rpi5", "Linux 6.6 x86_64", True),
+        ("rpi5", "Linux 6.6 aarch64", False),
+        ("aws-c7i-xlarge", "Linux 6.6 aarch64", True),
+        ("aws-c7i-xlarge", "Linux 6.6 x86_64", False),
+        ("jetson-nano", "Linux 4.9 aarch64", False),
+        ("coral-edgetpu", "Linux 6.6 x86_64", False),
+        ("cpu", "Linux 6.6 aarch64", False),
+        ("rpi5", "", False),
+    ],
+)
+def test_a_device_that_cannot_be_the_target_is_noticed(name: str, said: str, wrong: bool) -> None:
+    assert bool(not_the_target(name, {"os": said})) == wrong
+
+
+def test_another_machines_speed_concludes_nothing(
+    cli: Cli, measured: Measured, jetson: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "m.json"
+    only = ("--only", REFERENCE)
+    run_script(jetson, path, "--rounds", "3", "--seconds", "0.01", *only)
+    content = json.loads(path.read_text(encoding="utf-8"))
+    content["environment"]["os"] = "Linux 6.6 x86_64"
+    content["digest"] = signed(content)
+    path.write_text(json.dumps(content), encoding="utf-8")
+    given = ("--model", measured.inputs.model, "--data", measured.inputs.data)
+    flags = ("--target", "jetson-orin-nano", "--measurements", path, "--kit", jetson)
+    goal = ("--goal", "latency_ms.p50<=1000")
+    outcome = cli("optimize", *given, *flags, *goal, "--out", tmp_path / "run", "--json")
+    assert outcome.code == 4, outcome.err
+    found = document(outcome.out)
+    assert found["goals"][0]["status"] == "inconclusive"
+    assert "has an x86 CPU and jetson-orin-nano an Arm one" in found["goals"][0]["note"]
 
 
 def test_a_kit_of_another_model_or_target_is_refused(

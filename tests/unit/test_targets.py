@@ -110,6 +110,7 @@ def test_a_target_of_ones_own(tmp_path: Path) -> None:
         ({"memroy_mb": 5}, "memroy_mb"),
         ({"memory_mb": {"value": 0, "source": "x"}}, "above zero"),
         ({"memory_mb": {"value": 5}}, "memory_mb.source"),
+        ({"memory_mb": {"value": 5, "source": " "}}, "needs the source"),
         ({"processors": {}}, "runs on 'cpu'|run on 'cpu'"),
         ({"runtimes": {"onxruntime": {"processor": "cpu", "precisions": []}}}, "onxruntime"),
     ],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from contextlib import closing
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -112,7 +113,13 @@ def _print_candidates(document: dict[str, Any]) -> None:
     ]
     print_table("Not counted", ("", ""), others)
     print(f"Reference: {document['reference']}. {document['scope']}.")
-    print(f"Differences of {document['resolution']:.1%} could be resolved there.")
+    resolution = document["resolution"]
+    if math.isfinite(resolution):
+        print(f"Differences of {resolution:.1%} could be resolved there.")
+    else:
+        print("The reference's twin was not measured long enough to know the noise there.")
+    if document["not_the_target"]:
+        print(f"Note that {document['not_the_target']}.")
 
 
 def _ms(row: dict[str, Any], name: str) -> str:

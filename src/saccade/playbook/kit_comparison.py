@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from saccade.deploy.kit.device import not_the_target
 from saccade.deploy.kit.judge import compare_two, resolution_of, rows
 from saccade.deploy.kit.read import Kit, Measurements, check_match, read_kit, read_measurements
 from saccade.errors import InputError
@@ -25,6 +26,7 @@ def compare_measured(
     head = {
         "device": measured.device,
         "environment": dict(measured.environment),
+        "not_the_target": not_the_target(kit.document["target"], measured.environment),
         "kit_id": measured.kit_id,
         "complete": measured.complete,
         "reference": measured.reference,

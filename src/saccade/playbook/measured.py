@@ -10,6 +10,7 @@ from typing import Any
 
 from saccade import plugins
 from saccade.deploy.bundle import write_bundle
+from saccade.deploy.kit.device import not_the_target
 from saccade.deploy.kit.judge import Row, blocks_of, resolution_of, rows
 from saccade.deploy.kit.read import (
     Kit,
@@ -52,6 +53,9 @@ def optimize_measured(
     job = prepare(spec, run, say)
     _check_same(kit, job)
     say.step(f"Measured on {measured.device}")
+    elsewhere = not_the_target(job.spec.target, measured.environment)
+    if elsewhere:
+        say.note(f"{elsewhere}: nothing is concluded about its speed")
     if not measured.complete:
         say.note("the measurement was interrupted; its rounds so far are used")
     found = rows(kit, measured, job.objective)
@@ -250,12 +254,15 @@ def _document(
     chosen: tuple[Row, Accuracy] | None,
 ) -> dict[str, Any]:
     reference = next((row for row in found if row.id == measured.reference), None)
-    goals = [_goal(goal, chosen, reference, measured) for goal in job.goals]
+    elsewhere = not_the_target(job.spec.target, measured.environment)
+    goals = [_goal(goal, chosen, elsewhere, measured) for goal in job.goals]
     statuses = {goal["status"] for goal in goals}
     order = ("not_met", "inconclusive")
     status = next((s for s in order if s in statuses), "met") if chosen else "inconclusive"
     before = values(reference.metrics) if reference and reference.metrics else {}
     notes = [f"speed was measured on {measured.device}: {SCOPE}", "accuracy was judged here"]
+    if elsewhere:
+        notes.append(f"{elsewhere}: nothing is concluded about its speed")
     if not measured.complete:
         notes.append("the measurement was interrupted; only its rounds so far count")
     return {
@@ -310,7 +317,7 @@ def _best(kit: Kit, picker: _Picker, chosen: tuple[Row, Accuracy]) -> dict[str, 
 def _goal(
     goal: Goal,
     chosen: tuple[Row, Accuracy] | None,
-    reference: Row | None,
+    elsewhere: str,
     measured: Measurements,
 ) -> dict[str, Any]:
     if chosen is None:
@@ -330,6 +337,9 @@ def _goal(
     found = (row.metrics or {}).get(goal.metric)
     if found is None or found.value is None:
         return goal_row(goal, Estimate(None), f"the kit does not measure {goal.metric}")
+    if elsewhere:
+        said = goal_row(goal, found, f"{elsewhere}; {SCOPE}")
+        return {**said, "status": "inconclusive"}
     return goal_row(goal, found, f"measured on {measured.device}: {SCOPE}")
 
 

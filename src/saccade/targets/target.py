@@ -31,11 +31,13 @@ class Figure:
     derived: str = ""
 
     def __post_init__(self) -> None:
-        """Refuse what no hardware has.
+        """Refuse what no hardware has, and what nobody has said.
 
         Raises:
-            ValueError: the value is not above zero.
+            ValueError: the value is not above zero, or there is no source.
         """
+        if not self.source.strip():
+            raise ValueError("a figure needs the source that it is from")
         if not self.value > 0:
             raise ValueError(f"a figure must be above zero, got {self.value}")
 
