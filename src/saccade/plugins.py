@@ -121,6 +121,16 @@ TABLE: dict[str, dict[str, str]] = {
         "frame_skip": "saccade.optimize.changes.frame_skip:SkipFrames",
         "overlap_stages": "saccade.optimize.changes.overlap_stages:OverlapStages",
     },
+    # Model files for a kit, which is measured on a device that is not at hand.
+    "exports": {
+        "onnx": "saccade.deploy.exports.onnx_given:OnnxGiven",
+        "onnx_fixed": "saccade.deploy.exports.onnx_fixed:OnnxFixed",
+        "onnx_fp16": "saccade.deploy.exports.onnx_fp16:OnnxFp16",
+        "onnx_int8": "saccade.deploy.exports.onnx_int8:OnnxInt8",
+        "onnx_int8_symmetric": "saccade.deploy.exports.onnx_int8:OnnxInt8Symmetric",
+        "openvino_ir": "saccade.deploy.exports.openvino_ir:OpenVinoIr",
+        "openvino_int8": "saccade.deploy.exports.openvino_ir:OpenVinoInt8",
+    },
 }
 
 

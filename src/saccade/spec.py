@@ -14,13 +14,14 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from saccade.errors import GoalError, SpecError
 from saccade.goals import Goal, parse_goal
 from saccade.model_reference import is_name
+from saccade.targets.read import check_name
 
 _DURATION = re.compile(
     r"^\s*(?:(\d+(?:\.\d+)?)\s*h)?\s*(?:(\d+(?:\.\d+)?)\s*m(?:in)?)?\s*(?:(\d+(?:\.\d+)?)\s*s)?\s*$"
 )
 _NUMBER = re.compile(r"^\s*\d+(?:\.\d+)?\s*$")
 # The settings that name something on disk.
-_PATHS = ("model", "weights", "data", "video")
+_PATHS = ("model", "weights", "data", "video", "target")
 _RIVALS = "candidates"
 # Longest input that an error message repeats.
 _SHOWN = 60
@@ -121,7 +122,9 @@ class Spec(BaseModel):
     video: str | None = Field(
         None, description="what it runs on: a video, a folder of images, a stream URL or a camera"
     )
-    target: str = Field("cpu", description="where it will run")
+    target: str = Field(
+        "cpu", description="where it will run: cpu (this machine), cuda, or one that is named"
+    )
     goals: tuple[str, ...] = Field((), description="each 'metric<=number' or 'metric>=number'")
     budget: Annotated[float, BeforeValidator(parse_duration)] = Field(
         300.0, gt=0, allow_inf_nan=False, description="time for the search, such as 5m"
@@ -205,11 +208,7 @@ def make_spec(values: dict[str, Any], base: Path | None = None) -> Spec:
     except ValidationError as error:
         raise SpecError(_explain(error)) from None
     spec.parsed_goals()
-    if spec.target != "cpu":
-        raise SpecError(
-            f"The target '{spec.target}' is not known. This version optimizes for 'cpu', the "
-            "machine it runs on."
-        )
+    check_name(spec.target)
     return spec
 
 
@@ -240,6 +239,8 @@ def _absolute(key: str, value: object, base: Path) -> object:
     if key == "model" and is_name(str(value)):
         return value
     if key == "video" and (str(value).isdecimal() or "://" in str(value)):
+        return value
+    if key == "target" and not str(value).endswith(".yaml"):
         return value
     try:
         home = Path(value).expanduser()

@@ -25,24 +25,18 @@ HEAVY = {
 LAYERS = (
     ("model_reference",),
     (
-        "errors",
-        "plugins",
-        "measurement",
-        "statistics",
-        "goals",
-        "spec",
-        "progress",
+        "errors", "plugins", "measurement", "statistics", "goals", "targets", "spec", "progress",
         "study",
     ),
     ("models", "data", "tasks", "runtimes", "pipeline", "environment", "train"),
     ("profile",),
-    ("diagnose",),
+    ("diagnose", "estimate"),
     ("optimize",),
     ("validate",),
     ("deploy", "report", "serve", "monitor"),
     ("playbook",),
     ("testing", "cli", "__init__", "__main__"),
-)
+)  # fmt: skip
 LEVEL = {package: level for level, layer in enumerate(LAYERS) for package in layer}
 
 # Imports against the direction, inside a function, each with a reason to be there.

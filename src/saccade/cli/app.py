@@ -24,6 +24,7 @@ VERBS = (
     "plan",
     "validate",
     "compare",
+    "export",
     "run",
     "report",
     "doctor",

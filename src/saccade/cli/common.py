@@ -35,10 +35,13 @@ Data = Annotated[
 Video = Annotated[
     str | None, typer.Option(help="What it runs on: video, folder, stream URL or camera.")
 ]
-Target = Annotated[str | None, typer.Option(help="Where it will run (cpu).")]
 Candidates = Annotated[
     list[str] | None,
     typer.Option(help="Other models of the same task to try in its place: one or more files."),
+]
+Target = Annotated[
+    str | None,
+    typer.Option(help="Where it will run: cpu (this machine), cuda, or one that `doctor` lists."),
 ]
 Goals = Annotated[
     list[str] | None, typer.Option("--goal", help="Such as 'throughput_fps>=60'; repeat it.")
@@ -48,6 +51,12 @@ Out = Annotated[Path, typer.Option(help="The run folder.")]
 Preprocess = Annotated[
     str | None,
     typer.Option("--preprocessor", help="Your own preprocessing, as package.module:Class."),
+]
+MeasurementsFile = Annotated[
+    Path | None, typer.Option("--measurements", help="What a kit's measure.py wrote on the device.")
+]
+KitFolder = Annotated[
+    Path | None, typer.Option("--kit", help="The kit that was measured; by default OUT/kit.")
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
 

@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from typing import Annotated
 
 import typer
 
 from saccade.cli.common import AsJson, print_json, print_table
+from saccade.targets.read import is_here, names, read_target, rules_of
+from saccade.targets.target import Figure, Target
+
+About = Annotated[
+    str | None, typer.Option("--target", help="Say what is known of this target instead.")
+]
 
 
-def doctor(as_json: AsJson = False) -> None:
+def doctor(target: About = None, as_json: AsJson = False) -> None:
     """Say what this machine offers: CPU and ISA flags, memory, runtimes, noise.
 
-    Example: saccade doctor
+    Example: saccade doctor --target jetson-orin-nano
     """
+    if target is not None and not is_here(target):
+        describe_target(read_target(target), as_json)
+        return
     from saccade.environment import detect, noise_level
     from saccade.playbook.prepare import runtimes
 
@@ -24,6 +34,7 @@ def doctor(as_json: AsJson = False) -> None:
                 "environment": environment.to_dict(),
                 "noise": asdict(noise),
                 "runtimes": {name: asdict(available) for name, available in found.items()},
+                "targets": names(),
             }
         )
         return
@@ -43,9 +54,43 @@ def doctor(as_json: AsJson = False) -> None:
         for name, a in found.items()
     ]
     print_table("Runtimes", ("runtime", "usable", "version", "offers"), table)
+    print(f"Other targets (estimates and kits): {', '.join(names())}. See --target NAME.")
     print(
         "Verified on x86-64 Linux CPUs only; other systems and GPUs are not verified on hardware."
     )
+
+
+def describe_target(target: Target, as_json: bool) -> None:
+    """Every figure with its source, the runtimes there and their limits."""
+    if as_json:
+        rules = {name: asdict(rules_of(name)) for name in target.runtimes}
+        for entry in rules.values():
+            entry["refuses"] = sorted(entry["refuses"])
+        print_json({"target": asdict(target), "runtimes": rules, "verified_on_hardware": False})
+        return
+    rows = [("memory", *_figure(target.memory_mb, "MB"))]
+    for name, processor in target.processors.items():
+        rows.append((name, processor.model, ", ".join(processor.isa)))
+        rows += [
+            (f"{name} {precision} peak", *_figure(figure, "GOP/s"))
+            for precision, figure in processor.peak_gops.items()
+        ]
+        rows.append((f"{name} bandwidth", *_figure(processor.bandwidth_gbs, "GB/s")))
+        rows.append((f"{name} on-chip memory", *_figure(processor.cache_mb, "MB")))
+    print_table(target.title, ("", "", "source"), rows)
+    runtimes = [
+        (rules_of(name).title, there.processor, ", ".join(there.precisions), there.note)
+        for name, there in target.runtimes.items()
+    ]
+    print_table("Runtimes", ("runtime", "on", "precisions", "note"), runtimes)
+    print_table("Refused", ("", ""), list(target.refused_precisions.items()))
+    print_table("Constraints", ("",), [(text,) for text in target.constraints])
+    print("From documents, not verified on hardware; what follows from it is an estimate.")
+
+
+def _figure(figure: Figure, unit: str) -> tuple[str, str]:
+    source = f"derived: {figure.derived}; {figure.source}" if figure.derived else figure.source
+    return f"{figure.value:g} {unit}", source
 
 
 def _text(value: object) -> str:

@@ -14,6 +14,8 @@ from saccade.cli.common import (
     Candidates,
     Data,
     Goals,
+    KitFolder,
+    MeasurementsFile,
     Model,
     Out,
     SpecFile,
@@ -40,10 +42,15 @@ def optimize(
     goal: Goals = None,
     candidates: Candidates = None,
     budget: Budget = None,
+    measurements: MeasurementsFile = None,
+    kit: KitFolder = None,
     out: Out = DEFAULT_OUT,
     as_json: AsJson = False,
 ) -> None:
     """Carry out the whole playbook and write a bundle that runs.
+
+    For a target that is not this machine: estimates, a kit to measure there (OUT/kit), and exit
+    code 4 for goals of speed; with --measurements, the best candidate by what the device measured.
 
     Example:
     saccade optimize --model yolo11n.onnx --data data.yaml --video street.mp4
@@ -65,7 +72,7 @@ def optimize(
     )
     remember_folder(out)
     with closing(progress_for()) as progress:
-        study = carry_out(spec, out, progress)
+        study = carry_out(spec, out, progress, measurements, kit)
     finish(study, as_json)
 
 

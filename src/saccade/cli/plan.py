@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import closing
+from pathlib import Path
 
 import typer
 
@@ -14,6 +15,7 @@ from saccade.cli.common import (
     Model,
     Out,
     SpecFile,
+    Target,
     Task,
     Video,
     Weights,
@@ -23,6 +25,8 @@ from saccade.cli.common import (
     remember_folder,
     spec_from,
 )
+from saccade.spec import Spec
+from saccade.targets.read import is_here
 
 
 def plan(
@@ -32,20 +36,33 @@ def plan(
     weights: Weights = None,
     data: Data = None,
     video: Video = None,
+    target: Target = None,
     goal: Goals = None,
     out: Out = DEFAULT_OUT,
     as_json: AsJson = False,
 ) -> None:
     """Rank the changes that apply to the naive pipeline by predicted gain over cost.
 
+    For a target that is not this machine: what its runtimes take, memory, and bounds (estimates).
+
     Example: saccade plan --model yolo11n.onnx --video street.mp4 --out runs/street
     """
     from saccade.playbook.partial import plan_only
 
     spec = spec_from(
-        spec_file, task=task, model=model, weights=weights, data=data, video=video, goals=goal
+        spec_file,
+        task=task,
+        model=model,
+        weights=weights,
+        data=data,
+        video=video,
+        target=target,
+        goals=goal,
     )
     remember_folder(out)
+    if not is_here(spec.target):
+        _estimate(spec, out, as_json)
+        return
     with closing(progress_for()) as progress:
         found = plan_only(spec, out, progress)
     if as_json:
@@ -64,6 +81,45 @@ def plan(
     columns = ("change", "predicted", "at most", "effect on results", "basis")
     print_table("Plan, most promising first", columns, rows)
     print_table("Does not apply now", ("change", "reason"), list(found.inapplicable))
+
+
+def _estimate(spec: Spec, out: Path, as_json: bool) -> None:
+    """Print what can be said about a target that is not at hand."""
+    from saccade.playbook.partial import estimate_only
+
+    found = estimate_only(spec, out)
+    if as_json:
+        print_json(found)
+        return
+    columns = ("runtime", "precision", "runs", "memory", "at least", "unfused")
+    rows = [
+        (
+            c["runtime"],
+            c["precision"],
+            c["legality"] if c["usable"] else "no",
+            f"{c['memory']['weights_mb'] + c['memory']['activations_mb']:.1f} MB",
+            milliseconds(c["latency_bound_ms"]),
+            milliseconds(c["latency_unfused_ms"]),
+        )
+        for c in found["candidates"]
+    ]
+    print_table(f"Estimates for {found['target']}, not verified on hardware", columns, rows)
+    notes = [
+        (f"{c['runtime']} {c['precision']}", "; ".join(c["reasons"]))
+        for c in found["candidates"]
+        if c["reasons"]
+    ]
+    print_table("Notes", ("", ""), notes)
+    print(
+        "'at least' is a bound from the data sheet's peak rates, 'unfused' the same operator by "
+        "operator. Nothing was measured; `saccade export --kit` makes what measures it there."
+    )
+    print_table("Know about this target", ("",), [(text,) for text in found["constraints"]])
+
+
+def milliseconds(value: float | None) -> str:
+    """A bound with its unit and its nature."""
+    return f"{value:.2f} ms (est.)" if value is not None else ""
 
 
 def register(app: typer.Typer) -> None:

@@ -52,7 +52,7 @@ def write_bundle(config: PipelineConfig, provenance: Mapping[str, Any], target: 
         try:
             _fill(folder, config, provenance)
             folder.chmod(0o755)
-            _swap_in(folder, target)
+            swap_in(folder, target)
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
             raise
@@ -63,7 +63,7 @@ def _replaceable(target: Path) -> bool:
     return target.is_dir() and ((target / MANIFEST).is_file() or not any(target.iterdir()))
 
 
-def _swap_in(folder: Path, target: Path) -> None:
+def swap_in(folder: Path, target: Path) -> None:
     """Put ``folder`` where ``target`` is; if that fails, the old one is back in its place."""
     old = target.with_name(f".{target.name}.old")
     shutil.rmtree(old, ignore_errors=True)

@@ -19,9 +19,12 @@ from saccade.optimize.referee import Referee
 from saccade.optimize.search import Search, last_unquantized
 from saccade.optimize.tuning import tune
 from saccade.pipeline.config import PipelineConfig
+from saccade.playbook.absent import KIT, optimize_absent
 from saccade.playbook.candidates import with_candidates
 from saccade.playbook.final import WayBack, validate
+from saccade.playbook.measured import optimize_measured
 from saccade.playbook.prepare import guard_goal, prepare
+from saccade.playbook.referees import search_referee
 from saccade.playbook.result import Story, result_document
 from saccade.playbook.steps import (
     Baseline,
@@ -34,14 +37,8 @@ from saccade.profile.records import Profile
 from saccade.progress import Progress, SilentProgress
 from saccade.spec import Spec, read_spec
 from saccade.study import RunFolder, Study, Trial, finite
-from saccade.validate.referee import (
-    VIDEO_FRAMES,
-    AgreementReferee,
-    LabelReferee,
-    as_dataset,
-    frames_of,
-    results_on,
-)
+from saccade.targets.read import is_here
+from saccade.validate.referee import VIDEO_FRAMES, LabelReferee
 
 # Of the time that is left after profiling, this share goes into changes and the rest into knobs.
 SEARCH_SHARE = 0.72
@@ -53,8 +50,24 @@ REPORT_S = 3.0
 CONFIRM_S = 14.0
 
 
-def optimize(spec: Spec, out: Path, progress: Progress | None = None) -> Study:
+def optimize(
+    spec: Spec,
+    out: Path,
+    progress: Progress | None = None,
+    measurements: Path | None = None,
+    kit: Path | None = None,
+) -> Study:
     """Carry out the playbook; resumes where an earlier run with the same spec stopped.
+
+    For a target that is not at hand it estimates and makes a kit (`saccade.playbook.absent`); with
+    what a device measured it picks the best candidate (`saccade.playbook.measured`).
+
+    Args:
+        spec: what the user asks.
+        out: the run folder.
+        progress: who is told.
+        measurements: the file that a kit's script wrote on the device.
+        kit: the kit that was measured, by default the one in the run folder.
 
     Raises:
         SaccadeError: the input is unusable, or the disk refused; see `saccade.errors`.
@@ -64,6 +77,10 @@ def optimize(spec: Spec, out: Path, progress: Progress | None = None) -> Study:
     say = progress or SilentProgress()
     run = RunFolder(out)
     remember_spec(run, spec)
+    if measurements is not None:
+        return optimize_measured(spec, run, say, measurements, kit or run.path / KIT)
+    if not is_here(spec.target):
+        return optimize_absent(spec, run, say)
     say.step("Goals, model and data")
     job = with_candidates(prepare(spec, run, say), run, say)
     run.write_json("environment.json", {**job.environment.to_dict(), "hash": job.environment.hash})
@@ -144,34 +161,15 @@ class Playbook:
             return None
         runner = Runner(job.baseline, job.source)
         try:
-            seed = job.spec.seed
-            selection = job.roles.selection if job.roles else None
-            if guard.base != "agreement" and selection is not None:
-                referee = LabelReferee(selection, runner, guard.base, guard.bound, seed)
-                value = referee.baseline.values[guard.base]
-                self._say.note(f"baseline {guard.base} {value:.3f} on {len(selection)} images")
-                self._know(baseline_accuracy={guard.base: value})
-                return referee
-            if selection is not None:
-                return AgreementReferee(
-                    selection,
-                    lambda r: results_on(r, selection),
-                    runner,
-                    guard.bound,
-                    seed,
-                )
-            reference = frames_of(runner, VIDEO_FRAMES, "selection")
-            in_a_row = job.baseline.tracker is not None
-            frames = as_dataset(job.source, len(reference), profile.frame_hw, in_a_row)
-            return AgreementReferee(
-                frames,
-                lambda r: frames_of(r, VIDEO_FRAMES, "selection"),
-                runner,
-                guard.bound,
-                seed,
-            )
+            referee = search_referee(job, guard, profile.frame_hw, runner)
         finally:
             runner.close()
+        if isinstance(referee, LabelReferee):
+            value = referee.baseline.values[guard.base]
+            images = len(job.roles.selection or ()) if job.roles else 0
+            self._say.note(f"baseline {guard.base} {value:.3f} on {images} images")
+            self._know(baseline_accuracy={guard.base: value})
+        return referee
 
     def _search(
         self,

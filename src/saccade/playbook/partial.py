@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import tempfile
 from dataclasses import asdict
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 from saccade.diagnose.records import Finding
+from saccade.errors import SpecError
 from saccade.measurement import STAGES
 from saccade.optimize.job import Job, plan_context
 from saccade.optimize.plan import Plan, make_plan
 from saccade.optimize.race import Runner
+from saccade.pipeline.pipeline import input_hw
 from saccade.playbook.candidates import with_candidates
+from saccade.playbook.kit import estimate, estimate_job, make_kit
+from saccade.playbook.model import describe_model
 from saccade.playbook.optimize import remember_spec
-from saccade.playbook.prepare import prepare
+from saccade.playbook.prepare import naive, prepare
 from saccade.playbook.steps import (
     Baseline,
     measure_baseline,
@@ -26,6 +31,7 @@ from saccade.profile.records import Profile
 from saccade.progress import Progress, SilentProgress
 from saccade.spec import Spec
 from saccade.study import RunFolder
+from saccade.targets.read import is_here
 from saccade.validate.blocks import unit_weights
 from saccade.validate.referee import judge_of, results_on
 
@@ -36,6 +42,11 @@ def start(spec: Spec, out: Path, progress: Progress | None = None) -> tuple[Job,
     Raises:
         SaccadeError: see `saccade.errors`.
     """
+    if not is_here(spec.target):
+        raise SpecError(
+            f"This measures this machine, and the target is '{spec.target}'. Use `saccade plan` or "
+            "`saccade optimize` for estimates, and `saccade export --kit` to measure there."
+        )
     run = RunFolder(out)
     remember_spec(run, spec)
     job = prepare(spec, run, progress or SilentProgress())
@@ -103,3 +114,34 @@ def plan_only(spec: Spec, out: Path, progress: Progress | None = None) -> Plan:
     plan = make_plan(plan_context(job, job.baseline, profile))
     RunFolder(out).write_json("plan.json", plan.document())
     return plan
+
+
+def estimate_only(spec: Spec, out: Path) -> dict[str, Any]:
+    """What can be said about a target that is not at hand; writes ``estimates.json``.
+
+    Needs the model alone: no data, no video, and nothing is run but ONNX Runtime's reading of it.
+
+    Raises:
+        ModelError: no runtime of the target takes the model, or it does not fit there.
+    """
+    run = RunFolder(out)
+    remember_spec(run, spec)
+    described = describe_model(spec, out / "models")
+    config = naive(spec, described.resolved.model, described.description)
+    found = estimate(described.resolved.graph, input_hw(config), spec.target).document()
+    run.write_json("estimates.json", found)
+    return found
+
+
+def export_kit(spec: Spec, out: Path, progress: Progress | None = None) -> dict[str, Any]:
+    """Make a kit for the spec's target and return its document.
+
+    Raises:
+        SaccadeError: the input is unusable, or no file that can be made here runs there.
+    """
+    say = progress or SilentProgress()
+    with tempfile.TemporaryDirectory(prefix="saccade-") as folder:
+        say.step("Model and frames")
+        job = prepare(spec, RunFolder(Path(folder) / "run"), say)
+        say.step("Kit")
+        return dict(make_kit(job, estimate_job(job), out, say))

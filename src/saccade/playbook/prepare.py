@@ -16,7 +16,7 @@ from saccade.data.open import open_labelled
 from saccade.data.roles import Roles, check_disjoint, split_roles
 from saccade.data.sequences import pixels_of
 from saccade.data.video import is_live, probe_video
-from saccade.environment import detect
+from saccade.environment import Environment, detect
 from saccade.errors import GoalError, SpecError
 from saccade.goals import Goal
 from saccade.models.description import ModelDescription
@@ -30,6 +30,8 @@ from saccade.progress import Progress
 from saccade.runtimes.contract import Availability
 from saccade.spec import Spec
 from saccade.study import RunFolder
+from saccade.targets.read import names
+from saccade.targets.target import GPU_HERE
 from saccade.tasks.contract import Task
 
 __all__ = ["choose_source", "guard_goal", "naive", "prepare", "runtimes", "verified"]
@@ -47,6 +49,7 @@ def prepare(spec: Spec, run: RunFolder, progress: Progress) -> Job:
     Raises:
         SaccadeError: something is missing, unreadable or contradictory; see `saccade.errors`.
     """
+    check_at_hand(spec.target, detect(), runtimes())
     goals = spec.parsed_goals()
     task: Task = plugins.load("tasks", spec.task)
     described = describe_model(spec, run.path / "models")
@@ -87,6 +90,25 @@ def prepare(spec: Spec, run: RunFolder, progress: Progress) -> Job:
     )
     progress.note(_summary(job))
     return job
+
+
+def check_at_hand(target: str, environment: Environment, found: Mapping[str, Availability]) -> None:
+    """Refuse the GPU of this machine where there is none, or none that a runtime could use.
+
+    Raises:
+        SpecError: as said.
+    """
+    if target != GPU_HERE or any(GPU_HERE in a.devices for a in found.values() if a.ok):
+        return
+    lacks = (
+        "no installed runtime can use the GPU of this machine"
+        if environment.gpu
+        else "this machine has no NVIDIA GPU that answers"
+    )
+    raise SpecError(
+        f"The target 'cuda' is the GPU of this machine, and {lacks}. Name the machine instead "
+        f"({', '.join(names())}), for estimates and a kit to measure there."
+    )
 
 
 def naive(spec: Spec, model: ModelFile, description: ModelDescription) -> PipelineConfig:

@@ -105,7 +105,7 @@ def tensor_shapes(model: Any, input_hw: tuple[int, int]) -> dict[str, Shape]:
     """
     import onnx
 
-    sized = _with_input_size(model, input_hw)
+    sized = with_input_size(model, input_hw)
     try:
         inferred = onnx.shape_inference.infer_shapes(sized, data_prop=True)
     except Exception:  # custom operators and broken annotations; the run below decides
@@ -122,7 +122,12 @@ def tensor_shapes(model: Any, input_hw: tuple[int, int]) -> dict[str, Shape]:
     return shapes
 
 
-def _with_input_size(model: Any, input_hw: tuple[int, int]) -> Any:
+def with_input_size(model: Any, input_hw: tuple[int, int]) -> Any:
+    """A copy whose image input is fixed at ``input_hw`` and whose batch is one.
+
+    Raises:
+        ModelError: the model has another fixed size.
+    """
     import onnx
 
     sized = onnx.ModelProto()

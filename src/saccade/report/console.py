@@ -13,8 +13,8 @@ from rich.status import Status
 from rich.table import Table
 from rich.text import Text
 
+from saccade.report import elsewhere, sections
 from saccade.report import quantities as q
-from saccade.report import sections
 from saccade.report.document import Change, kept_changes, rejected_changes, tone
 from saccade.report.repair import ladders
 
@@ -38,6 +38,8 @@ def summary(result: Mapping[str, Any], console: Console, report: str = "") -> No
     console.print(Rule(say.text(sections.badge(result), f"bold {colour}"), style=colour))
     console.print(say.text(sections.headline(result)))
     _print_goals(result, say)
+    _print_measured(result, say)
+    _print_estimates(result, say)
     _print_metrics(result, say)
     _print_kept(result, say)
     _print_repair(result, say)
@@ -167,6 +169,31 @@ def _print_goals(result: Mapping[str, Any], say: _Speaker) -> None:
     _print_table(say, table)
 
 
+def _print_measured(result: Mapping[str, Any], say: _Speaker) -> None:
+    rows = elsewhere.measured_rows(result)
+    if not rows:
+        return
+    columns = (("", False), ("", False), ("speed", True), ("median", True))
+    table = _table(say, f"Measured on {elsewhere.device_name(result)}, inference alone", columns)
+    for row in rows:
+        cells = (row.candidate, row.status, row.ratio, row.median)
+        table.add_row(*(say.text(cell) for cell in cells))
+    _print_table(say, table)
+
+
+def _print_estimates(result: Mapping[str, Any], say: _Speaker) -> None:
+    rows = elsewhere.estimate_rows(result)
+    if not rows or elsewhere.measured_rows(result):
+        return
+    title = f"Estimates for {elsewhere.target_name(result)}, not verified on hardware"
+    columns = (("", False), ("", False), ("runs", False), ("memory", True), ("at least", True))
+    table = _table(say, title, (*columns, ("unfused", True)))
+    for row in rows:
+        cells = (row.runtime, row.precision, row.runs, row.memory, row.bound, row.unfused)
+        table.add_row(*(say.text(cell) for cell in cells))
+    _print_table(say, table)
+
+
 def _print_metrics(result: Mapping[str, Any], say: _Speaker) -> None:
     rows = sections.metric_rows(result)
     if not rows:
@@ -244,7 +271,11 @@ def _print_table(say: _Speaker, table: Table) -> None:
 
 
 def _print_places(result: Mapping[str, Any], say: _Speaker, report: str) -> None:
-    places = [("report", report), ("bundle", str(result.get("bundle") or ""))]
+    places = [
+        ("report", report),
+        ("bundle", str(result.get("bundle") or "")),
+        ("kit", str(result.get("kit") or "")),
+    ]
     lines = [say.text(f"{name}  {where}") for name, where in places if where]
     length = sections.run_length(result)
     say.console.print()

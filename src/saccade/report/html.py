@@ -19,8 +19,8 @@ import jinja2
 from markupsafe import Markup
 
 from saccade.errors import StorageError
+from saccade.report import elsewhere, sections
 from saccade.report import quantities as q
-from saccade.report import sections
 from saccade.report.by_size import size_rows
 from saccade.report.charts import MAX_CHANGES, gain_chart, operator_chart, stage_chart
 from saccade.report.document import (
@@ -132,6 +132,10 @@ def _view(result: Mapping[str, Any]) -> dict[str, Any]:
         "length": sections.run_length(result),
         "tiles": sections.tiles(result),
         "goals": sections.goal_rows(result),
+        "target": elsewhere.target_name(result),
+        "estimates": elsewhere.estimate_rows(result),
+        "device": elsewhere.device_name(result),
+        "measured": elsewhere.measured_rows(result),
         "metrics": rows,
         "has_best": bool(best),
         "has_speedup": bool(sections.speedup_text(result)),

@@ -297,6 +297,9 @@ def _joined(goals: list[str]) -> str:
 
 
 def _nothing_better(result: Mapping[str, Any]) -> str:
+    target = mapping(result.get("estimates")).get("target")
+    if target and not result.get("measured"):
+        return f"no speed on {target} was measured, what is said of it are estimates"
     base = q.number(metrics(result, "baseline").get("throughput_fps"))
     at = f"; the baseline runs at {q.metric_text('throughput_fps', base)}" if base else ""
     return f"no faster system has passed validation{at}"

@@ -29,6 +29,7 @@ class Availability:
         extra: the saccade extra that installs it.
         precisions: those that it has a fast path for here.
         formats: model formats that it takes, as in `ModelFile.format`.
+        devices: what it can run on here, ``"cpu"``, ``"cuda"``.
     """
 
     ok: bool
@@ -37,6 +38,7 @@ class Availability:
     extra: str = ""
     precisions: tuple[str, ...] = ("fp32",)
     formats: tuple[str, ...] = ("onnx",)
+    devices: tuple[str, ...] = ("cpu",)
 
 
 @dataclass(frozen=True)

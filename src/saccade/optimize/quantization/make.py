@@ -83,9 +83,19 @@ def quantized_file(context: PlanContext, quantizer: str, recipe: Recipe) -> Mode
             calibration_data(context, recipe),
             context.folder / f"sensitivity-{ranked}.json",
         )
-        with Worker("saccade.optimize.quantization.make:QuantizationWorker", ()) as worker:
-            worker.call("run", job, str(target), timeout_s=TIMEOUT_S)
+        run_job(job, target)
     return quantized_model(target)
+
+
+def run_job(job: QuantizationJob, target: Path) -> None:
+    """Quantize in a process of its own and write ``target``.
+
+    Raises:
+        DataError: the calibration images are too few, or not of the kind the model is used on.
+        RuntimeFailure: the library refused the model.
+    """
+    with Worker("saccade.optimize.quantization.make:QuantizationWorker", ()) as worker:
+        worker.call("run", job, str(target), timeout_s=TIMEOUT_S)
 
 
 def quantized_path(context: PlanContext, quantizer: str, recipe: Recipe) -> Path:

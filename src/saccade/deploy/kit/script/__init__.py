@@ -1,0 +1,1 @@
+"""The parts of `measure.py`: Python 3.8 and NumPy only. `assemble` joins them into one file."""

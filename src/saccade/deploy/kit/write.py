@@ -1,0 +1,251 @@
+"""Write a kit: model files, frames, what is expected of them, and the script that measures."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from saccade import plugins
+from saccade.deploy.bundle import swap_in
+from saccade.deploy.exports.contract import ExportRequest
+from saccade.deploy.exports.onnx_fixed import CALIBRATION_CACHE
+from saccade.deploy.kit.assemble import script
+from saccade.deploy.kit.record import (
+    KIT_FILE,
+    SCHEMA_VERSION,
+    KitCandidate,
+    KitFile,
+    candidates_of,
+    kit_id,
+    reference_of,
+)
+from saccade.deploy.kit.tensorrt_commands import build_script
+from saccade.errors import InputError
+from saccade.pipeline.config import PipelineConfig
+from saccade.runtimes.contract import SessionRequest
+from saccade.study import finite, storage_errors, to_json
+
+# Frames that are measured on, and how many of them are compared with what is expected.
+FRAMES, CHECK_FRAMES = 8, 3
+SCRIPT, BUILD_SCRIPT = "measure.py", "build_tensorrt.sh"
+
+
+@dataclass(frozen=True, eq=False)
+class KitContents:
+    """Everything that goes into a kit.
+
+    Attributes:
+        request: the model and the frames.
+        files: model files that were made.
+        left_out: what is not in it, with the reason.
+        target: name of the machine it is for.
+        estimates: what was estimated about that machine, empty for this one.
+    """
+
+    request: ExportRequest
+    files: tuple[KitFile, ...]
+    left_out: tuple[tuple[str, str], ...]
+    target: str
+    estimates: Mapping[str, Any]
+
+
+def write_kit(contents: KitContents, out: Path) -> dict[str, Any]:
+    """Write a kit whole or not at all; an older one at ``out`` is replaced. Returns its document.
+
+    Raises:
+        InputError: something that is no kit is at ``out``.
+        StorageError: the disk is full or read-only.
+    """
+    if out.exists() and not _replaceable(out):
+        raise InputError(
+            f"'{out}' exists and is no kit. Nothing was changed; choose another --out."
+        )
+    with storage_errors(out):
+        out.parent.mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}."))
+        try:
+            document = _fill(folder, contents)
+            folder.chmod(0o755)
+            swap_in(folder, out)
+        except BaseException:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+    return document
+
+
+def _replaceable(out: Path) -> bool:
+    return out.is_dir() and ((out / KIT_FILE).is_file() or not any(out.iterdir()))
+
+
+def _fill(folder: Path, contents: KitContents) -> dict[str, Any]:
+    request = contents.request
+    for name in ("models", "frames", "expected"):
+        (folder / name).mkdir()
+    frames = [_save(folder, i, tensor) for i, tensor in enumerate(request.tensors[:FRAMES])]
+    check = min(len(file.outputs) for file in contents.files)
+    files = {file.name: _add_file(folder, file) for file in contents.files}
+    candidates = candidates_of(contents.files)
+    if any(c.runtime == "tensorrt" for c in candidates):
+        _add_tensorrt(folder, request, candidates, files)
+    (folder / SCRIPT).write_text(script(), encoding="utf-8")
+    document = {
+        "schema_version": SCHEMA_VERSION,
+        "target": contents.target,
+        "model_sha256": request.config.model.sha256,
+        "input": {"name": request.config.description.input.name, "hw": list(request.input_hw)},
+        "outputs": _output_names(request),
+        "frames": frames,
+        "check_frames": check,
+        "files": files,
+        "candidates": [asdict(candidate) for candidate in candidates],
+        "reference": reference_of(candidates).id,
+        "left_out": [{"what": what, "reason": reason} for what, reason in contents.left_out],
+        "estimates": dict(contents.estimates),
+        "sha256": _hashes(folder),
+    }
+    document = dict(finite(document))
+    document["kit_id"] = kit_id(document)
+    (folder / KIT_FILE).write_text(to_json(document, indent=1), encoding="utf-8")
+    (folder / "README.md").write_text(_readme(document), encoding="utf-8")
+    return document
+
+
+def _save(folder: Path, index: int, tensor: NDArray[Any]) -> str:
+    name = f"frames/{index:03d}.npy"
+    np.save(folder / name, np.ascontiguousarray(tensor, np.float32))
+    return name
+
+
+def _add_file(folder: Path, file: KitFile) -> dict[str, Any]:
+    """Copy a model's files and keep its outputs."""
+    model = file.config.model
+    paths = []
+    for path in filter(None, (model.path, model.weights)):
+        name = f"models/{file.name}{Path(path).suffix}"
+        _copy_model(Path(path), folder / name)
+        paths.append(name)
+    expected = f"expected/{file.name}.npz"
+    kept = {
+        f"{frame}_{index}": output
+        for frame, found in enumerate(file.outputs)
+        for index, output in enumerate(found)
+    }
+    np.savez(folder / expected, **kept)  # type: ignore[arg-type]
+    moved = replace(model, path=paths[0], weights=paths[1] if model.weights else None)
+    return {
+        "paths": paths,
+        "label": file.label,
+        "precision": file.precision,
+        "size_mb": model.size_mb,
+        "expected": expected,
+        "config": replace(file.config, model=moved).to_dict(),
+    }
+
+
+def _copy_model(source: Path, target: Path) -> None:
+    if source.suffix != ".onnx":
+        shutil.copyfile(source, target)
+        return
+    import onnx
+
+    from saccade.models.onnx_file import external_files, read_onnx
+
+    # Weights kept in other files go into the one that the kit holds.
+    if external_files(read_onnx(source, weights=False), source.parent):
+        onnx.save(read_onnx(source), str(target))
+    else:
+        shutil.copyfile(source, target)
+
+
+def outputs_here(config: PipelineConfig, request: ExportRequest) -> tuple[list[NDArray[Any]], ...]:
+    """What a file answers on this machine to the frames that devices are checked with.
+
+    Raises:
+        RuntimeFailure: the runtime here refuses the file, so nothing could be expected of it.
+    """
+    asked = SessionRequest(
+        model=config.model,
+        input_hw=request.input_hw,
+        options=config.options,
+        input_name=config.description.input.name,
+    )
+    session = plugins.load("runtimes", config.runtime).open(asked)
+    try:
+        frames = request.tensors[:CHECK_FRAMES]
+        return tuple([np.array(output) for output in session.infer(frame)] for frame in frames)
+    finally:
+        session.close()
+
+
+def _output_names(request: ExportRequest) -> list[str]:
+    from saccade.models.onnx_file import read_onnx
+
+    model = read_onnx(request.config.model.path, weights=False)
+    return [value.name for value in model.graph.output]
+
+
+def _add_tensorrt(
+    folder: Path,
+    request: ExportRequest,
+    candidates: Sequence[KitCandidate],
+    files: Mapping[str, Any],
+) -> None:
+    """The build script, and the calibration cache where a candidate wants one."""
+    from saccade.deploy.exports.trt_calibration import write_cache
+
+    if any(CALIBRATION_CACHE in flag for c in candidates for flag in c.flags):
+        write_cache(request, folder / CALIBRATION_CACHE)
+    dynamic = None if request.fixed else request.config.description.input.name
+    target = folder / BUILD_SCRIPT
+    target.write_text(build_script(candidates, files, dynamic, request.input_hw), encoding="utf-8")
+    target.chmod(0o755)
+
+
+def _hashes(folder: Path) -> dict[str, str]:
+    # The calibration cache gets the device's TensorRT version in its first line.
+    return {
+        path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.name != CALIBRATION_CACHE
+    }
+
+
+def _readme(document: Mapping[str, Any]) -> str:
+    rows = "\n".join(f"- `{c['id']}`" for c in document["candidates"])
+    missing = "\n".join(f"- {left['what']}: {left['reason']}" for left in document["left_out"])
+    return f"""# saccade kit for {document["target"]}
+
+Copy this folder to the device and run there, with nothing else running:
+
+    python3 measure.py
+
+It needs Python 3.8 and NumPy, skips what the device has no runtime for, and writes
+`measurements.json`. With TensorRT's `trtexec` and no `tensorrt` package for Python:
+
+    ./build_tensorrt.sh && python3 measure.py --trtexec "$(command -v trtexec)"
+
+Back on the machine with saccade:
+
+    saccade compare --measurements measurements.json --kit THIS_FOLDER
+    saccade optimize SPEC --measurements measurements.json --kit THIS_FOLDER --out RUN
+
+What is measured is inference on {len(document["frames"])} preprocessed frames, copies to and from
+the device's memory included. Decoding, preprocessing and postprocessing are not in it. Nothing in
+this folder has been measured on {document["target"]}; bounds in `kit.json` are estimates.
+
+Candidates (compared with `{document["reference"]}`):
+
+{rows}
+
+Left out:
+
+{missing or "nothing"}
+"""

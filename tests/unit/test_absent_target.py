@@ -1,0 +1,128 @@
+"""Targets that are not at hand: plan, optimize, export and doctor promise nothing."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from command_line import Cli, Inputs, document, refused
+from test_targets import write_toy
+
+from saccade.targets.read import names
+
+
+def test_plan_estimates_and_measures_nothing(cli: Cli, inputs: Inputs, tmp_path: Path) -> None:
+    given = ("--model", inputs.model, "--target", "jetson-orin-nano", "--out", tmp_path / "run")
+    outcome = cli("plan", *given, "--json")
+    assert (outcome.code, outcome.err) == (0, "")
+    found = document(outcome.out)
+    assert found["label"] == "estimate, not verified on hardware"
+    assert found["candidates"][0]["latency_bound_ms"] > 0
+    assert json.loads((tmp_path / "run" / "estimates.json").read_text("utf-8"))["candidates"]
+    assert not (tmp_path / "run" / "baseline.json").exists()
+    printed = cli("plan", *given).out
+    assert "not verified on hardware" in printed
+    assert "(est.)" in " ".join(printed.split())
+    assert "Nothing was measured" in printed
+
+
+def test_optimize_makes_a_kit_and_ends_inconclusive(
+    cli: Cli, inputs: Inputs, tmp_path: Path
+) -> None:
+    goals = ("--goal", "latency_ms.p50<=50", "--goal", "model_mb<=50")
+    given = ("--model", inputs.model, "--data", inputs.data, "--target", "rpi5", *goals)
+    outcome = cli("optimize", *given, "--out", tmp_path / "run", "--json")
+    assert outcome.code == 4, outcome.err
+    found = document(outcome.out)
+    status = {goal["metric"]: goal["status"] for goal in found["goals"]}
+    assert status == {"latency_ms.p50": "inconclusive", "model_mb": "met"}
+    assert (found["best"], found["bundle"]) == (None, None)
+    assert found["estimates"]["target"] == "rpi5"
+    assert (Path(found["kit"]) / "measure.py").is_file()
+    assert {trial["verdict"] for trial in found["trials"]} <= {"inconclusive", "broke a goal"}
+    assert all(trial["achieved_gain"] is None for trial in found["trials"])
+    page = (tmp_path / "run" / "report.html").read_text("utf-8")
+    assert "Estimates for rpi5, not verified on hardware" in page
+    assert "(est.)" in page
+
+
+def test_a_goal_that_the_data_sheet_rules_out_is_not_met(
+    cli: Cli, inputs: Inputs, tmp_path: Path
+) -> None:
+    goals = ("--goal", "latency_ms.p50<=0.00001", "--goal", "peak_rss_mb<=0.0001")
+    given = ("--model", inputs.model, "--data", inputs.data, "--target", "rpi5", *goals)
+    outcome = cli("optimize", *given, "--out", tmp_path / "run", "--json")
+    assert outcome.code == 3, outcome.err
+    for goal in document(outcome.out)["goals"]:
+        assert goal["status"] == "not_met"
+        assert goal["value"] is None
+        assert goal["note"].startswith("ruled out by an estimate")
+
+
+def test_a_target_that_nothing_made_here_runs_on_is_still_estimated(
+    cli: Cli, inputs: Inputs, tmp_path: Path
+) -> None:
+    given = ("--model", inputs.model, "--data", inputs.data, "--target", "coral-edgetpu")
+    outcome = cli("optimize", *given, "--out", tmp_path / "run", "--json")
+    assert outcome.code == 4, outcome.err
+    found = document(outcome.out)
+    assert found["kit"] is None
+    assert any("which takes edgetpu" in note for note in found["notes"])
+    said = refused(cli, "export", "--kit", *given, "--out", tmp_path / "kit")
+    # Progress lines come first; the message is the last.
+    assert "No model file that can be made here runs on 'coral-edgetpu'" in said
+
+
+def test_a_model_larger_than_the_memory_is_refused(
+    cli: Cli, inputs: Inputs, tmp_path: Path
+) -> None:
+    toy = write_toy(tmp_path, memory_mb={"value": 0.001, "source": "its box"})
+    given = ("--model", inputs.model, "--target", toy, "--out", tmp_path / "run")
+    said = refused(cli, "plan", *given)
+    assert "'tiny.onnx' does not fit into toy" in said
+    assert "Give a smaller model or input size, or choose a target with more memory" in said
+
+
+@pytest.mark.parametrize("verb", ["plan", "optimize", "export", "doctor"])
+def test_an_unknown_target_names_the_nearest(
+    cli: Cli, inputs: Inputs, tmp_path: Path, verb: str
+) -> None:
+    kit = ("--kit",) if verb == "export" else ()
+    flags = () if verb == "doctor" else (*inputs.flags, "--out", tmp_path / "run")
+    said = refused(cli, verb, *kit, *flags, "--target", "jetson-orin-nona")
+    assert "Did you mean 'jetson-orin-nano'?" in said
+
+
+@pytest.mark.parametrize("verb", ["baseline", "profile", "diagnose"])
+def test_verbs_that_measure_this_machine_refuse_another(
+    cli: Cli, inputs: Inputs, tmp_path: Path, verb: str
+) -> None:
+    spec = tmp_path / "s.yaml"
+    spec.write_text(f"model: {inputs.model}\nvideo: {inputs.video}\ntarget: rpi5\n", "utf-8")
+    said = refused(cli, verb, spec, "--out", tmp_path / "run")
+    assert "This measures this machine, and the target is 'rpi5'" in said
+
+
+def test_cuda_without_a_gpu_says_so(
+    cli: Cli, inputs: Inputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("saccade.playbook.prepare.runtimes", lambda: {})
+    said = refused(cli, "optimize", *inputs.flags, "--target", "cuda", "--out", tmp_path / "run")
+    assert "The target 'cuda' is the GPU of this machine, and" in said
+    assert "Name the machine instead" in said
+
+
+def test_export_says_what_it_exports(cli: Cli, inputs: Inputs) -> None:
+    assert "Give --kit" in refused(cli, "export", *inputs.flags)
+
+
+@pytest.mark.parametrize("name", names())
+def test_doctor_shows_every_figure_with_its_source(cli: Cli, name: str) -> None:
+    outcome = cli("doctor", "--target", name, "--json")
+    assert (outcome.code, outcome.err) == (0, "")
+    found = document(outcome.out)
+    assert found["verified_on_hardware"] is False
+    assert found["target"]["memory_mb"]["source"]
+    printed = " ".join(cli("doctor", "--target", name).out.split())
+    assert "not verified on hardware" in printed
