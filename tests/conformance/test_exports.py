@@ -111,7 +111,7 @@ def test_the_head_is_what_comes_before_an_output(tmp_path: Path) -> None:
 
 
 def test_without_frames_there_is_no_int8(asked: ExportRequest) -> None:
-    bare = replace(asked, tensors=(), calibration=((), None))
+    bare = replace(asked, tensors=(), calibration=CalibrationData(()))
     for name in ("onnx_int8", "onnx_int8_symmetric", "openvino_int8"):
         assert "no frames to calibrate on" in str(plugins.load("exports", name).applies(bare))
 
