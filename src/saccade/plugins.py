@@ -30,6 +30,8 @@ TABLE: dict[str, dict[str, str]] = {
         "onnxruntime": "saccade.runtimes.onnxruntime:OnnxRuntime",
         "openvino": "saccade.runtimes.openvino:OpenVino",
         "torch": "saccade.runtimes.torch:Torch",
+        "litert": "saccade.runtimes.litert:LiteRt",
+        "ncnn": "saccade.runtimes.ncnn:Ncnn",
     },
     # Where models come from, tried in this order by `saccade.models.sources.resolve`.
     "sources": {

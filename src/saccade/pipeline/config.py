@@ -22,10 +22,14 @@ VERSIONED_PACKAGES = (
     "onnxruntime",
     "openvino",
     "torch",
+    "ai-edge-litert",
+    "ncnn",
+    "executorch",
 )
 
 Shape = Literal["square", "rect"]
 Execution = Literal["sequential", "overlapped"]
+Stored = Literal["fp32", "fp16", "int8", "int8_weights"]
 Resize = Literal["bgr", "planes", "swscale"]
 
 
@@ -35,8 +39,10 @@ class ModelFile:
 
     Attributes:
         format: ``"onnx"``, ``"openvino_ir"``, ``"torch_export"``; see `saccade.models.files`.
-        weights: the second file of formats that have two (OpenVINO IR).
+        weights: the second file of formats that have two (OpenVINO IR, ncnn).
         dynamic: a converted model takes any height and width, also where the original did not.
+        stored: what the weights are stored as; ``"int8"`` rounds activations too, and fits the
+            runtime it was made for only.
     """
 
     path: str
@@ -44,6 +50,12 @@ class ModelFile:
     format: str = "onnx"
     weights: str | None = None
     dynamic: bool = False
+    stored: Stored = "fp32"
+
+    @property
+    def quantized(self) -> bool:
+        """Whether arithmetic is in int8, as the file says."""
+        return self.stored == "int8"
 
     @property
     def size_mb(self) -> float:

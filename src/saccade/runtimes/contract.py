@@ -29,6 +29,11 @@ class Availability:
         extra: the saccade extra that installs it.
         precisions: those that it has a fast path for here.
         formats: model formats that it takes, as in `ModelFile.format`.
+        dynamic: models may be written for any input size. Where not, a model is converted for
+            one size and refuses the others, unless its graph happens to allow them.
+        verified: it has run in this project on the hardware it is meant for.
+        environment: name of the tool environment it runs in, empty where it is this one; see
+            `saccade.environments`.
     """
 
     ok: bool
@@ -37,6 +42,9 @@ class Availability:
     extra: str = ""
     precisions: tuple[str, ...] = ("fp32",)
     formats: tuple[str, ...] = ("onnx",)
+    dynamic: bool = True
+    verified: bool = True
+    environment: str = ""
 
 
 @dataclass(frozen=True)
@@ -139,9 +147,15 @@ class Session(ABC):
 
 
 class Runtime(ABC):
-    """An inference runtime."""
+    """An inference runtime.
+
+    Attributes:
+        name: as in `saccade.plugins`.
+        package: import name of the library, where it is not ``name``.
+    """
 
     name: str = ""
+    package: str = ""
 
     @staticmethod
     @abstractmethod

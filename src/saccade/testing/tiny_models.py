@@ -14,6 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 from saccade.models.description import InputSpec, ModelDescription, Preprocessing
 from saccade.models.files import model_file
 from saccade.pipeline.config import PipelineConfig
+from saccade.testing.tiny_formats import write_ncnn, write_tflite
 
 STRIDE = 8
 SIZE = 64
@@ -96,8 +97,21 @@ def _write_torch(folder: Path, hw: tuple[int, int] | None) -> Path:
     return path
 
 
+def _write_tflite(folder: Path, hw: tuple[int, int] | None) -> Path:
+    return write_tflite(folder / f"model-{hw}.tflite", *_parameters(), hw)
+
+
+def _write_ncnn(folder: Path, hw: tuple[int, int] | None) -> Path:
+    return write_ncnn(folder / f"model-{hw}.param", *_parameters())
+
+
 # How the model is written, by format.
-WRITERS = {"onnx": _write_onnx, "torch_export": _write_torch}
+WRITERS = {
+    "onnx": _write_onnx,
+    "torch_export": _write_torch,
+    "tflite": _write_tflite,
+    "ncnn": _write_ncnn,
+}
 
 
 def tiny_config(folder: Path, hw: tuple[int, int] | None = None, **changes: Any) -> PipelineConfig:
