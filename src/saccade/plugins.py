@@ -46,6 +46,8 @@ TABLE: dict[str, dict[str, str]] = {
     # From one model format to another.
     "conversions": {
         "torch_to_onnx": "saccade.models.conversions.torch_to_onnx:TorchToOnnx",
+        "torch_to_tflite": "saccade.models.conversions.torch_to_tflite:TorchToTflite",
+        "onnx_to_ncnn": "saccade.models.conversions.onnx_to_ncnn:OnnxToNcnn",
     },
     # Where frames come from: each turns a source into decoded frames.
     "readers": {

@@ -33,6 +33,7 @@ LAYERS = (
         "spec",
         "progress",
         "study",
+        "environments",
     ),
     ("models", "data", "tasks", "runtimes", "pipeline", "environment", "train"),
     ("profile",),

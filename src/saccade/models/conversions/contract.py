@@ -57,12 +57,37 @@ class Conversion(Protocol):
         ...
 
 
-def conversion_to(source: str, targets: Collection[str]) -> Conversion | None:
-    """The first conversion from ``source`` to one of ``targets``; None where there is none."""
-    for name in plugins.names("conversions"):
-        found: Conversion = plugins.load("conversions", name)
-        if found.source == source and found.target in targets:
-            return found
+@dataclass(frozen=True)
+class Route:
+    """Several conversions, one after the other; each is checked against the one before.
+
+    Attributes:
+        steps: in order.
+    """
+
+    steps: tuple[Conversion, ...]
+
+    def why_not(self) -> str | None:
+        """None where every step can be done here, else what the first lacks."""
+        return next((reason for step in self.steps if (reason := step.why_not())), None)
+
+    def convert(self, model: ModelFile, request: ConversionRequest) -> ModelFile:
+        """Make the last file by way of the others."""
+        for step in self.steps:
+            model = step.convert(model, request)
+        return model
+
+
+def conversion_to(source: str, targets: Collection[str]) -> Conversion | Route | None:
+    """The shortest way from ``source`` to one of ``targets``; None where there is none."""
+    every = [plugins.load("conversions", name) for name in plugins.names("conversions")]
+    ways: list[tuple[Conversion, ...]] = [(step,) for step in every if step.source == source]
+    for way in ways:  # grows while it is read: shorter ways come first
+        if way[-1].target in targets:
+            return way[0] if len(way) == 1 else Route(way)
+        seen = {source, *(step.target for step in way)}
+        onward = (s for s in every if s.source == way[-1].target and s.target not in seen)
+        ways += [(*way, step) for step in onward]
     return None
 
 
