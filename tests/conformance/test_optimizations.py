@@ -18,6 +18,7 @@ from saccade.optimize.change import Optimization, PlanContext, Prediction
 from saccade.testing.optimization_conformance import CHECKS, Check, example_contexts
 
 NAMES = plugins.names("optimizations")
+QUANTIZERS = {"int8": "nncf", "litert_int8": "ai_edge_quantizer"}
 
 
 @pytest.fixture(scope="module")
@@ -50,8 +51,8 @@ def wants_int8(context: PlanContext) -> bool:
 @pytest.mark.parametrize("name", NAMES)
 def test_the_contract_is_kept(name: str, check: Check, contexts: list[PlanContext]) -> None:
     kind = plugins.load("optimizations", name)
-    if name == "int8":
-        pytest.importorskip("nncf")
+    if name in QUANTIZERS:
+        pytest.importorskip(QUANTIZERS[name])
     for context in contexts:
         check(kind, context)
 
@@ -59,8 +60,8 @@ def test_the_contract_is_kept(name: str, check: Check, contexts: list[PlanContex
 @pytest.mark.parametrize("name", NAMES)
 def test_every_optimization_applies_somewhere(name: str, contexts: list[PlanContext]) -> None:
     """Else the suite would pass without having tried it."""
-    if name == "int8":
-        pytest.importorskip("nncf")
+    if name in QUANTIZERS:
+        pytest.importorskip(QUANTIZERS[name])
     kind = plugins.load("optimizations", name)
     situations = [*contexts, *(replace(context, video=True) for context in contexts)]
     applying = [

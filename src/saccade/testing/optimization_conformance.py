@@ -17,15 +17,17 @@ import dataclasses
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, get_args
 
 from saccade.data.contract import Dataset
+from saccade.models.files import model_file
 from saccade.optimize.change import Effect, Objective, Optimization, PlanContext, Prediction
 from saccade.pipeline.config import PipelineConfig, RuntimeOptions
 from saccade.runtimes.contract import Availability
 from saccade.testing.planted import healthy, planted
-from saccade.testing.tiny_models import tiny_config
+from saccade.testing.tiny_models import tiny_config, write_tiny
 from saccade.testing.tiny_yolo import tiny_yolo_config
 
 Check = Callable[[type[Optimization], PlanContext], None]
@@ -170,6 +172,11 @@ def example_contexts(
     in_torch = {"torch": Availability(True, "1", "CPU", "torch", ("fp32", "bf16"))}
     eager = replace(fixed, model=program, runtime="torch")
     yield replace(naive, config=eager, runtimes=runtimes or in_torch)
+    if find_spec("ai_edge_litert") is not None:  # which writes the file
+        in_litert = {"litert": Availability(True, "1", "CPU", "litert", ("fp32", "int8"))}
+        program = model_file(write_tiny("tflite", folder, (64, 64)))
+        on_phone = replace(fixed, model=program, runtime="litert")
+        yield replace(naive, config=on_phone, runtimes=runtimes or in_litert, video=False)
     yield replace(naive, profile=replace(naive.profile, operators=(), roofline=None))
     nothing = {name: Availability(False, detail="not installed") for name in offered}
     yield replace(naive, runtimes=nothing)

@@ -105,6 +105,16 @@ class _Graph:
         made = self._schema.ModelT()
         made.version, made.subgraphs = 3, [self._graph]
         made.operatorCodes, made.buffers = self._codes, self._buffers
+        made.signatureDefs = [self._signature(image, output)]
+        return made
+
+    def _signature(self, image: int, output: int) -> Any:
+        """The entry point, by which quantizers feed a model."""
+        made = self._schema.SignatureDefT()
+        made.signatureKey, made.subgraphIndex = "serving_default", 0
+        made.inputs, made.outputs = [self._schema.TensorMapT()], [self._schema.TensorMapT()]
+        made.inputs[0].name, made.inputs[0].tensorIndex = "images", image
+        made.outputs[0].name, made.outputs[0].tensorIndex = "output0", output
         return made
 
 

@@ -14,7 +14,14 @@ from saccade.pipeline.config import ModelFile, PipelineConfig
 
 # Inference time relative to ONNX Runtime in the same precision. Priors, from small detectors on
 # x86; the trial measures what is true here.
-RELATIVE_TIME = {"onnxruntime": 1.0, "openvino": 0.85, "torch": 2.5}
+RELATIVE_TIME = {
+    "onnxruntime": 1.0,
+    "openvino": 0.85,
+    "torch": 2.5,
+    "litert": 0.9,
+    "ncnn": 1.2,
+    "executorch": 0.95,
+}
 BEST_CASE = 0.5
 
 
@@ -57,6 +64,10 @@ class SwitchRuntime:
             return "already in use"
         if not available.ok:
             return f"{self.runtime} is {available.detail}"
+        if context.config.model.quantized:
+            return f"the model was quantized for {context.config.runtime}"
+        if context.config.shape == "rect" and not available.dynamic:
+            return f"{self.runtime} needs one input shape, and the letterbox follows the frame"
         reason = self._why_not_convert(context)
         if reason is not None:
             return reason
