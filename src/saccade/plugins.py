@@ -32,6 +32,7 @@ TABLE: dict[str, dict[str, str]] = {
         "torch": "saccade.runtimes.torch:Torch",
         "litert": "saccade.runtimes.litert:LiteRt",
         "ncnn": "saccade.runtimes.ncnn:Ncnn",
+        "executorch": "saccade.runtimes.executorch:ExecuTorch",
     },
     # Where models come from, tried in this order by `saccade.models.sources.resolve`.
     "sources": {
@@ -46,6 +47,9 @@ TABLE: dict[str, dict[str, str]] = {
     # From one model format to another.
     "conversions": {
         "torch_to_onnx": "saccade.models.conversions.torch_to_onnx:TorchToOnnx",
+        "torch_to_executorch": (
+            "saccade.models.conversions.torch_to_executorch:TorchToExecuTorch"
+        ),
         "torch_to_tflite": "saccade.models.conversions.torch_to_tflite:TorchToTflite",
         "onnx_to_ncnn": "saccade.models.conversions.onnx_to_ncnn:OnnxToNcnn",
     },

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from saccade.models.description import InputSpec, ModelDescription, Preprocessing
 from saccade.models.files import model_file
+from saccade.models.torch_lowering import lowered
 from saccade.pipeline.config import PipelineConfig
 from saccade.testing.tiny_formats import write_ncnn, write_tflite
 
@@ -78,6 +80,14 @@ def _write_torch(folder: Path, hw: tuple[int, int] | None) -> Path:
     """The same convolution as an exported PyTorch program."""
     import torch
 
+    path = folder / f"model-{hw}.pt2"
+    torch.export.save(_torch_program(hw), str(path))
+    return path
+
+
+def _torch_program(hw: tuple[int, int] | None) -> Any:
+    import torch
+
     weight, bias = (torch.from_numpy(array) for array in _parameters())
 
     class Tiny(torch.nn.Module):  # type: ignore[misc]
@@ -91,9 +101,17 @@ def _write_torch(folder: Path, hw: tuple[int, int] | None) -> Path:
 
     free = {2: STRIDE * torch.export.Dim("rows"), 3: STRIDE * torch.export.Dim("columns")}
     example = torch.zeros(1, 3, *(hw or (SIZE, 2 * SIZE)))
-    program = torch.export.export(Tiny().eval(), (example,), dynamic_shapes=(None if hw else free,))
-    path = folder / f"model-{hw}.pt2"
-    torch.export.save(program, str(path))
+    return torch.export.export(Tiny().eval(), (example,), dynamic_shapes=(None if hw else free,))
+
+
+@cache
+def _lowered(hw: tuple[int, int]) -> bytes:
+    return lowered(_torch_program(hw), "tiny")
+
+
+def _write_executorch(folder: Path, hw: tuple[int, int] | None) -> Path:
+    path = folder / f"model-{hw}.pte"
+    path.write_bytes(_lowered(hw or (SIZE, SIZE)))
     return path
 
 
@@ -111,6 +129,7 @@ WRITERS = {
     "torch_export": _write_torch,
     "tflite": _write_tflite,
     "ncnn": _write_ncnn,
+    "executorch": _write_executorch,
 }
 
 

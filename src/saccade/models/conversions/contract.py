@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from saccade import plugins
+from saccade.errors import ModelError
+from saccade.models.files import model_file
 from saccade.pipeline.config import ModelFile
 
 
@@ -95,3 +98,23 @@ def converted_path(model: ModelFile, request: ConversionRequest, ending: str) ->
     """Where the converted file goes: named by the original's content, so that it is made once."""
     height, width = request.hw
     return request.folder / f"{model.sha256[:12]}-{height}x{width}{ending}"
+
+
+def write_origin(path: Path, model: ModelFile) -> None:
+    """Note beside a converted file what it was made from, for what can only start from there."""
+    document = {"path": str(Path(model.path).resolve()), "sha256": model.sha256}
+    _origin_path(path).write_text(json.dumps(document), encoding="utf-8")
+
+
+def origin_of(model: ModelFile) -> ModelFile | None:
+    """What a converted model was made from; None where that is not known or has changed."""
+    try:
+        document = json.loads(_origin_path(Path(model.path)).read_text(encoding="utf-8"))
+        found = model_file(document["path"])
+    except (OSError, ValueError, KeyError, ModelError):
+        return None
+    return found if found.sha256 == document["sha256"] else None
+
+
+def _origin_path(path: Path) -> Path:
+    return path.with_name(path.name + ".origin.json")
