@@ -94,6 +94,7 @@ TABLE: dict[str, dict[str, str]] = {
         "bf16": "saccade.optimize.changes.bf16:UseBf16",
         "int8": "saccade.optimize.changes.int8:QuantizeInt8",
         "litert_int8": "saccade.optimize.changes.litert_int8:QuantizeLiteRt",
+        "executorch_int8": "saccade.optimize.changes.executorch_int8:QuantizeExecuTorch",
         "resolution": "saccade.optimize.changes.resolution:LowerResolution",
         "graph_preprocess": "saccade.optimize.changes.graph_preprocess:PreprocessInGraph",
         "fused_preprocess": "saccade.optimize.changes.fused_preprocess:FusedPreprocess",

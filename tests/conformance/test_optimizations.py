@@ -18,7 +18,11 @@ from saccade.optimize.change import Optimization, PlanContext, Prediction
 from saccade.testing.optimization_conformance import CHECKS, Check, example_contexts
 
 NAMES = plugins.names("optimizations")
-QUANTIZERS = {"int8": "nncf", "litert_int8": "ai_edge_quantizer"}
+QUANTIZERS = {
+    "int8": "nncf",
+    "litert_int8": "ai_edge_quantizer",
+    "executorch_int8": "executorch",
+}
 
 
 @pytest.fixture(scope="module")

@@ -177,6 +177,11 @@ def example_contexts(
         program = model_file(write_tiny("tflite", folder, (64, 64)))
         on_phone = replace(fixed, model=program, runtime="litert")
         yield replace(naive, config=on_phone, runtimes=runtimes or in_litert, video=False)
+    if find_spec("executorch") is not None:
+        both = {**in_torch, "executorch": Availability(True, "1", "CPU", "executorch")}
+        program = model_file(write_tiny("torch_export", folder, (64, 64)))
+        exported = replace(fixed, model=program, runtime="torch")
+        yield replace(naive, config=exported, runtimes=runtimes or both, video=False)
     yield replace(naive, profile=replace(naive.profile, operators=(), roofline=None))
     nothing = {name: Availability(False, detail="not installed") for name in offered}
     yield replace(naive, runtimes=nothing)
