@@ -31,9 +31,7 @@ class Availability:
         formats: model formats that it takes, as in `ModelFile.format`.
         dynamic: models may be written for any input size. Where not, a model is converted for
             one size and refuses the others, unless its graph happens to allow them.
-        verified: it has run in this project on the hardware it is meant for.
-        environment: name of the tool environment it runs in, empty where it is this one; see
-            `saccade.environments`.
+        unverified: hardware that it is meant for and has never run on in this project.
     """
 
     ok: bool
@@ -43,8 +41,7 @@ class Availability:
     precisions: tuple[str, ...] = ("fp32",)
     formats: tuple[str, ...] = ("onnx",)
     dynamic: bool = True
-    verified: bool = True
-    environment: str = ""
+    unverified: str = ""
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,8 @@ from saccade.runtimes.contract import Availability, Runtime, Session, SessionReq
 from saccade.runtimes.pixel_input import to_planes
 from saccade.runtimes.pooled import PooledSession, checked
 
+# Hardware it is meant for and has never run on in this project.
+UNVERIFIED = "Arm phones"
 FORMATS = ("executorch",)
 TITLE = "ExecuTorch"
 METHOD = "forward"
@@ -34,7 +36,12 @@ class ExecuTorch(Runtime):
             installed = version("executorch")
         except PackageNotFoundError:
             return Availability(
-                False, detail="not installed", extra="executorch", formats=FORMATS, dynamic=False
+                False,
+                detail="not installed",
+                extra="executorch",
+                formats=FORMATS,
+                dynamic=False,
+                unverified=UNVERIFIED,
             )
         return Availability(
             True,
@@ -44,6 +51,7 @@ class ExecuTorch(Runtime):
             ("fp32", "int8"),
             FORMATS,
             dynamic=False,
+            unverified=UNVERIFIED,
         )
 
     @staticmethod

@@ -15,6 +15,8 @@ from saccade.runtimes.contract import Availability, Runtime, Session, SessionReq
 from saccade.runtimes.pixel_input import normalized, quantized_table, to_steps
 from saccade.runtimes.pooled import PooledSession, checked
 
+# Hardware it is meant for and has never run on in this project.
+UNVERIFIED = "Arm phones, Edge TPU"
 FORMATS = ("tflite",)
 TITLE = "LiteRT"
 
@@ -32,7 +34,12 @@ class LiteRt(Runtime):
             installed = version("ai-edge-litert")
         except PackageNotFoundError:
             return Availability(
-                False, detail="not installed", extra="litert", formats=FORMATS, dynamic=False
+                False,
+                detail="not installed",
+                extra="litert",
+                formats=FORMATS,
+                dynamic=False,
+                unverified=UNVERIFIED,
             )
         return Availability(
             True,
@@ -42,6 +49,7 @@ class LiteRt(Runtime):
             ("fp32", "int8"),
             FORMATS,
             dynamic=False,
+            unverified=UNVERIFIED,
         )
 
     @staticmethod

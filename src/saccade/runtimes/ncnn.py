@@ -14,6 +14,8 @@ from saccade.runtimes.contract import Availability, Runtime, Session, SessionReq
 from saccade.runtimes.pixel_input import to_planes
 from saccade.runtimes.pooled import PooledSession, checked
 
+# Hardware it is meant for and has never run on in this project.
+UNVERIFIED = "Arm phones and boards"
 FORMATS = ("ncnn",)
 TITLE = "ncnn"
 # First line of every text .param file.
@@ -32,7 +34,12 @@ class Ncnn(Runtime):
             installed = version("ncnn")
         except PackageNotFoundError:
             return Availability(
-                False, detail="not installed", extra="ncnn", formats=FORMATS, dynamic=False
+                False,
+                detail="not installed",
+                extra="ncnn",
+                formats=FORMATS,
+                dynamic=False,
+                unverified=UNVERIFIED,
             )
         return Availability(
             True,
@@ -42,6 +49,7 @@ class Ncnn(Runtime):
             ("fp32", "bf16"),
             FORMATS,
             dynamic=False,
+            unverified=UNVERIFIED,
         )
 
     @staticmethod
