@@ -33,6 +33,9 @@ TABLE: dict[str, dict[str, str]] = {
         "litert": "saccade.runtimes.litert:LiteRt",
         "ncnn": "saccade.runtimes.ncnn:Ncnn",
         "executorch": "saccade.runtimes.executorch:ExecuTorch",
+        "onnxruntime-cuda": "saccade.runtimes.onnxruntime_gpu:OnnxRuntimeCuda",
+        "onnxruntime-tensorrt": "saccade.runtimes.onnxruntime_gpu:OnnxRuntimeTensorRt",
+        "tensorrt": "saccade.runtimes.tensorrt:TensorRt",
     },
     # Where models come from, tried in this order by `saccade.models.sources.resolve`.
     "sources": {
@@ -47,9 +50,7 @@ TABLE: dict[str, dict[str, str]] = {
     # From one model format to another.
     "conversions": {
         "torch_to_onnx": "saccade.models.conversions.torch_to_onnx:TorchToOnnx",
-        "torch_to_executorch": (
-            "saccade.models.conversions.torch_to_executorch:TorchToExecuTorch"
-        ),
+        "torch_to_executorch": ("saccade.models.conversions.torch_to_executorch:TorchToExecuTorch"),
         "torch_to_tflite": "saccade.models.conversions.torch_to_tflite:TorchToTflite",
         "onnx_to_ncnn": "saccade.models.conversions.onnx_to_ncnn:OnnxToNcnn",
     },
@@ -95,6 +96,7 @@ TABLE: dict[str, dict[str, str]] = {
         "int8": "saccade.optimize.changes.int8:QuantizeInt8",
         "litert_int8": "saccade.optimize.changes.litert_int8:QuantizeLiteRt",
         "executorch_int8": "saccade.optimize.changes.executorch_int8:QuantizeExecuTorch",
+        "tensorrt_int8": "saccade.optimize.changes.tensorrt_int8:QuantizeTensorRt",
         "resolution": "saccade.optimize.changes.resolution:LowerResolution",
         "graph_preprocess": "saccade.optimize.changes.graph_preprocess:PreprocessInGraph",
         "fused_preprocess": "saccade.optimize.changes.fused_preprocess:FusedPreprocess",

@@ -29,6 +29,7 @@ class Availability:
         extra: the saccade extra that installs it.
         precisions: those that it has a fast path for here.
         formats: model formats that it takes, as in `ModelFile.format`.
+        devices: what it can run on here, ``"cpu"``, ``"cuda"``.
         dynamic: models may be written for any input size. Where not, a model is converted for
             one size and refuses the others, unless its graph happens to allow them.
         unverified: hardware that it is meant for and has never run on in this project.
@@ -40,6 +41,7 @@ class Availability:
     extra: str = ""
     precisions: tuple[str, ...] = ("fp32",)
     formats: tuple[str, ...] = ("onnx",)
+    devices: tuple[str, ...] = ("cpu",)
     dynamic: bool = True
     unverified: str = ""
 

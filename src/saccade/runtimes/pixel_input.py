@@ -52,4 +52,3 @@ def to_steps(
     limits = np.iinfo(dtype)
     steps = np.rint(values / np.float32(scale)) + zero_point
     return np.clip(steps, limits.min, limits.max).astype(dtype)
-

@@ -77,7 +77,10 @@ class _Graph:
     def tensor(self, name: str, shape: tuple[int, ...], dtype: Any = np.float32) -> int:
         made = self._schema.TensorT()
         made.name, made.shape = name, list(shape)
-        kinds = {np.float32: self._schema.TensorType.FLOAT32, np.int32: self._schema.TensorType.INT32}
+        kinds = {
+            np.float32: self._schema.TensorType.FLOAT32,
+            np.int32: self._schema.TensorType.INT32,
+        }
         made.type = kinds[dtype]
         self._graph.tensors.append(made)
         return len(self._graph.tensors) - 1

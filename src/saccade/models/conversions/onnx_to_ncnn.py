@@ -52,7 +52,10 @@ class OnnxToNcnn:
             graph = read_onnx(model.path)
             name = graph.graph.input[0].name
             check_converted(
-                lambda image: run_once(graph, {name: image}), model_file(draft), Ncnn, request.inputs
+                lambda image: run_once(graph, {name: image}),
+                model_file(draft),
+                Ncnn,
+                request.inputs,
             )
             shutil.copyfile(draft.with_suffix(".bin"), path.with_suffix(".bin"))
             shutil.copyfile(draft, path)  # last: both are there when this one is
