@@ -22,6 +22,7 @@ QUANTIZERS = {
     "int8": "nncf",
     "litert_int8": "ai_edge_quantizer",
     "executorch_int8": "executorch",
+    "tensorrt_int8": "tensorrt",
 }
 
 

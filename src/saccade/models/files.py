@@ -28,8 +28,8 @@ def model_file(path: str | Path) -> ModelFile:
     """Identify a model by content.
 
     The hash is the SHA-256 of the file's bytes, followed by those of the files that belong to
-    it (the weights of an OpenVINO IR or of ncnn, the external data of an ONNX model). Whether the file is
-    a valid model is not judged here.
+    it (the weights of an OpenVINO IR or of ncnn, the external data of an ONNX model). Whether the
+    file is a valid model is not judged here.
 
     Raises:
         ModelError: the file, or the weights that belong to it, cannot be read.

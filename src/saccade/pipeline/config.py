@@ -70,7 +70,8 @@ class RuntimeOptions:
     """How a runtime executes the model. ``None`` leaves the runtime's own default.
 
     Attributes:
-        precision: arithmetic asked for (fp16 on GPUs only); int8 is a property of the model file, not of this.
+        precision: arithmetic asked for (fp16 on GPUs only); int8 is a property of the model file,
+            not of this.
         threads: inference threads in all.
         streams: inferences the runtime runs at the same time.
         in_flight: requests submitted before the first is waited for (overlapped execution).

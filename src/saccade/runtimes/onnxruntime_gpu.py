@@ -104,15 +104,15 @@ def _why_not(provider: str) -> tuple[str | None, str]:
     try:
         installed = version(DISTRIBUTION)
     except PackageNotFoundError:
-        return f"{DISTRIBUTION} is not installed", ""
+        return f"not installed ({DISTRIBUTION})", ""
     from saccade.environment import detect
 
     if detect().gpu is None:
-        return "no NVIDIA GPU answers", installed
+        return "without an NVIDIA GPU that answers", installed
     try:
         import onnxruntime
 
         offered = onnxruntime.get_available_providers()
     except Exception as error:  # a broken installation must not break `doctor`
-        return f"does not load: {error}", installed
-    return (None if provider in offered else f"it was built without {provider}"), installed
+        return f"unable to load: {error}", installed
+    return (None if provider in offered else f"built without {provider}"), installed

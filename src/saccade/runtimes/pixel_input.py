@@ -51,4 +51,5 @@ def to_steps(
     """Float values as steps of a quantized tensor, rounded and held within its type."""
     limits = np.iinfo(dtype)
     steps = np.rint(values / np.float32(scale)) + zero_point
-    return np.clip(steps, limits.min, limits.max).astype(dtype)
+    held: NDArray[np.generic] = np.clip(steps, limits.min, limits.max).astype(dtype)
+    return held

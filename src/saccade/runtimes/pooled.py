@@ -111,12 +111,8 @@ def checked(tensor: NDArray[Any], pre: Preprocessing | None, title: str) -> NDAr
         RuntimeFailure: it is of another type or shape.
     """
     wanted, axis = (np.float32, 1) if pre is None else (np.uint8, 3)
-    if (
-        tensor.dtype != wanted
-        or tensor.ndim != 4
-        or tensor.shape[0] != 1
-        or tensor.shape[axis] != 3
-    ):
+    one_image = tensor.ndim == 4 and tensor.shape[0] == 1 and tensor.shape[axis] == 3
+    if tensor.dtype != wanted or not one_image:
         layout = "(1, 3, H, W)" if pre is None else "(1, H, W, 3)"
         raise RuntimeFailure(
             f"{title} was given {tensor.dtype} of shape {tensor.shape}; {np.dtype(wanted)} of "

@@ -73,8 +73,8 @@ def _why_not() -> tuple[str | None, str]:
     try:
         version("torch")
     except PackageNotFoundError:
-        return "torch is not installed, which holds the GPU's memory", installed
-    return (None if detect().gpu is not None else "no NVIDIA GPU answers"), installed
+        return "without torch, which holds the GPU's memory", installed
+    return (None if detect().gpu is not None else "without an NVIDIA GPU that answers"), installed
 
 
 class TensorRtSession(PooledSession):

@@ -177,6 +177,10 @@ def example_contexts(
         program = model_file(write_tiny("tflite", folder, (64, 64)))
         on_phone = replace(fixed, model=program, runtime="litert")
         yield replace(naive, config=on_phone, runtimes=runtimes or in_litert, video=False)
+    if find_spec("tensorrt") is not None:
+        on_gpu = {"tensorrt": Availability(True, "1", "GPU", "tensorrt", ("fp32", "fp16", "int8"))}
+        planned = replace(fixed, runtime="tensorrt")
+        yield replace(naive, config=planned, runtimes=runtimes or on_gpu, video=False)
     if find_spec("executorch") is not None:
         both = {**in_torch, "executorch": Availability(True, "1", "CPU", "executorch")}
         program = model_file(write_tiny("torch_export", folder, (64, 64)))

@@ -77,11 +77,8 @@ class _Graph:
     def tensor(self, name: str, shape: tuple[int, ...], dtype: Any = np.float32) -> int:
         made = self._schema.TensorT()
         made.name, made.shape = name, list(shape)
-        kinds = {
-            np.float32: self._schema.TensorType.FLOAT32,
-            np.int32: self._schema.TensorType.INT32,
-        }
-        made.type = kinds[dtype]
+        kinds = self._schema.TensorType
+        made.type = {np.float32: kinds.FLOAT32, np.int32: kinds.INT32}[dtype]
         self._graph.tensors.append(made)
         return len(self._graph.tensors) - 1
 
