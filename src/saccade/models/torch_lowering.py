@@ -12,8 +12,9 @@ from typing import Any
 
 from saccade.errors import MissingExtraError, ModelError
 
-# ExecuTorch names an operator that has no kernel on devices in a set of "missing out variants".
-_MISSING = re.compile(r"Missing out variants: \{([^}]*)\}")
+# ExecuTorch names an operator that has no kernel on devices in a set of "missing out variants", or
+# as one outside of its core set.
+_MISSING = re.compile(r"Missing out variants: \{([^}]*)\}|Operator (?:torch\._ops\.)?(aten[\w.]+)")
 
 
 def lowered(program: Any, name: str) -> bytes:
@@ -48,7 +49,7 @@ def lowered(program: Any, name: str) -> bytes:
 def _refusal(name: str, said: str, kind: str) -> str:
     found = _MISSING.search(said)
     lines = said.strip().splitlines() or [kind]
-    cause = f"it has no kernel for {found[1]}" if found else lines[0][:300]
+    cause = f"it has no kernel for {found[1] or found[2]}" if found else lines[0][:300]
     return (
         f"{name} cannot be made into an ExecuTorch program: {cause}. It still runs in PyTorch; "
         "replace that operator, or use another runtime."

@@ -7,6 +7,7 @@ of top-1. Here every image is calibrated alone, and the ranges of all are combin
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -100,10 +101,13 @@ def quantized(
 
     feeds = _feeds(model, samples)
     try:
-        tool = quantizer.Quantizer(str(model))
-        _full_integer(tool, ports)
-        each = [tool.calibrate({name: [feed]}, num_threads=1) for name, feed in feeds]
-        result = tool.quantize(combined(each, ranges), enable_progress_report=False)
+        with warnings.catch_warnings():
+            # That calibration keeps all tensors in memory is what it is for.
+            warnings.simplefilter("ignore")
+            tool = quantizer.Quantizer(str(model))
+            _full_integer(tool, ports)
+            each = [tool.calibrate({name: [feed]}, num_threads=1) for name, feed in feeds]
+            result = tool.quantize(combined(each, ranges), enable_progress_report=False)
         return bytes(result.quantized_model)
     except Exception as error:
         raise ModelError(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shutil
 import subprocess
 import tempfile
@@ -21,8 +20,6 @@ from saccade.pipeline.config import ModelFile
 from saccade.runtimes.ncnn import Ncnn
 
 TIMEOUT_S = 300.0
-# ncnn's layers are plain words; what pnnx could not translate keeps a name of where it came from.
-_FOREIGN = re.compile(r"[.:]|^pnnx$")
 
 
 class OnnxToNcnn:
@@ -111,7 +108,10 @@ def _check_layers(param: Path, name: str) -> None:
 
 
 def _foreign(param: Path) -> Iterator[str]:
+    """Layers that ncnn does not know; pnnx leaves what it cannot translate under its own name."""
+    import ncnn
+
     for line in param.read_text(encoding="utf-8").splitlines()[2:]:
         kind = line.split(maxsplit=1)[0] if line.strip() else ""
-        if _FOREIGN.search(kind):
+        if kind and ncnn.create_layer(kind) is None:
             yield kind

@@ -8,6 +8,7 @@ from typing import ClassVar, Self
 
 from saccade.models.conversions.contract import ConversionRequest, conversion_to
 from saccade.optimize.change import Effect, PlanContext, Prediction, by_stage
+from saccade.optimize.converting import converted
 from saccade.optimize.precision_gain import precision_prediction
 from saccade.optimize.real_inputs import real_inputs
 from saccade.pipeline.config import ModelFile, PipelineConfig, Precision
@@ -116,11 +117,9 @@ class SwitchRuntime:
         config, taken = context.config, context.runtimes[self.runtime].formats
         if config.model.format in taken:
             return config.model
-        conversion = conversion_to(config.model.format, taken)
-        assert conversion is not None  # `applies` has looked
         hw = config.description.input_hw or (config.input_size,) * 2
         request = ConversionRequest(context.folder, hw, real_inputs(context))
-        return conversion.convert(config.model, request)
+        return converted(config.model, taken, request)
 
 
 def _harmless(precisions: tuple[str, ...]) -> Precision:
