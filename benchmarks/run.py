@@ -28,6 +28,7 @@ FIGURES = (
     "memory",
     "accuracy",
     "yolox",
+    "mobile",
     "noise",
     "planted",
 )
