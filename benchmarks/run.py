@@ -31,6 +31,7 @@ FIGURES = (
     "masks",
     "segmentation",
     "tracking",
+    "mobile",
     "noise",
     "planted",
     "repair",

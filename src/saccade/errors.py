@@ -7,7 +7,8 @@
     │   ├── DataError                images, labels, video
     │   ├── ModelError               the model file, or what it turned out to be
     │   ├── BundleError              a bundle that is incomplete or was tampered with
-    │   └── MissingExtraError        an optional package is not installed
+    │   ├── MissingExtraError        an optional package is not installed
+    │   └── MissingEnvironmentError  a tool environment is not installed
     ├── RuntimeFailure            1  an inference runtime refused, crashed or returned garbage
     │   └── WorkerFailure            the process that ran it died, hung or ran out of memory
     └── StorageError              1  the run folder cannot be written (disk full, permissions)
@@ -65,6 +66,10 @@ class MissingExtraError(InputError):
             f"{purpose} needs the package '{package}', which is not installed. "
             f"Install it with: pip install 'saccade[{extra}]'"
         )
+
+
+class MissingEnvironmentError(InputError):
+    """A tool is needed that lives in an environment of its own, which is not installed."""
 
 
 class RuntimeFailure(SaccadeError):  # noqa: N818 - a failure of a runtime, in the field's words

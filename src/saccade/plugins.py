@@ -36,6 +36,12 @@ TABLE: dict[str, dict[str, str]] = {
         "onnxruntime": "saccade.runtimes.onnxruntime:OnnxRuntime",
         "openvino": "saccade.runtimes.openvino:OpenVino",
         "torch": "saccade.runtimes.torch:Torch",
+        "litert": "saccade.runtimes.litert:LiteRt",
+        "ncnn": "saccade.runtimes.ncnn:Ncnn",
+        "executorch": "saccade.runtimes.executorch:ExecuTorch",
+        "onnxruntime-cuda": "saccade.runtimes.onnxruntime_gpu:OnnxRuntimeCuda",
+        "onnxruntime-tensorrt": "saccade.runtimes.onnxruntime_gpu:OnnxRuntimeTensorRt",
+        "tensorrt": "saccade.runtimes.tensorrt:TensorRt",
     },
     # Where models come from, tried in this order by `saccade.models.sources.resolve`.
     "sources": {
@@ -50,6 +56,9 @@ TABLE: dict[str, dict[str, str]] = {
     # From one model format to another.
     "conversions": {
         "torch_to_onnx": "saccade.models.conversions.torch_to_onnx:TorchToOnnx",
+        "torch_to_executorch": ("saccade.models.conversions.torch_to_executorch:TorchToExecuTorch"),
+        "torch_to_tflite": "saccade.models.conversions.torch_to_tflite:TorchToTflite",
+        "onnx_to_ncnn": "saccade.models.conversions.onnx_to_ncnn:OnnxToNcnn",
     },
     # Where frames come from: each turns a source into decoded frames.
     "readers": {
@@ -108,6 +117,9 @@ TABLE: dict[str, dict[str, str]] = {
         "model_swap": "saccade.optimize.changes.model_swap:ModelSwap",
         "int8_weights": "saccade.optimize.changes.int8_weights:CompressWeights",
         "fp16_weights": "saccade.optimize.changes.fp16_weights:StoreFp16",
+        "litert_int8": "saccade.optimize.changes.litert_int8:QuantizeLiteRt",
+        "executorch_int8": "saccade.optimize.changes.executorch_int8:QuantizeExecuTorch",
+        "tensorrt_int8": "saccade.optimize.changes.tensorrt_int8:QuantizeTensorRt",
         "resolution": "saccade.optimize.changes.resolution:LowerResolution",
         "dynamic_resolution": "saccade.optimize.changes.dynamic_resolution:LookTwice",
         "graph_preprocess": "saccade.optimize.changes.graph_preprocess:PreprocessInGraph",

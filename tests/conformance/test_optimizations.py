@@ -18,6 +18,12 @@ from saccade.optimize.change import Optimization, PlanContext, Prediction
 from saccade.testing.optimization_conformance import CHECKS, Check, example_contexts
 
 NAMES = plugins.names("optimizations")
+QUANTIZERS = {
+    "int8": "nncf",
+    "litert_int8": "ai_edge_quantizer",
+    "executorch_int8": "executorch",
+    "tensorrt_int8": "tensorrt",
+}
 
 
 @pytest.fixture(scope="module")
@@ -44,8 +50,8 @@ def contexts(
 @pytest.mark.parametrize("name", NAMES)
 def test_the_contract_is_kept(name: str, check: Check, contexts: list[PlanContext]) -> None:
     kind = plugins.load("optimizations", name)
-    if name == "int8":
-        pytest.importorskip("nncf")
+    if name in QUANTIZERS:
+        pytest.importorskip(QUANTIZERS[name])
     for context in contexts:
         # A live source gives no frames to calibrate on, and the tests have no network.
         check(kind, replace(context, video=False) if name == "int8" else context)
@@ -54,8 +60,8 @@ def test_the_contract_is_kept(name: str, check: Check, contexts: list[PlanContex
 @pytest.mark.parametrize("name", NAMES)
 def test_every_optimization_applies_somewhere(name: str, contexts: list[PlanContext]) -> None:
     """Else the suite would pass without having tried it."""
-    if name == "int8":
-        pytest.importorskip("nncf")
+    if name in QUANTIZERS:
+        pytest.importorskip(QUANTIZERS[name])
     kind = plugins.load("optimizations", name)
     situations = [*contexts, *(replace(context, video=True) for context in contexts)]
     applying = [
@@ -100,3 +106,8 @@ class Broken:
 
     def apply(self, context: PlanContext):  # type: ignore[no-untyped-def]
         return context.config
+
+    rung = "the same rung"
+
+    def next_rung(self, tried: object, context: PlanContext) -> Broken:
+        return self

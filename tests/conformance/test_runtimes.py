@@ -41,7 +41,7 @@ def test_the_contract_is_kept(name: str, check: Check, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", plugins.names("runtimes"))
 def test_a_missing_package_is_named(name: str, tmp_path: Path) -> None:
-    a_missing_package_is_named(runtime_of(name), tmp_path, package=name)
+    a_missing_package_is_named(runtime_of(name), tmp_path)
 
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)

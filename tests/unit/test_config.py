@@ -74,6 +74,7 @@ OTHER: dict[type, dict[str, Any]] = {
         "graph_level": "static",
         "spinning": False,
         "channels_last": True,
+        "arena": False,
     },
     TrackerOptions: {
         "high_score": 0.5,

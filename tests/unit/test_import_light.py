@@ -27,6 +27,7 @@ LAYERS = (
     (
         "errors", "plugins", "measurement", "statistics", "goals", "targets", "spec", "progress",
         "study",
+        "environments",
     ),
     ("models", "data", "tasks", "runtimes", "pipeline", "environment", "train"),
     ("profile",),

@@ -157,9 +157,10 @@ def test_what_it_needs(context: PlanContext, tmp_path: Path) -> None:
     assert "too small" in (change.applies(least) or "")
 
 
-def test_the_ladder_climbs_to_a_finer_small_look_and_ends() -> None:
-    finer = LookTwice(0.5).next_rung
-    assert finer == LookTwice(0.7) and finer is not None and finer.next_rung is None
+def test_the_ladder_climbs_to_a_finer_small_look_and_ends(context: PlanContext) -> None:
+    finer = LookTwice(0.5).next_rung((), context)
+    assert finer == LookTwice(0.7) and finer is not None
+    assert finer.next_rung((), context) is None
 
 
 def test_it_is_taken_back_where_unseen_data_speak_against_it(context: PlanContext) -> None:

@@ -33,6 +33,7 @@ EXIT_CODES = {
     "DataError": 2,
     "ModelError": 2,
     "BundleError": 2,
+    "MissingEnvironmentError": 2,
     "MissingExtraError": 2,
     "RuntimeFailure": 1,
     "WorkerFailure": 1,

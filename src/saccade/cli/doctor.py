@@ -1,9 +1,11 @@
-"""`saccade doctor`: what this machine offers."""
+"""`saccade doctor`: what this machine offers, and what could be added to it."""
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Mapping
 from dataclasses import asdict
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -15,15 +17,24 @@ About = Annotated[
     str | None, typer.Option("--target", help="Say what is known of this target instead.")
 ]
 
+if TYPE_CHECKING:
+    from saccade.runtimes.contract import Availability
 
-def doctor(target: About = None, as_json: AsJson = False) -> None:
-    """Say what this machine offers: CPU and ISA flags, memory, runtimes, noise.
+Install = Annotated[
+    list[str] | None,
+    typer.Option("--install", help="Make this tool environment; may be given several times."),
+]
+
+
+def doctor(target: About = None, install: Install = None, as_json: AsJson = False) -> None:
+    """Say what this machine offers: CPU, memory, noise, runtimes, conversions, tool environments.
 
     Example: saccade doctor --target jetson-orin-nano
     """
     if target is not None and not is_here(target):
         describe_target(read_target(target), as_json)
         return
+    _install(install or [])
     from saccade.environment import detect, noise_level
     from saccade.playbook.prepare import runtimes
 
@@ -35,6 +46,8 @@ def doctor(target: About = None, as_json: AsJson = False) -> None:
                 "noise": asdict(noise),
                 "runtimes": {name: asdict(available) for name, available in found.items()},
                 "targets": names(),
+                "conversions": _conversions(),
+                "tool_environments": _tool_environments(),
             }
         )
         return
@@ -44,20 +57,71 @@ def doctor(target: About = None, as_json: AsJson = False) -> None:
     rows.append(("noise", f"{noise.spread_percent:.1f}% spread, {noise.steal_percent:.1f}% stolen"))
     print_table("This machine", ("", ""), rows)
     print(noise.note)
-    table = [
-        (
-            name,
-            "yes" if a.ok else "no",
-            a.version,
-            a.detail if a.ok else f"{a.detail}; pip install 'saccade[{a.extra}]'",
-        )
+    _print_tools(found)
+
+
+def _print_tools(found: Mapping[str, Availability]) -> None:
+    columns = ("runtime", "usable", "version", "offers", "not verified on hardware")
+    rows = [
+        (name, "yes" if a.ok else "no", a.version, _offer(a), a.unverified)
         for name, a in found.items()
     ]
-    print_table("Runtimes", ("runtime", "usable", "version", "offers"), table)
+    print_table("Runtimes", columns, rows)
+    made = [
+        (c["name"], f"{c['from']} to {c['to']}", "yes" if c["ok"] else "no", c["lacks"] or "")
+        for c in _conversions()
+    ]
+    print_table("Conversions", ("conversion", "formats", "usable", "lacks"), made)
+    environments = [
+        (e["name"], "yes" if e["ok"] else "no", ", ".join(e["requirements"]), e["lacks"] or e["at"])
+        for e in _tool_environments()
+    ]
+    print_table("Tool environments", ("name", "ready", "packages", "where"), environments)
     print(f"Other targets (estimates and kits): {', '.join(names())}. See --target NAME.")
-    print(
-        "Verified on x86-64 Linux CPUs only; other systems and GPUs are not verified on hardware."
-    )
+    print("All else is verified on x86-64 Linux CPUs.")
+
+
+def _offer(available: Availability) -> str:
+    if available.ok or not available.extra:
+        return available.detail
+    return f"{available.detail}; pip install 'saccade[{available.extra}]'"
+
+
+def _conversions() -> list[dict[str, Any]]:
+    """Every conversion: name, formats, and what it lacks here."""
+    from saccade import plugins
+
+    found = []
+    for name in plugins.names("conversions"):
+        conversion = plugins.load("conversions", name)
+        lacks = conversion.why_not()
+        ends = {"from": conversion.source, "to": conversion.target}
+        found.append({"name": name, **ends, "ok": lacks is None, "lacks": lacks})
+    return found
+
+
+def _tool_environments() -> list[dict[str, Any]]:
+    """Every tool environment: name, packages, place, and what it lacks here."""
+    from saccade.environments.tool_environment import known
+
+    return [
+        {
+            "name": environment.name,
+            "ok": environment.ready,
+            "requirements": list(environment.requirements),
+            "at": str(environment.folder),
+            "lacks": environment.why_not(),
+        }
+        for environment in known()
+    ]
+
+
+def _install(names: list[str]) -> None:
+    """Make tool environments; all names are checked before the first one is made."""
+    from saccade.environments.tool_environment import named
+
+    for environment in [named(name) for name in names]:
+        environment.install(lambda line: print(line, file=sys.stderr))
 
 
 def describe_target(target: Target, as_json: bool) -> None:

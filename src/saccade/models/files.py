@@ -11,17 +11,25 @@ from saccade.pipeline.config import ModelFile
 
 _BLOCK = 1 << 20
 # Formats by ending; what ends otherwise is taken for ONNX.
-FORMATS = {".onnx": "onnx", ".xml": "openvino_ir", ".pt2": "torch_export"}
+FORMATS = {
+    ".onnx": "onnx",
+    ".xml": "openvino_ir",
+    ".pt2": "torch_export",
+    ".tflite": "tflite",
+    ".param": "ncnn",
+    ".pte": "executorch",
+    ".engine": "tensorrt_engine",
+}
 # The file beside it that belongs to it.
-_WEIGHTS = {"openvino_ir": ".bin"}
+_WEIGHTS = {"openvino_ir": ".bin", "ncnn": ".bin"}
 
 
 def model_file(path: str | Path) -> ModelFile:
     """Identify a model by content.
 
     The hash is the SHA-256 of the file's bytes, followed by those of the files that belong to
-    it (the weights of an OpenVINO IR, the external data of an ONNX model). Whether the file is
-    a valid model is not judged here.
+    it (the weights of an OpenVINO IR or of ncnn, the external data of an ONNX model). Whether the
+    file is a valid model is not judged here.
 
     Raises:
         ModelError: the file, or the weights that belong to it, cannot be read.

@@ -175,6 +175,24 @@ class Repairable(Optimization, Protocol):
         ...
 
 
+class StepByStep:
+    """Base of changes whose ladder has one way up; its steps are called by their labels."""
+
+    @property
+    def label(self) -> str:
+        """Name and parameters, as of every change."""
+        raise NotImplementedError
+
+    @property
+    def rung(self) -> str:
+        """Label."""
+        return self.label
+
+    def closed_rungs(self, context: PlanContext) -> Sequence[tuple[str, str]]:
+        """None."""
+        return ()
+
+
 class OneVariant:
     """Base of changes without a parameter worth varying; they are called by their name."""
 

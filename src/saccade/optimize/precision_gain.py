@@ -38,7 +38,8 @@ def precision_prediction(
 
 
 def _current_precision(context: PlanContext) -> str:
-    if context.config.model.quantized:
+    model = context.config.model
+    if model.quantized:
         return "int8"
     return context.config.options.precision
 

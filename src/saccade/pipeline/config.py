@@ -23,10 +23,14 @@ VERSIONED_PACKAGES = (
     "openvino",
     "torch",
     "trackers",
+    "ai-edge-litert",
+    "ncnn",
+    "executorch",
 )
 
 Shape = Literal["square", "rect"]
 Execution = Literal["sequential", "overlapped"]
+Precision = Literal["fp32", "bf16", "fp16"]
 Stored = Literal["fp32", "fp16", "int8", "int8_weights"]
 Resize = Literal["bgr", "planes", "swscale"]
 Masks = Literal["whole", "cropped"]
@@ -39,7 +43,7 @@ class ModelFile:
 
     Attributes:
         format: ``"onnx"``, ``"openvino_ir"``, ``"torch_export"``; see `saccade.models.files`.
-        weights: the second file of formats that have two (OpenVINO IR).
+        weights: the second file of formats that have two (OpenVINO IR, ncnn).
         dynamic: a converted model takes any height and width, also where the original did not.
         stored: what the weights are stored as; ``"int8"`` rounds activations too, and fits the
             runtime it was made for only.
@@ -69,22 +73,25 @@ class RuntimeOptions:
     """How a runtime executes the model. ``None`` leaves the runtime's own default.
 
     Attributes:
-        precision: arithmetic asked for; int8 is a property of the model file, not of this.
+        precision: arithmetic asked for (fp16 on GPUs only); int8 is a property of the model file,
+            not of this.
         threads: inference threads in all.
         streams: inferences the runtime runs at the same time.
         in_flight: requests submitted before the first is waited for (overlapped execution).
         graph_level: how much the runtime rewrites the graph; ``"default"``, for ONNX Runtime
             ``"all"``, ``"disable"``, ``"static"``, for PyTorch ``"torchscript"``, ``"compile"``.
         channels_last: PyTorch's memory layout with the channels of a pixel side by side.
+        arena: ONNX Runtime keeps memory that it once had; without, it holds less and asks more.
     """
 
-    precision: Literal["fp32", "bf16"] = "fp32"
+    precision: Precision = "fp32"
     threads: int | None = None
     streams: int = 1
     in_flight: int = 1
     graph_level: str = "default"
     spinning: bool = True
     channels_last: bool = False
+    arena: bool = True
 
 
 @dataclass(frozen=True)

@@ -30,6 +30,9 @@ class Availability:
         precisions: those that it has a fast path for here.
         formats: model formats that it takes, as in `ModelFile.format`.
         devices: what it can run on here, ``"cpu"``, ``"cuda"``.
+        dynamic: models may be written for any input size. Where not, a model is converted for
+            one size and refuses the others, unless its graph happens to allow them.
+        unverified: hardware that it is meant for and has never run on in this project.
     """
 
     ok: bool
@@ -39,6 +42,8 @@ class Availability:
     precisions: tuple[str, ...] = ("fp32",)
     formats: tuple[str, ...] = ("onnx",)
     devices: tuple[str, ...] = ("cpu",)
+    dynamic: bool = True
+    unverified: str = ""
 
 
 @dataclass(frozen=True)
@@ -141,9 +146,15 @@ class Session(ABC):
 
 
 class Runtime(ABC):
-    """An inference runtime."""
+    """An inference runtime.
+
+    Attributes:
+        name: as in `saccade.plugins`.
+        package: import name of the library, where it is not ``name``.
+    """
 
     name: str = ""
+    package: str = ""
 
     @staticmethod
     @abstractmethod

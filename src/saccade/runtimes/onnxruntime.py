@@ -1,10 +1,12 @@
-"""ONNX Runtime on the CPU."""
+"""ONNX Runtime on the CPU, and the session that its other execution providers share."""
 
 from __future__ import annotations
 
 import queue
 import tempfile
+from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -59,10 +61,31 @@ class OnnxRuntime(Runtime):
         return OnnxRuntimeSession(request)
 
 
-class OnnxRuntimeSession(Session):
-    """An ``InferenceSession`` and, for requests in flight, threads that call it."""
+@dataclass(frozen=True)
+class Provider:
+    """An execution provider of ONNX Runtime.
 
-    def __init__(self, request: SessionRequest) -> None:
+    Attributes:
+        name: as ONNX Runtime calls it.
+        precisions: arithmetic it can be asked for.
+        settings: its options.
+    """
+
+    name: str = "CPUExecutionProvider"
+    precisions: tuple[str, ...] = ("fp32",)
+    settings: Mapping[str, str] = field(default_factory=dict)
+
+
+class OnnxRuntimeSession(Session):
+    """An ``InferenceSession`` and, for requests in flight, threads that call it.
+
+    Args:
+        request: what the session is opened for.
+        provider: who executes; what it has no kernel for runs on the CPU.
+    """
+
+    def __init__(self, request: SessionRequest, provider: Provider | None = None) -> None:
+        provider = provider or Provider()
         try:
             import onnxruntime as ort
         except ImportError as error:
@@ -71,10 +94,10 @@ class OnnxRuntimeSession(Session):
             raise RuntimeFailure(
                 f"ONNX Runtime cannot run a model in {request.model.format} format; it takes ONNX."
             )
-        if request.options.precision != "fp32":
+        if request.options.precision not in provider.precisions:
             raise RuntimeFailure(
-                f"ONNX Runtime on the CPU has no {request.options.precision}; use fp32 or another "
-                "runtime."
+                f"ONNX Runtime's {provider.name} has no {request.options.precision}; use "
+                f"{' or '.join(provider.precisions)}, or another runtime."
             )
         self._options = request.options
         self._request = request
@@ -83,11 +106,18 @@ class OnnxRuntimeSession(Session):
             self._session: Any = ort.InferenceSession(
                 _model_source(request),
                 self._session_options(ort),
-                ["CPUExecutionProvider"],
+                [(provider.name, dict(provider.settings)), *_rest(provider)],
                 disabled_optimizers=list(HARMFUL) if request.model.quantized else None,
             )
         except Exception as error:
             raise RuntimeFailure(f"ONNX Runtime refused the model: {first_line(error)}") from error
+        used = self._session.get_providers()
+        if provider.name not in used:  # ONNX Runtime only warns, and runs elsewhere
+            raise RuntimeFailure(
+                f"ONNX Runtime could not start {provider.name} and would have run on {used[0]}. "
+                "Check the driver and that CUDA, cuDNN and TensorRT are of the versions it was "
+                "built for."
+            )
         self._input = self._session.get_inputs()[0].name
         self._pool: ThreadPoolExecutor | None = None
         self._slots: queue.SimpleQueue[None] = queue.SimpleQueue()
@@ -108,6 +138,7 @@ class OnnxRuntimeSession(Session):
         if self._options.graph_level == "static" and self._request.input_hw is not None:
             for name, size in _dynamic_dims(self._request).items():
                 options.add_free_dimension_override_by_name(name, size)
+        options.enable_cpu_mem_arena = self._options.arena
         if not self._options.spinning:
             options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         if self._profile_dir is not None:
@@ -168,6 +199,11 @@ class OnnxRuntimeSession(Session):
         if self._profile_dir is not None:
             self._profile_dir.cleanup()
             self._profile_dir = None
+
+
+def _rest(provider: Provider) -> list[str]:
+    """Who runs what the provider has no kernel for."""
+    return [] if provider.name == Provider.name else [Provider.name]
 
 
 def _model_source(request: SessionRequest) -> str | bytes:

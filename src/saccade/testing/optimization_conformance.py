@@ -17,10 +17,12 @@ import dataclasses
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, get_args
 
 from saccade.data.contract import Dataset
+from saccade.models.files import model_file
 from saccade.optimize.change import (
     Effect,
     ModelCandidate,
@@ -28,13 +30,14 @@ from saccade.optimize.change import (
     Optimization,
     PlanContext,
     Prediction,
+    Tried,
 )
 from saccade.pipeline.config import PipelineConfig, RuntimeOptions, TrackerOptions
 from saccade.runtimes.contract import Availability
 from saccade.testing.planted import healthy, planted
 from saccade.testing.tiny_finished import tiny_finished_config
 from saccade.testing.tiny_instance_segmenter import tiny_instance_segmenter_config
-from saccade.testing.tiny_models import tiny_config
+from saccade.testing.tiny_models import tiny_config, write_tiny
 from saccade.testing.tiny_segmenter import tiny_segmenter_config
 from saccade.testing.tiny_yolo import tiny_yolo_config
 
@@ -42,6 +45,7 @@ Check = Callable[[type[Optimization], PlanContext], None]
 
 FRAME_HW = (36, 64)
 SLACK = 1e-9
+MOST_RUNGS = 40
 
 
 def is_a_frozen_dataclass(kind: type[Optimization], context: PlanContext) -> None:
@@ -85,6 +89,23 @@ def predictions_are_bounded(kind: type[Optimization], context: PlanContext) -> N
         _expect(bool(found.basis), f"{change.label}: does not say what the prediction rests on")
 
 
+def ladders_end(kind: type[Optimization], context: PlanContext) -> None:
+    """Where there is more to try after a failure, it is named, and comes to an end."""
+    for change in _applying(kind, context):
+        if not hasattr(change, "next_rung"):
+            continue
+        tried: list[Tried] = []
+        step = change
+        while step is not None:
+            _expect(bool(step.rung), f"{step!r} is on no rung")
+            _expect(step not in [t.change for t in tried], f"{step!r} is tried twice")
+            _expect(len(tried) < MOST_RUNGS, f"{change.label}: a ladder without an end")
+            tried.append(Tried(step, math.inf))
+            step = step.next_rung(tried, context)
+        for rung, reason in change.closed_rungs(context):
+            _expect(bool(rung and reason), f"{change.label}: a rung closed without a reason")
+
+
 def apply_changes_the_configuration(kind: type[Optimization], context: PlanContext) -> None:
     """`apply` gives another configuration, the same one each time, that survives its document."""
     for change in _applying(kind, context):
@@ -118,6 +139,7 @@ CHECKS: tuple[Check, ...] = (
     is_a_frozen_dataclass,
     labels_are_unique,
     applies_gives_none_or_a_reason,
+    ladders_end,
     predictions_are_bounded,
     apply_changes_the_configuration,
     applied_once_is_enough,
@@ -192,6 +214,20 @@ def example_contexts(
     tracking = replace(naive.config, task="tracking", tracker=TrackerOptions())
     yield replace(naive, config=tracking, labelled=True)
     yield replace(naive, config=replace(tracking, detect_every=2))
+    if find_spec("ai_edge_litert") is not None:  # which writes the file
+        in_litert = {"litert": Availability(True, "1", "CPU", "litert", ("fp32", "int8"))}
+        program = model_file(write_tiny("tflite", folder, (64, 64)))
+        on_phone = replace(fixed, model=program, runtime="litert")
+        yield replace(naive, config=on_phone, runtimes=runtimes or in_litert, video=False)
+    if find_spec("tensorrt") is not None:
+        on_gpu = {"tensorrt": Availability(True, "1", "GPU", "tensorrt", ("fp32", "fp16", "int8"))}
+        planned = replace(fixed, runtime="tensorrt")
+        yield replace(naive, config=planned, runtimes=runtimes or on_gpu, video=False)
+    if find_spec("executorch") is not None:
+        both = {**in_torch, "executorch": Availability(True, "1", "CPU", "executorch")}
+        program = model_file(write_tiny("torch_export", folder, (64, 64)))
+        exported = replace(fixed, model=program, runtime="torch")
+        yield replace(naive, config=exported, runtimes=runtimes or both, video=False)
     yield replace(naive, profile=replace(naive.profile, operators=(), roofline=None))
     yield replace(naive, missed=frozenset({"model_mb"}))
     nothing = {name: Availability(False, detail="not installed") for name in offered}

@@ -53,18 +53,28 @@ def availability_is_stated(runtime: type[Runtime], folder: Path) -> None:
 
 def infer_matches_the_reference(runtime: type[Runtime], folder: Path) -> None:
     """The answer is that of the model, for a fixed and for a dynamic request and model."""
-    for model_hw, input_hw in ((None, HW), (None, None), (HW, HW), (HW, None)):
+    sizes = ((None, HW), (None, None), (HW, HW), (HW, None))
+    for model_hw, input_hw in sizes if runtime.availability().dynamic else sizes[2:]:
         with _session(runtime, folder, model_hw=model_hw, input_hw=input_hw) as session:
             image = tensor(1)
             _same(session.infer(image), image, f"model {model_hw}, request {input_hw}")
 
 
 def a_dynamic_session_takes_any_size(runtime: type[Runtime], folder: Path) -> None:
-    """Opened without ``input_hw``, a session runs images of different sizes in turn."""
-    with _session(runtime, folder, input_hw=None) as session:
+    """Opened without ``input_hw``, a session runs images of different sizes in turn.
+
+    One whose runtime declares fixed shapes may refuse other sizes, and must not answer wrongly.
+    """
+    fixed = not runtime.availability().dynamic
+    with _session(runtime, folder, model_hw=(64, 64) if fixed else None, input_hw=None) as session:
         for hw in ((64, 64), (32, 96), (64, 64)):
             image = tensor(2, hw)
-            _same(session.infer(image), image, f"size {hw}")
+            try:
+                found = session.infer(image)
+            except RuntimeFailure:
+                _expect(fixed and hw != (64, 64), f"size {hw} was refused")
+            else:
+                _same(found, image, f"size {hw}")
 
 
 def submitted_in_order(runtime: type[Runtime], folder: Path) -> None:
@@ -158,20 +168,25 @@ def wrong_input_is_refused(runtime: type[Runtime], folder: Path) -> None:
 
 def corrupt_models_are_refused(runtime: type[Runtime], folder: Path) -> None:
     """Garbage, half a file and an empty file are each a `RuntimeFailure` in `open`."""
-    sound = write_tiny(runtime.availability().formats[0], folder)
+    sound = write_tiny(runtime.availability().formats[0], folder, HW)
+    beside = Path(model_file(sound).weights or "none")
     whole = sound.read_bytes()
     for name, content in {"garbage": b"\x07" * 999, "half": whole[: len(whole) // 2]}.items():
         path = folder / f"{name}{sound.suffix}"
         path.write_bytes(content)
+        if beside.is_file():
+            path.with_suffix(beside.suffix).write_bytes(beside.read_bytes())
         request = SessionRequest(model_file(path), HW, RuntimeOptions(), "images")
         _refuses(lambda request=request: runtime.open(request), f"opening {name}")  # type: ignore[misc]
 
 
 def close_is_final(runtime: type[Runtime], folder: Path) -> None:
     """`close` may be called twice; afterwards nothing runs, and what was under way is whole."""
-    with _session(runtime, folder, RuntimeOptions(in_flight=6), input_hw=None) as session:
+    hw = (640, 640)
+    fixed = None if runtime.availability().dynamic else hw
+    with _session(runtime, folder, RuntimeOptions(in_flight=6), fixed, input_hw=None) as session:
         # Large enough that some are still waiting for their turn when the session closes.
-        images = [tensor(seed, (640, 640)) for seed in range(4)]
+        images = [tensor(seed, hw) for seed in range(4)]
         tickets = [session.submit(image) for image in images]
         session.close()
         session.close()
@@ -228,9 +243,9 @@ CHECKS: tuple[Check, ...] = (
 )
 
 
-def a_missing_package_is_named(runtime: type[Runtime], folder: Path, package: str) -> None:
-    """Without its ``package`` a runtime raises `MissingExtraError`, and only when it is opened."""
-    request = _request(runtime, folder)
+def a_missing_package_is_named(runtime: type[Runtime], folder: Path) -> None:
+    """Without its package a runtime raises `MissingExtraError`, and only when it is opened."""
+    request, package = _request(runtime, folder), runtime.package or runtime.name
     hidden = {name: sys.modules.pop(name) for name in list(sys.modules) if _part(name, package)}
     sys.modules[package] = None  # type: ignore[assignment]  # how Python spells "cannot be imported"
     try:
@@ -299,7 +314,10 @@ def _request(
     model_hw: tuple[int, int] | None = None,
     **settings: Any,
 ) -> SessionRequest:
-    path = write_tiny(runtime.availability().formats[0], folder, model_hw)
+    offered = runtime.availability()
+    if model_hw is None and not offered.dynamic:
+        model_hw = HW
+    path = write_tiny(offered.formats[0], folder, model_hw)
     fields = {"input_hw": HW, "input_name": "images", **settings}
     return SessionRequest(model_file(path), options=options or RuntimeOptions(), **fields)
 

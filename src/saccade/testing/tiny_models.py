@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,9 @@ from onnx import TensorProto, helper, numpy_helper
 
 from saccade.models.description import InputSpec, ModelDescription, Preprocessing
 from saccade.models.files import model_file
+from saccade.models.torch_lowering import lowered
 from saccade.pipeline.config import PipelineConfig
+from saccade.testing.tiny_formats import write_ncnn, write_tflite
 
 STRIDE = 8
 SIZE = 64
@@ -77,6 +80,14 @@ def _write_torch(folder: Path, hw: tuple[int, int] | None) -> Path:
     """The same convolution as an exported PyTorch program."""
     import torch
 
+    path = folder / f"model-{hw}.pt2"
+    torch.export.save(_torch_program(hw), str(path))
+    return path
+
+
+def _torch_program(hw: tuple[int, int] | None) -> Any:
+    import torch
+
     weight, bias = (torch.from_numpy(array) for array in _parameters())
 
     class Tiny(torch.nn.Module):  # type: ignore[misc]
@@ -90,14 +101,36 @@ def _write_torch(folder: Path, hw: tuple[int, int] | None) -> Path:
 
     free = {2: STRIDE * torch.export.Dim("rows"), 3: STRIDE * torch.export.Dim("columns")}
     example = torch.zeros(1, 3, *(hw or (SIZE, 2 * SIZE)))
-    program = torch.export.export(Tiny().eval(), (example,), dynamic_shapes=(None if hw else free,))
-    path = folder / f"model-{hw}.pt2"
-    torch.export.save(program, str(path))
+    return torch.export.export(Tiny().eval(), (example,), dynamic_shapes=(None if hw else free,))
+
+
+@cache
+def _lowered(hw: tuple[int, int]) -> bytes:
+    return lowered(_torch_program(hw), "tiny")
+
+
+def _write_executorch(folder: Path, hw: tuple[int, int] | None) -> Path:
+    path = folder / f"model-{hw}.pte"
+    path.write_bytes(_lowered(hw or (SIZE, SIZE)))
     return path
 
 
+def _write_tflite(folder: Path, hw: tuple[int, int] | None) -> Path:
+    return write_tflite(folder / f"model-{hw}.tflite", *_parameters(), hw)
+
+
+def _write_ncnn(folder: Path, hw: tuple[int, int] | None) -> Path:
+    return write_ncnn(folder / f"model-{hw}.param", *_parameters())
+
+
 # How the model is written, by format.
-WRITERS = {"onnx": _write_onnx, "torch_export": _write_torch}
+WRITERS = {
+    "onnx": _write_onnx,
+    "torch_export": _write_torch,
+    "tflite": _write_tflite,
+    "ncnn": _write_ncnn,
+    "executorch": _write_executorch,
+}
 
 
 def tiny_config(folder: Path, hw: tuple[int, int] | None = None, **changes: Any) -> PipelineConfig:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from saccade import plugins
+from saccade.errors import ModelError
+from saccade.models.files import model_file
 from saccade.pipeline.config import ModelFile
 
 
@@ -57,12 +60,37 @@ class Conversion(Protocol):
         ...
 
 
-def conversion_to(source: str, targets: Collection[str]) -> Conversion | None:
-    """The first conversion from ``source`` to one of ``targets``; None where there is none."""
-    for name in plugins.names("conversions"):
-        found: Conversion = plugins.load("conversions", name)
-        if found.source == source and found.target in targets:
-            return found
+@dataclass(frozen=True)
+class Route:
+    """Several conversions, one after the other; each is checked against the one before.
+
+    Attributes:
+        steps: in order.
+    """
+
+    steps: tuple[Conversion, ...]
+
+    def why_not(self) -> str | None:
+        """None where every step can be done here, else what the first lacks."""
+        return next((reason for step in self.steps if (reason := step.why_not())), None)
+
+    def convert(self, model: ModelFile, request: ConversionRequest) -> ModelFile:
+        """Make the last file by way of the others."""
+        for step in self.steps:
+            model = step.convert(model, request)
+        return model
+
+
+def conversion_to(source: str, targets: Collection[str]) -> Conversion | Route | None:
+    """The shortest way from ``source`` to one of ``targets``; None where there is none."""
+    every = [plugins.load("conversions", name) for name in plugins.names("conversions")]
+    ways: list[tuple[Conversion, ...]] = [(step,) for step in every if step.source == source]
+    for way in ways:  # grows while it is read: shorter ways come first
+        if way[-1].target in targets:
+            return way[0] if len(way) == 1 else Route(way)
+        seen = {source, *(step.target for step in way)}
+        onward = (s for s in every if s.source == way[-1].target and s.target not in seen)
+        ways += [(*way, step) for step in onward]
     return None
 
 
@@ -70,3 +98,23 @@ def converted_path(model: ModelFile, request: ConversionRequest, ending: str) ->
     """Where the converted file goes: named by the original's content, so that it is made once."""
     height, width = request.hw
     return request.folder / f"{model.sha256[:12]}-{height}x{width}{ending}"
+
+
+def write_origin(path: Path, model: ModelFile) -> None:
+    """Note beside a converted file what it was made from, for what can only start from there."""
+    document = {"path": str(Path(model.path).resolve()), "sha256": model.sha256}
+    _origin_path(path).write_text(json.dumps(document), encoding="utf-8")
+
+
+def origin_of(model: ModelFile) -> ModelFile | None:
+    """What a converted model was made from; None where that is not known or has changed."""
+    try:
+        document = json.loads(_origin_path(Path(model.path)).read_text(encoding="utf-8"))
+        found = model_file(document["path"])
+    except (OSError, ValueError, KeyError, ModelError):
+        return None
+    return found if found.sha256 == document["sha256"] else None
+
+
+def _origin_path(path: Path) -> Path:
+    return path.with_name(path.name + ".origin.json")

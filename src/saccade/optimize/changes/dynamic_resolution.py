@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar, Self
 
 from saccade.data.video import is_live
-from saccade.optimize.change import Effect, PlanContext, Prediction, by_stage
+from saccade.optimize.change import Effect, PlanContext, Prediction, StepByStep, Tried, by_stage
 from saccade.optimize.changes.resolution import input_area
 from saccade.pipeline.config import PipelineConfig
 
@@ -23,7 +23,7 @@ ODDS = 0.15
 
 
 @dataclass(frozen=True)
-class LookTwice:
+class LookTwice(StepByStep):
     """A dynamic resolution whose policy is learnt on the calibration images.
 
     The policy is a pair of limits on the scores of the small look, see
@@ -44,8 +44,7 @@ class LookTwice:
         """The coarsest; the search climbs to a finer one where accuracy asks for it."""
         return [cls(SHARES[0])]
 
-    @property
-    def next_rung(self) -> LookTwice | None:
+    def next_rung(self, tried: Sequence[Tried], context: PlanContext) -> LookTwice | None:
         """A finer small look, where the coarse one cost too much."""
         finer = [share for share in SHARES if share > self.share]
         return LookTwice(finer[0]) if finer else None

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar, Self
 
-from saccade.optimize.change import Effect, PlanContext, Prediction, by_stage
+from saccade.optimize.change import Effect, PlanContext, Prediction, StepByStep, Tried, by_stage
 from saccade.pipeline.config import PipelineConfig
 from saccade.pipeline.geometry import letterbox
 
 
 @dataclass(frozen=True)
-class RectLetterbox:
+class RectLetterbox(StepByStep):
     """Cut whole strides of grey off the square letterbox; the scale stays the same.
 
     The border is context that the model was trained with, so cutting it all shows in accuracy
@@ -34,8 +34,7 @@ class RectLetterbox:
         """Without any border accuracy is at stake; with one, next to nothing changes."""
         return "near_lossless" if self.strides else "lossy"
 
-    @property
-    def next_rung(self) -> RectLetterbox | None:
+    def next_rung(self, tried: Sequence[Tried], context: PlanContext) -> RectLetterbox | None:
         """One stride of border, where none was too little."""
         return None if self.strides else RectLetterbox(1)
 

@@ -4,22 +4,35 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar, Literal, Self
+from typing import ClassVar, Self
 
 from saccade.models.conversions.contract import ConversionRequest, conversion_to
-from saccade.optimize.change import Effect, PlanContext, Prediction, Tried, by_stage
+from saccade.optimize.change import Effect, PlanContext, Prediction, StepByStep, Tried, by_stage
+from saccade.optimize.converting import converted
 from saccade.optimize.precision_gain import precision_prediction
 from saccade.optimize.real_inputs import real_inputs
-from saccade.pipeline.config import ModelFile, PipelineConfig
+from saccade.pipeline.config import ModelFile, PipelineConfig, Precision
 
 # Inference time relative to ONNX Runtime in the same precision. Priors, from small detectors on
 # x86; the trial measures what is true here.
-RELATIVE_TIME = {"onnxruntime": 1.0, "openvino": 0.85, "torch": 2.5}
+RELATIVE_TIME = {
+    "onnxruntime": 1.0,
+    "openvino": 0.85,
+    "torch": 2.5,
+    "litert": 0.9,
+    "ncnn": 1.2,
+    "executorch": 0.95,
+    "onnxruntime-cuda": 0.1,
+    "onnxruntime-tensorrt": 0.07,
+    "tensorrt": 0.06,
+}
+# Fastest first; each rounds a little.
+HARMLESS: tuple[Precision, ...] = ("fp16", "bf16")
 BEST_CASE = 0.5
 
 
 @dataclass(frozen=True)
-class SwitchRuntime:
+class SwitchRuntime(StepByStep):
     """Another runtime.
 
     Where it has bf16 on this CPU, that is part of the switch: the runtime alone may gain less
@@ -31,27 +44,18 @@ class SwitchRuntime:
     effect: ClassVar[Effect] = "near_lossless"
 
     runtime: str
-    precision: Literal["fp32", "bf16"] = "fp32"
+    precision: Precision = "fp32"
 
     @classmethod
     def variants(cls, context: PlanContext) -> Iterable[Self]:
         """Every other runtime, in its fastest harmless precision."""
         for name, available in context.runtimes.items():
             if name != context.config.runtime:
-                yield cls(name, "bf16" if "bf16" in available.precisions else "fp32")
-
-    @property
-    def rung(self) -> str:
-        """The precision."""
-        return f"{self.runtime} in {self.precision}"
+                yield cls(name, _harmless(available.precisions))
 
     def next_rung(self, tried: Sequence[Tried], context: PlanContext) -> SwitchRuntime | None:
         """The same runtime in fp32."""
         return SwitchRuntime(self.runtime) if self.precision != "fp32" else None
-
-    def closed_rungs(self, context: PlanContext) -> Sequence[tuple[str, str]]:
-        """None."""
-        return ()
 
     @property
     def label(self) -> str:
@@ -65,6 +69,10 @@ class SwitchRuntime:
             return "already in use"
         if not available.ok:
             return f"{self.runtime} is {available.detail}"
+        if context.config.model.quantized:
+            return f"the model was quantized for {context.config.runtime}"
+        if context.config.shape == "rect" and not available.dynamic:
+            return f"{self.runtime} needs one input shape, and the letterbox follows the frame"
         reason = self._why_not_convert(context)
         if reason is not None:
             return reason
@@ -110,8 +118,10 @@ class SwitchRuntime:
         config, taken = context.config, context.runtimes[self.runtime].formats
         if config.model.format in taken:
             return config.model
-        conversion = conversion_to(config.model.format, taken)
-        assert conversion is not None  # `applies` has looked
         hw = config.description.input_hw or (config.input_size,) * 2
         request = ConversionRequest(context.folder, hw, real_inputs(context))
-        return conversion.convert(config.model, request)
+        return converted(config.model, taken, request)
+
+
+def _harmless(precisions: tuple[str, ...]) -> Precision:
+    return next((precision for precision in HARMLESS if precision in precisions), "fp32")

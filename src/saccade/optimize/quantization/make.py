@@ -107,8 +107,8 @@ def quantized_path(context: PlanContext, quantizer: str, recipe: Recipe) -> Path
             quantizer,
             asdict(recipe),
             METHOD,
-            [_identity(image) for image in data.images],
-            [_identity(image) for image in data.compared],
+            [identity(image) for image in data.images],
+            [identity(image) for image in data.compared],
             config.shape,
             config.input_size,
         ]
@@ -126,7 +126,7 @@ def calibration_data(context: PlanContext, recipe: Recipe) -> CalibrationData:
     return CalibrationData(tuple(images), video, tuple(compared))
 
 
-def _identity(image: LabelledImage) -> tuple[str, int | None]:
+def identity(image: LabelledImage) -> tuple[str, int | None]:
     """A file's name, and the place of a frame in it."""
     return image.path.name, image.frame.index if image.frame is not None else None
 

@@ -1,0 +1,117 @@
+"""ONNX to ncnn's two files, by pnnx."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from typing import ClassVar
+
+from saccade.errors import MissingExtraError, ModelError
+from saccade.models.conversions.compared import check_converted
+from saccade.models.conversions.contract import ConversionRequest, converted_path
+from saccade.models.files import model_file
+from saccade.models.onnx_file import read_onnx
+from saccade.models.onnx_run import run_once
+from saccade.pipeline.config import ModelFile
+from saccade.runtimes.ncnn import Ncnn
+
+TIMEOUT_S = 300.0
+
+
+class OnnxToNcnn:
+    """``.onnx`` to ``.param`` and ``.bin``, for one input size."""
+
+    source: ClassVar[str] = "onnx"
+    target: ClassVar[str] = "ncnn"
+
+    @staticmethod
+    def why_not() -> str | None:
+        """It needs pnnx, and ncnn to compare with."""
+        missing = [name for name in ("ncnn", "pnnx") if find_spec(name) is None]
+        if not missing:
+            return None
+        return f"{' and '.join(missing)} not installed (pip install 'saccade[ncnn]')"
+
+    @staticmethod
+    def convert(model: ModelFile, request: ConversionRequest) -> ModelFile:
+        """See `saccade.models.conversions.contract.Conversion`."""
+        path = converted_path(model, request, ".param")
+        if path.exists() and path.with_suffix(".bin").exists():
+            return model_file(path)
+        request.folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix="saccade-") as folder:
+            draft = _converted(Path(model.path), request.hw, Path(folder))
+            _check_layers(draft, Path(model.path).name)
+            graph = read_onnx(model.path)
+            name = graph.graph.input[0].name
+            check_converted(
+                lambda image: run_once(graph, {name: image}),
+                model_file(draft),
+                Ncnn,
+                request.inputs,
+            )
+            shutil.copyfile(draft.with_suffix(".bin"), path.with_suffix(".bin"))
+            shutil.copyfile(draft, path)  # last: both are there when this one is
+        return model_file(path)
+
+
+def _converted(model: Path, hw: tuple[int, int], folder: Path) -> Path:
+    """Run pnnx, which writes its seven files beside the one it reads."""
+    import onnx
+
+    copy = folder / "model.onnx"
+    onnx.save(read_onnx(model), str(copy))
+    # Halves would round the weights; fp32 is what was asked for.
+    command = [str(_pnnx()), copy.name, f"inputshape=[1,3,{hw[0]},{hw[1]}]", "fp16=0"]
+    try:
+        said = subprocess.run(
+            command, cwd=folder, capture_output=True, text=True, errors="replace",
+            timeout=TIMEOUT_S, check=False,
+        )  # fmt: skip
+    except subprocess.TimeoutExpired as error:
+        raise ModelError(f"pnnx did not convert {model.name} within {TIMEOUT_S:.0f} s.") from error
+    param = folder / "model.ncnn.param"
+    if said.returncode or not param.is_file() or not param.with_suffix(".bin").is_file():
+        last = (said.stderr or said.stdout).strip().splitlines()[-1:] or ["it said nothing"]
+        raise ModelError(
+            f"{model.name} cannot be made into ncnn's format: pnnx ended with code "
+            f"{said.returncode} ({last[0][:200]}). Use another runtime, or simplify the graph."
+        )
+    return param
+
+
+def _pnnx() -> Path:
+    """The program in the package, which is not imported: that would load torch."""
+    spec = find_spec("pnnx")
+    if spec is None or not spec.submodule_search_locations:
+        raise MissingExtraError("pnnx", "ncnn", "Making ncnn's format from ONNX")
+    folder = Path(next(iter(spec.submodule_search_locations)))
+    return next(p for p in (folder / "pnnx", folder / "pnnx.exe") if p.is_file())
+
+
+def _check_layers(param: Path, name: str) -> None:
+    """Refuse a graph with operators that ncnn lacks.
+
+    Raises:
+        ModelError: they are named.
+    """
+    foreign = sorted(set(_foreign(param)))
+    if foreign:
+        raise ModelError(
+            f"{name} cannot be made into ncnn's format: ncnn has no layer for "
+            f"{', '.join(foreign)}. Cut that part out of the graph, or use another runtime."
+        )
+
+
+def _foreign(param: Path) -> Iterator[str]:
+    """Layers that ncnn does not know; pnnx leaves what it cannot translate under its own name."""
+    import ncnn
+
+    for line in param.read_text(encoding="utf-8").splitlines()[2:]:
+        kind = line.split(maxsplit=1)[0] if line.strip() else ""
+        if kind and ncnn.create_layer(kind) is None:
+            yield kind

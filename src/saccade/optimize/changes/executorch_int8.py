@@ -1,0 +1,64 @@
+"""Quantize a PyTorch program to int8 and run it in ExecuTorch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+from saccade.models.conversions.contract import origin_of
+from saccade.optimize.change import Effect, OneVariant, PlanContext, Prediction
+from saccade.optimize.precision_gain import precision_prediction
+from saccade.pipeline.config import ModelFile, PipelineConfig
+
+# Calibration and lowering.
+COST_S = 60.0
+ODDS = 0.5
+
+
+@dataclass(frozen=True)
+class QuantizeExecuTorch(OneVariant):
+    """XNNPACK's symmetric int8 scheme, from the exported program in one step."""
+
+    name: ClassVar[str] = "executorch_int8"
+    effect: ClassVar[Effect] = "near_lossless"
+
+    def applies(self, context: PlanContext) -> str | None:
+        """Needs ExecuTorch, the exported program, and frames to calibrate on."""
+        available = context.runtimes.get("executorch")
+        if available is None or not available.ok:
+            return "executorch is not installed (pip install 'saccade[executorch]')"
+        if context.config.model.quantized:
+            return "the model is quantized already"
+        if context.config.shape == "rect":
+            return "executorch needs one input shape, and the letterbox follows the frame"
+        if _program(context.config) is None:
+            return f"the model is in {context.config.model.format} format; it starts from PyTorch"
+        if not context.calibration and not context.video:
+            return "there are no images to calibrate on"
+        if context.calibration is not None and len(context.calibration) == 1:
+            return "there is a single image to calibrate on; give some tens of the usual kind"
+        return None
+
+    def predict(self, context: PlanContext) -> Prediction:
+        """By the measured peaks of this machine, else by a prior."""
+        prediction = precision_prediction(context, "int8", bytes_factor=0.25, cost_s=COST_S)
+        return replace(prediction, odds=ODDS)
+
+    def apply(self, context: PlanContext) -> PipelineConfig:
+        """Quantize in a process of its own; the configuration moves to ExecuTorch."""
+        from saccade.optimize.executorch_quantization import quantize_executorch
+
+        config = context.config
+        program = _program(config)
+        assert program is not None  # `applies` has looked
+        options = replace(
+            config.options, precision="fp32", graph_level="default", channels_last=False
+        )
+        model = quantize_executorch(context, program)
+        return replace(config, runtime="executorch", options=options, model=model)
+
+
+def _program(config: PipelineConfig) -> ModelFile | None:
+    if config.model.format == "torch_export":
+        return config.model
+    return origin_of(config.model) if config.model.format == "executorch" else None

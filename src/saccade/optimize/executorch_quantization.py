@@ -1,0 +1,91 @@
+"""int8 for ExecuTorch, by torchao's PT2E flow with XNNPACK's quantizer, in a process of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from saccade.errors import ModelError
+from saccade.models.files import model_file
+from saccade.models.torch_lowering import lowered, quiet
+from saccade.models.torch_program import read_program
+from saccade.optimize.change import PlanContext
+from saccade.optimize.quantization.calibration import CalibrationData, calibration_tensors
+from saccade.optimize.quantization.make import calibration_data, identity
+from saccade.optimize.quantization.recipe import Recipe
+from saccade.optimize.worker import Worker
+from saccade.pipeline.config import ModelFile, PipelineConfig, digest
+from saccade.runtimes.contract import first_line
+
+# Part of a file's name: raised when the same settings are made in another way.
+METHOD = "pt2e 1"
+TIMEOUT_S = 900.0
+
+
+def quantize_executorch(context: PlanContext, program: ModelFile) -> ModelFile:
+    """Quantize an exported program and lower it; a file that is already there is used again.
+
+    Args:
+        context: with images or video to calibrate on.
+        program: the float ``.pt2`` file.
+
+    Raises:
+        ModelError: the quantizer or ExecuTorch refused the program.
+        RuntimeFailure: there are no frames, or the process failed.
+    """
+    data = calibration_data(context, Recipe())
+    key = digest([program.sha256, METHOD, [identity(image) for image in data.images]])
+    target = context.folder / f"int8-{key}.pte"
+    if not target.exists():
+        context.folder.mkdir(parents=True, exist_ok=True)
+        with Worker("saccade.optimize.executorch_quantization:ExecuTorchQuantizer", ()) as worker:
+            worker.call("run", context.config, data, program.path, str(target), timeout_s=TIMEOUT_S)
+    found = model_file(target)
+    return ModelFile(found.path, found.sha256, found.format, stored="int8")
+
+
+class ExecuTorchQuantizer:
+    """Runs a job. Lives in a worker process, because the libraries are heavy and may fail."""
+
+    def run(self, config: PipelineConfig, data: CalibrationData, program: str, target: str) -> None:
+        """Quantize and write the file whole or not at all."""
+        made = quantized(Path(program), calibration_tensors(config, data))
+        partial = Path(target).with_name("partial-" + Path(target).name)
+        partial.write_bytes(made)
+        partial.replace(Path(target))
+
+
+def quantized(program: Path, samples: Sequence[NDArray[np.float32]]) -> bytes:
+    """The program in int8, symmetric weights per channel, lowered to XNNPACK.
+
+    Args:
+        program: a ``.pt2`` file.
+        samples: inputs ``(1, 3, H, W)``.
+
+    Raises:
+        ModelError: the quantizer or ExecuTorch refused the program.
+    """
+    import torch
+
+    module = read_program(program).module(check_guards=False)
+    inputs = [torch.from_numpy(np.ascontiguousarray(sample)) for sample in samples]
+    try:
+        with quiet(), torch.no_grad():
+            from executorch.backends.xnnpack.quantizer import xnnpack_quantizer
+            from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
+
+            settings = xnnpack_quantizer.get_symmetric_quantization_config(is_per_channel=True)
+            tool = xnnpack_quantizer.XNNPACKQuantizer().set_global(settings)
+            observed = prepare_pt2e(module, tool)
+            for image in inputs:
+                observed(image)
+            exported = torch.export.export(convert_pt2e(observed), (inputs[0],))
+    except Exception as error:
+        raise ModelError(
+            f"{program.name} cannot be quantized for ExecuTorch: {first_line(error)}. It still "
+            "runs in float; or quantize it for another runtime."
+        ) from error
+    return lowered(exported, program.name)
