@@ -61,7 +61,8 @@ def rounded(weight: NDArray[np.float32], axis: int) -> NDArray[np.float32]:
     others = tuple(other for other in range(weight.ndim) if other != axis)
     step = np.abs(weight).max(others, keepdims=True) / STEPS
     step[step == 0] = 1.0
-    return (np.rint(weight / step) * step).astype(np.float32)
+    nearest: NDArray[np.float32] = (np.rint(weight / step) * step).astype(np.float32)
+    return nearest
 
 
 def _layers(model: bytearray) -> list[Layer]:
