@@ -21,10 +21,10 @@ from saccade.optimize.change import PlanContext
 from saccade.optimize.converting import converted
 from saccade.optimize.executorch_quantization import quantize_executorch
 from saccade.optimize.job import Job, plan_context
-from saccade.optimize.litert_quantization import float_operators, quantize_litert
+from saccade.optimize.litert_quantization import Ports, float_operators, quantize_litert
 from saccade.optimize.race import Runner
 from saccade.optimize.real_inputs import real_inputs
-from saccade.pipeline.config import PipelineConfig
+from saccade.pipeline.config import ModelFile, PipelineConfig
 from saccade.playbook.prepare import prepare
 from saccade.progress import SilentProgress
 from saccade.spec import make_spec
@@ -100,10 +100,9 @@ def _candidates(context: PlanContext) -> Iterator[tuple[str, PipelineConfig]]:
             inside = _in(context, runtime, kind)
             yield f"{title} fp32", inside.config
             if runtime == "litert":
-                model = quantize_litert(inside, "mean", "int8")
-                left = float_operators(Path(model.path))
-                note(f"operators that are not integer: {', '.join(left) or 'none'}")
-                yield f"{title} int8", replace(inside.config, model=model)
+                yield PHONE, replace(inside.config, model=_litert_int8(inside, "float"))
+                strict = _litert_int8(inside, "int8")
+                yield f"{title} int8 to its ends", replace(inside.config, model=strict)
             if runtime == "executorch":
                 model = quantize_executorch(inside, context.config.model)
                 yield f"{title} int8", replace(inside.config, model=model)
@@ -112,6 +111,13 @@ def _candidates(context: PlanContext) -> Iterator[tuple[str, PipelineConfig]]:
                 yield f"{title} bf16", replace(inside.config, options=options)
         except SaccadeError as error:
             note(f"{title} is left out: {error}")
+
+
+def _litert_int8(context: PlanContext, ports: Ports) -> ModelFile:
+    model = quantize_litert(context, "mean", ports)
+    left = float_operators(Path(model.path))
+    note(f"{ports} ports, operators that read floats: {', '.join(left) or 'none'}")
+    return model
 
 
 def _in(context: PlanContext, runtime: str, kind: str) -> PlanContext:

@@ -8,10 +8,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from saccade.models.files import model_file
 from saccade.optimize.change import PlanContext
 from saccade.optimize.changes.litert_int8 import LADDER, QuantizeLiteRt
+from saccade.optimize.litert_bias import _layers, corrected, rounded
 from saccade.optimize.litert_quantization import Ranges, combined
+from saccade.pipeline.config import RuntimeOptions
+from saccade.runtimes.contract import SessionRequest
+from saccade.runtimes.litert import LiteRt
 from saccade.testing.optimization_conformance import example_contexts
+from saccade.testing.tiny_models import reference, write_tiny
 
 
 @pytest.mark.parametrize(
@@ -54,10 +60,41 @@ def test_without_images_there_is_nothing_to_calibrate_on(context: PlanContext) -
 
 
 def test_the_ladder_tries_every_setting_once(context: PlanContext) -> None:
-    (change,) = QuantizeLiteRt.variants(context)
     labels = []
-    step: QuantizeLiteRt | None = change
-    while step is not None:
-        labels.append(step.label)
-        step = step.next_rung((), context)
-    assert len(set(labels)) == len(LADDER)
+    for change in QuantizeLiteRt.variants(context):
+        step: QuantizeLiteRt | None = change
+        while step is not None:
+            labels.append(step.label)
+            step = step.next_rung((), context)
+    assert len(set(labels)) == len(labels) == 2 * len(LADDER)
+
+
+def test_input_and_outputs_keep_their_widest_range() -> None:
+    each = [{"out": {"min": np.array([0.0]), "max": np.array([top])}} for top in (1.0, 9.0)]
+    assert combined(each, "mean")["out"]["max"].item() == 5.0
+    assert combined(each, "mean", ends={"out"})["out"]["max"].item() == 9.0
+
+
+def test_biases_take_back_what_rounding_shifts(tmp_path: Path) -> None:
+    """Coarse weights on a constant image shift every channel; the correction removes that."""
+    pytest.importorskip("ai_edge_litert")
+    path = write_tiny("tflite", tmp_path, (64, 64))
+    model = path.read_bytes()
+    image = np.full((1, 3, 64, 64), 0.7, np.float32)
+    images = [np.ascontiguousarray(image.transpose(0, 2, 3, 1))]
+    plain = bytearray(model)
+    for layer in _layers(plain):
+        layer.weight[...] = rounded(layer.weight, layer.axis)
+    shifts = []
+    for index, content in enumerate((bytes(plain), corrected(model, images))):
+        target = tmp_path / f"{index}.tflite"
+        target.write_bytes(content)
+        request = SessionRequest(model_file(target), (64, 64), RuntimeOptions(), "images")
+        shifts.append(np.abs(LiteRt.open(request).infer(image)[0] - reference(image)).max())
+    assert shifts[1] < shifts[0] / 10
+
+
+def test_weights_lie_on_the_steps_of_their_channel() -> None:
+    weight = np.array([[1.0, 0.5, 0.001], [0.0, 0.0, 0.0]], np.float32)
+    found = rounded(weight, axis=0)
+    assert found == pytest.approx(np.array([[1.0, 64 / 127, 0.0], [0.0, 0.0, 0.0]]))

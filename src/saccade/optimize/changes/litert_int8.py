@@ -13,16 +13,12 @@ from saccade.pipeline.config import PipelineConfig
 if TYPE_CHECKING:
     from saccade.optimize.litert_quantization import Ports, Ranges
 
-# Some tens of images, each calibrated alone.
-COST_S = 20.0
-ODDS = 0.5
-# What to try, one after the other, where accuracy breaks: other ranges, then floats at the ends.
-LADDER: tuple[tuple[Ranges, Ports], ...] = (
-    ("mean", "int8"),
-    ("inner", "int8"),
-    ("widest", "int8"),
-    ("mean", "float"),
-)
+# Bias correction layer by layer, and some tens of images calibrated one by one.
+COST_S = 45.0
+# Equal steps of an int8 output cost classifiers about a point more.
+ODDS = {"float": 0.5, "int8": 0.3}
+# Ranges to try, one after the other, where accuracy breaks.
+LADDER: tuple[Ranges, ...] = ("mean", "inner", "widest")
 
 
 @dataclass(frozen=True)
@@ -30,28 +26,31 @@ class QuantizeLiteRt(StepByStep):
     """AI Edge Quantizer: int8 weights per channel and int8 activations, ranges from real frames.
 
     Attributes:
+        ports: type of input and outputs; the Edge TPU takes int8, phones either.
         step: of `LADDER`.
     """
 
     name: ClassVar[str] = "litert_int8"
     effect: ClassVar[Effect] = "near_lossless"
 
+    ports: Ports = "float"
     step: int = 0
 
     @classmethod
     def variants(cls, context: PlanContext) -> Iterable[Self]:
-        """The first step; the search climbs further where accuracy asks for it."""
-        return [cls()]
+        """The first step of both kinds; the search climbs further where accuracy asks for it."""
+        return [cls("float"), cls("int8")]
 
     @property
     def label(self) -> str:
         """Name, ranges and type of input and outputs."""
-        ranges, ports = LADDER[self.step]
-        return f"{self.name}: {ranges} ranges, {ports} input and outputs"
+        return f"{self.name}: {LADDER[self.step]} ranges, {self.ports} input and outputs"
 
     def next_rung(self, tried: Sequence[Tried], context: PlanContext) -> QuantizeLiteRt | None:
         """What to try when this one costs too much accuracy; None at the top."""
-        return QuantizeLiteRt(self.step + 1) if self.step + 1 < len(LADDER) else None
+        if self.step + 1 == len(LADDER):
+            return None
+        return replace(self, step=self.step + 1)
 
     def applies(self, context: PlanContext) -> str | None:
         """Needs a float model in LiteRT's format, the quantizer, and frames to calibrate on."""
@@ -73,11 +72,11 @@ class QuantizeLiteRt(StepByStep):
     def predict(self, context: PlanContext) -> Prediction:
         """By the measured peaks of this machine, else by a prior."""
         prediction = precision_prediction(context, "int8", bytes_factor=0.25, cost_s=COST_S)
-        return replace(prediction, odds=ODDS)
+        return replace(prediction, odds=ODDS[self.ports])
 
     def apply(self, context: PlanContext) -> PipelineConfig:
         """Quantize in a process of its own and point the configuration at the new file."""
         from saccade.optimize.litert_quantization import quantize_litert
 
-        ranges, ports = LADDER[self.step]
-        return replace(context.config, model=quantize_litert(context, ranges, ports))
+        model = quantize_litert(context, LADDER[self.step], self.ports)
+        return replace(context.config, model=model)
