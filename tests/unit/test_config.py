@@ -28,7 +28,7 @@ DESCRIPTION = ModelDescription(
 BASE = PipelineConfig("detection", MODEL, DESCRIPTION, 640, 0.7)
 
 # Where a value lives on disk, in which container, and why we believe it change no behaviour.
-SILENT = {"path", "weights", "format", "dynamic", "evidence"}
+SILENT = {"path", "weights", "format", "dynamic", "program", "evidence"}
 OTHER: dict[type, dict[str, Any]] = {
     PipelineConfig: {
         "task": "segmentation",

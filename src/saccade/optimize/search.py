@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from saccade import plugins
-from saccade.errors import SaccadeError, StorageError
+from saccade.errors import ChangeRefused, SaccadeError, StorageError
 from saccade.optimize.change import Optimization, PlanContext
 from saccade.optimize.combined import combine
 from saccade.optimize.job import Job, plan_context
@@ -219,6 +219,8 @@ class Search:
             config = change.apply(context)
         except StorageError:
             raise
+        except ChangeRefused as refusal:
+            return replace(draft, verdict="worse", reason=str(refusal))
         except SaccadeError as error:
             return replace(draft, reason=f"could not be applied: {error}")
         draft = replace(draft, config=config.to_dict(), config_hash=config.hash)

@@ -37,6 +37,8 @@ class ModelFile:
         format: ``"onnx"``, ``"openvino_ir"``, ``"torch_export"``; see `saccade.models.files`.
         weights: the second file of formats that have two (OpenVINO IR).
         dynamic: a converted model takes any height and width, also where the original did not.
+        program: the exported PyTorch program that the file was made from, where it was: what
+            changes weights changes that one and makes the file again.
     """
 
     path: str
@@ -44,6 +46,7 @@ class ModelFile:
     format: str = "onnx"
     weights: str | None = None
     dynamic: bool = False
+    program: str | None = None
 
     @property
     def size_mb(self) -> float:
