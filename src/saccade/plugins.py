@@ -85,6 +85,7 @@ TABLE: dict[str, dict[str, str]] = {
         "raw_head": "saccade.optimize.changes.raw_head:DecodeKeptBoxes",
         "bf16": "saccade.optimize.changes.bf16:UseBf16",
         "int8": "saccade.optimize.changes.int8:QuantizeInt8",
+        "prune": "saccade.optimize.changes.prune:Prune",
         "resolution": "saccade.optimize.changes.resolution:LowerResolution",
         "graph_preprocess": "saccade.optimize.changes.graph_preprocess:PreprocessInGraph",
         "fused_preprocess": "saccade.optimize.changes.fused_preprocess:FusedPreprocess",

@@ -32,7 +32,7 @@ class FrameSource:
     Attributes:
         config: how frames become tensors.
         images: calibration images.
-        labels: class of each image, `UNKNOWN` where it has none.
+        labels: index of each image's class in the model's scores, `UNKNOWN` where it has none.
         video: the source, where its calibration frames may be used too.
     """
 
@@ -45,10 +45,12 @@ class FrameSource:
     def of(cls, context: PlanContext) -> FrameSource:
         """Everything that calibration may look at."""
         images = context.calibration.images if context.calibration is not None else ()
+        # Some classifiers have a class for the background in front of the others.
+        first = 1 if context.config.description.decode.endswith("+background") else 0
         return cls(
             _plain(context.config),
             tuple(image.path for image in images),
-            tuple(UNKNOWN if image.label is None else image.label for image in images),
+            tuple(UNKNOWN if image.label is None else first + image.label for image in images),
             context.source if context.video else None,
         )
 
