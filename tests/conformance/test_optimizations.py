@@ -15,9 +15,13 @@ from saccade import plugins
 from saccade.data.contract import Dataset
 from saccade.data.image_folder import ImageFolderFormat
 from saccade.optimize.change import Optimization, PlanContext, Prediction
+from saccade.pipeline.config import PipelineConfig
+from saccade.statistics import Comparison, Interval, RatioEstimate
 from saccade.testing.optimization_conformance import CHECKS, Check, example_contexts
+from saccade.testing.tiny_torch import classifier_context, exported, residual_net
 
-NAMES = plugins.names("optimizations")
+# Pruning needs a model from PyTorch, which the common situations do without.
+NAMES = [name for name in plugins.names("optimizations") if name != "prune"]
 
 
 @pytest.fixture(scope="module")
@@ -42,6 +46,22 @@ def contexts(
     yield [replace(context, video=False) if wants_int8(context) else context for context in found]
 
 
+@pytest.fixture(scope="module")
+def pruning_context(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PlanContext]:
+    """A model from PyTorch, on a machine where fewer weights are faster."""
+    pytest.importorskip("torch_pruning")
+    from saccade.optimize import pruning
+
+    def fewer_weights(context: PlanContext, changed: PipelineConfig) -> Comparison:
+        ratio = context.config.model.size_mb / changed.model.size_mb
+        return Comparison("faster", RatioEstimate(ratio, Interval(1, ratio, 0.95), 5), 0.0, "less")
+
+    folder = tmp_path_factory.mktemp("prune")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pruning, "measured_contest", fewer_weights)
+        yield classifier_context(folder, exported(residual_net(), folder / "net.pt2"))
+
+
 def wants_int8(context: PlanContext) -> bool:
     return context.config.runtime == "openvino"
 
@@ -54,6 +74,13 @@ def test_the_contract_is_kept(name: str, check: Check, contexts: list[PlanContex
         pytest.importorskip("nncf")
     for context in contexts:
         check(kind, context)
+
+
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
+def test_pruning_keeps_the_contract(check: Check, pruning_context: PlanContext) -> None:
+    kind = plugins.load("optimizations", "prune")
+    assert all(change.applies(pruning_context) is None for change in kind.variants(pruning_context))
+    check(kind, pruning_context)
 
 
 @pytest.mark.parametrize("name", NAMES)

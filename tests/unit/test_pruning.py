@@ -9,12 +9,11 @@ from typing import Any, cast
 
 import numpy as np
 import pytest
-from torch_nets import HW, classifier_context, exported, residual_net
 
 from saccade.errors import ChangeRefused, ModelError
 from saccade.models.equivalence import difference
-from saccade.models.onnx_run import run_once
 from saccade.models.onnx_file import read_onnx
+from saccade.models.onnx_run import run_once
 from saccade.models.torch_program import read_program, run_program
 from saccade.optimize import pruning
 from saccade.optimize.change import PlanContext
@@ -25,6 +24,7 @@ from saccade.optimize.search import Search
 from saccade.pipeline.config import PipelineConfig
 from saccade.statistics import Comparison, Interval, RatioEstimate
 from saccade.study import Trial
+from saccade.testing.tiny_torch import HW, classifier_context, exported, residual_net
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("torch_pruning")
@@ -113,7 +113,7 @@ def test_channels_stay_multiples(channels: int, share: float, multiple: int, kep
 def test_channels_go_everywhere_they_pass_through() -> None:
     module = lifted(residual_net())
     small = without_channels(module, EXAMPLE, 0.5, 8)
-    widths = {name: layer for name, layer in small.named_children()}
+    widths = dict(small.named_children())
     assert widths["stem_0"].out_channels == widths["narrow"].out_channels == 16  # they are added
     assert widths["depth"].groups == widths["depth"].out_channels == 32
     assert widths["head"].in_features == 16
@@ -202,6 +202,12 @@ def weights_of(config: PipelineConfig) -> int:
     return sum(value.numel() for value in read_program(program).parameters())
 
 
+def operators_of(config: PipelineConfig) -> int:
+    program = program_of(config.model)
+    assert program is not None
+    return sum(node.op == "call_function" for node in read_program(program).graph.nodes)
+
+
 def compute_bound(context: PlanContext, changed: PipelineConfig) -> Comparison:
     """A machine whose time is the number of weights."""
     return comparison(weights_of(context.config) / weights_of(changed))
@@ -209,11 +215,8 @@ def compute_bound(context: PlanContext, changed: PipelineConfig) -> Comparison:
 
 def overhead_bound(context: PlanContext, changed: PipelineConfig) -> Comparison:
     """A machine whose time is the number of operators, which pruning leaves as it is."""
-    operators = [
-        sum(node.op == "call_function" for node in read_program(program_of(config.model)).graph.nodes)
-        for config in (context.config, changed)
-    ]
-    return comparison(operators[0] / operators[1])
+    before, after = operators_of(context.config), operators_of(changed)
+    return comparison(before / after)
 
 
 @pytest.mark.parametrize("runtime", ["torch", "onnxruntime"])

@@ -149,7 +149,7 @@ class _Classroom:
                 "and some dozens to get anywhere. Give more data or a video."
             )
         self._torch, self._settings = torch, settings
-        self._student, self._teacher = student, teacher.eval()
+        self._student, self._teacher = student.eval(), teacher.eval()
         self._random = np.random.default_rng(settings.seed)
         torch.manual_seed(settings.seed)
         order = self._random.permutation(len(frames.tensors))
@@ -159,14 +159,13 @@ class _Classroom:
         self._labels = None if frames.labels is None else torch.from_numpy(frames.labels)
         example = self._tensors[:1]
         self._batch = settings.batch if takes_batches(student, teacher, example) else 1
+        self._answers = self._teachers_answers(example)
         self._pairs = attention_pairs(student, teacher, example)
         self._optimizer = torch.optim.Adam(student.parameters(), lr=settings.learning_rate)
-        self._queue: Iterator[Any] = iter(())
+        self._queue: Iterator[NDArray[np.int64]] = iter(())
         steps_per_pass = math.ceil(len(self._learnt) / self._batch)
         self.check_every = max(1, steps_per_pass // CHECKS_PER_PASS)
         self._without_gain = 0
-        self._answers = self._teachers_answers(example)
-        self._student.eval()
         self.loss_before = self.best_loss = self._held_out_loss()
         self._best = copy.deepcopy(student.state_dict())
 
@@ -230,9 +229,7 @@ class _Classroom:
         with recorded(self._student, self._pairs.student) as looked:
             said = float_outputs(self._student(images))
         loss = self._answer_loss(said, answers, part)
-        loss = loss + self._settings.attention_weight * attention_loss(
-            self._pairs, looked, seen
-        )
+        loss = loss + self._settings.attention_weight * attention_loss(self._pairs, looked, seen)
         self._optimizer.zero_grad(set_to_none=True)
         loss.backward()
         self._torch.nn.utils.clip_grad_norm_(self._student.parameters(), 1.0)
@@ -242,12 +239,13 @@ class _Classroom:
 
     def _next_part(self) -> NDArray[np.int64]:
         """The next few frames; all of them before any comes again."""
-        part = next(self._queue, None)
+        part: NDArray[np.int64] | None = next(self._queue, None)
         if part is None:
             order = self._random.permutation(self._learnt)
             count = math.ceil(len(order) / self._batch)
-            self._queue = iter(np.array_split(order, count))
-            part = next(self._queue)
+            first, *rest = np.array_split(order, count)
+            self._queue = iter(rest)
+            return first
         return part
 
     def _augmented(self, images: Any) -> Any:

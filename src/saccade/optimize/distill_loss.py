@@ -11,6 +11,8 @@ TEMPERATURE = 2.0
 # Sums of probabilities may be off by as much as float32 makes them.
 SUM_TOLERANCE = 1e-3
 EPSILON = 1e-8
+# What a channel is taken to vary at least: a share of its mean square, and an absolute part.
+FLAT_SHARE, FLAT = 0.01, 1e-4
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,8 @@ def _relative_error(student: Any, teacher: Any) -> Any:
     error = (student - teacher).square().mean(dim=others)
     spread = teacher.var(dim=others, unbiased=False)
     # A channel that hardly varies must not drown the others.
-    return (error / (spread + 0.01 * spread.mean() + EPSILON)).mean()
+    floor = FLAT_SHARE * teacher.square().mean(dim=others) + FLAT
+    return (error / (spread + floor)).mean()
 
 
 def label_loss(scores: Any, labels: Any) -> Any:

@@ -135,12 +135,14 @@ def _make(
     settings: Distillation,
     target: Path,
 ) -> None:
-    with Worker(PRUNER, (original, _hw(context.config))) as worker:
-        candidates = _candidates(worker, share, target)
-    measured = [Measured(c, contest(context, with_program(context, c.path))) for c in candidates]
-    chosen = choose(measured)
     partial = target.with_name("partial-" + target.name)
     with Worker(PRUNER, (original, _hw(context.config))) as worker:
+        candidates = _candidates(worker, share, target)
+        # It waits, without using a core, while they race.
+        measured = [
+            Measured(c, contest(context, with_program(context, c.path))) for c in candidates
+        ]
+        chosen = choose(measured)
         lesson: Lesson = worker.call(
             "train",
             chosen.candidate.path,

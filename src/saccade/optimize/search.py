@@ -130,12 +130,16 @@ class Search:
         if forced is not None and forced.applies(context) is None:
             return Candidate(forced, forced.predict(context))
         self.last_plan = make_plan(context)
-        best = next((c for c in self.last_plan.candidates if self._is_new(c)), None)
+        best = next((c for c in self.last_plan.candidates if self._is_open(c)), None)
         if best is None or best.prediction.gain < self._small or best.change.effect == "lossy":
             together = combine(context, self._small, frozenset())
             if together is not None and self._is_new(together):
                 return together
         return best
+
+    def _is_open(self, candidate: Candidate) -> bool:
+        """Whether a change deserves a trial and can be made in the time that is left."""
+        return candidate.prediction.cost_s <= self.time_left() and self._is_new(candidate)
 
     def _is_new(self, candidate: Candidate) -> bool:
         """Whether a change was not tried, or promises clearly more than when it was."""

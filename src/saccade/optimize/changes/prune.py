@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import ClassVar, Self
 
 from saccade.optimize.change import Effect, PlanContext, Prediction, by_stage
@@ -65,6 +66,8 @@ class Prune:
         missing = [name.replace("_", "-") for name in PACKAGES if find_spec(name) is None]
         if missing:
             return f"{' and '.join(missing)} not installed (pip install 'saccade[prune]')"
+        if not Path(program).is_file():
+            return f"the program that the model was made from is gone ({Path(program).name})"
         if is_pruned(program):
             return "the model is pruned already"
         if model.format != "torch_export" and not conversion_to("torch_export", (model.format,)):

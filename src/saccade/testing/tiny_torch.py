@@ -25,7 +25,11 @@ IMAGES = 24
 
 
 def residual_net(width: int = 32) -> Any:
-    """Convolutions, a residual connection, a depthwise convolution, a linear head."""
+    """Convolutions, a residual connection, a depthwise convolution, a linear head.
+
+    Args:
+        width: channels of the residual stream; within the block there are twice as many.
+    """
     import torch
 
     class Net(torch.nn.Module):  # type: ignore[misc]
