@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from saccade.errors import DataError, ModelError
+from saccade.optimize import distill as distillation
 from saccade.optimize.distill import Distillation, TrainingFrames, distill
 from saccade.optimize.distill_loss import (
     attention_loss,
@@ -77,6 +78,28 @@ def test_a_student_that_cannot_get_better_keeps_its_weights() -> None:
     assert lesson.ended_by == "no improvement"
     assert lesson.loss_after == lesson.loss_before
     assert all(torch.equal(before[name], value) for name, value in student.state_dict().items())
+
+
+def test_statistics_that_fit_worse_are_not_trained_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    teacher = residual_net(8)
+    student, seen = copy.deepcopy(teacher), []
+    real = distillation._Classroom.step
+    monkeypatch.setattr(
+        distillation._Classroom,
+        "step",
+        lambda room, pace: (seen.append(student.stem[1].running_mean.clone()), real(room, pace)),
+    )
+    shifted = TrainingFrames(noise(8).tensors + 2)
+    distill(student, teacher, shifted, Distillation(max_steps=1, budget_s=600.0))
+    assert torch.equal(seen[0], teacher.stem[1].running_mean)
+
+
+def test_statistics_that_fit_better_are_kept() -> None:
+    teacher = residual_net(8)
+    student = copy.deepcopy(teacher)
+    student.stem[1].running_mean += 10  # as if channels had been taken out before it
+    lesson = distill(student, teacher, noise(), Distillation(max_steps=0))
+    assert lesson.loss_after < lesson.loss_before
 
 
 def test_time_ends_it() -> None:
@@ -161,8 +184,11 @@ def test_attention_is_compared_whatever_the_number_of_channels() -> None:
     wide, narrow = residual_net(16), residual_net(8)
     pairs = attention_pairs(narrow, wide, image[:1])
     assert pairs.student
-    with recorded(narrow, pairs.student) as mine, recorded(wide, pairs.teacher) as theirs:
-        with torch.no_grad():
-            narrow(image), wide(image)
+    with (
+        torch.no_grad(),
+        recorded(narrow, pairs.student) as mine,
+        recorded(wide, pairs.teacher) as theirs,
+    ):
+        narrow(image), wide(image)
     assert float(attention_loss(pairs, mine, theirs)) > 0
     assert float(attention_loss(attention_pairs(wide, wide, image[:1]), theirs, theirs)) == 0

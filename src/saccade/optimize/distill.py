@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from saccade.errors import DataError, ModelError
 from saccade.optimize.distill_loss import (
+    AttentionPairs,
     attention_loss,
     attention_pairs,
     float_outputs,
@@ -127,10 +128,12 @@ def distill(
         spent = max(step / settings.max_steps, (clock() - began) / settings.budget_s)
         classroom.step(0.5 * (1 + math.cos(math.pi * min(1.0, spent))))
         steps = step + 1
-        if steps % classroom.check_every == 0 and not classroom.improving():
+        if steps % classroom.check_every == 0:
+            classroom.check()
+        if classroom.hopeless:
             ended_by = "no improvement"
             break
-    classroom.improving()
+    classroom.check()
     classroom.keep_best()
     return Lesson(classroom.loss_before, classroom.best_loss, steps, ended_by)
 
@@ -160,7 +163,9 @@ class _Classroom:
         example = self._tensors[:1]
         self._batch = settings.batch if takes_batches(student, teacher, example) else 1
         self._answers = self._teachers_answers(example)
-        self._pairs = attention_pairs(student, teacher, example)
+        self._pairs = AttentionPairs((), ())
+        if settings.attention_weight:
+            self._pairs = attention_pairs(student, teacher, example)
         self._optimizer = torch.optim.Adam(student.parameters(), lr=settings.learning_rate)
         self._queue: Iterator[NDArray[np.int64]] = iter(())
         steps_per_pass = math.ceil(len(self._learnt) / self._batch)
@@ -202,7 +207,10 @@ class _Classroom:
         return loss + self._settings.label_weight * label_loss(said[0], self._labels[part])
 
     def refresh_statistics(self) -> None:
-        """Collect batch normalization's statistics anew; those of other layers are out of date."""
+        """Collect batch normalization's statistics anew, and keep them where that is better.
+
+        Where channels were taken out, those that were collected with them are out of date.
+        """
         norms = [m for m in self._student.modules() if _has_statistics(self._torch, m)]
         if not norms or self._batch == 1:
             return
@@ -217,8 +225,8 @@ class _Classroom:
         for norm, momentum in zip(norms, momenta, strict=True):
             norm.momentum = momentum
             norm.eval()
-        if not self.improving():
-            self._student.load_state_dict(self._best)
+        if not self.check():  # a few frames may say less than what training saw
+            self.keep_best()
 
     def step(self, pace: float) -> None:
         """One step of the optimizer at ``pace`` times the learning rate."""
@@ -263,15 +271,20 @@ class _Classroom:
         )
         return scaled.contiguous()
 
-    def improving(self) -> bool:
-        """Judge the student now; whether there is a point in going on."""
+    def check(self) -> bool:
+        """Judge the student now and remember it if it is the best; whether it is."""
         loss = self._held_out_loss()
-        if math.isfinite(loss) and loss < self.best_loss:
-            self.best_loss, self._without_gain = loss, 0
-            self._best = copy.deepcopy(self._student.state_dict())
-            return True
-        self._without_gain += 1
-        return self._without_gain < self._settings.patience
+        if not (math.isfinite(loss) and loss < self.best_loss):
+            self._without_gain += 1
+            return False
+        self.best_loss, self._without_gain = loss, 0
+        self._best = copy.deepcopy(self._student.state_dict())
+        return True
+
+    @property
+    def hopeless(self) -> bool:
+        """Whether too many checks have passed without a gain."""
+        return self._without_gain >= self._settings.patience
 
     def keep_best(self) -> None:
         """Give the student the best weights that were found."""
