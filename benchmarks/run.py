@@ -30,6 +30,7 @@ FIGURES = (
     "yolox",
     "noise",
     "planted",
+    "pruning",
 )
 BUSY_WARNING = 10.0
 

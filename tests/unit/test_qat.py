@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
-from saccade.errors import ModelError
+from saccade.errors import ModelError, RuntimeFailure
 from saccade.optimize import qat
 from saccade.optimize.change import PlanContext
 from saccade.optimize.distill import Distillation
 from saccade.optimize.distill_loss import output_loss
-from saccade.optimize.qat import quantization_aware_training, why_no_training
+from saccade.optimize.qat import NncfTrainer, quantization_aware_training
 from saccade.testing.tiny_torch import HW, classifier_context, exported, residual_net
 
 torch = pytest.importorskip("torch")
@@ -77,10 +78,23 @@ def test_what_lies_before_an_output_can_stay_float() -> None:
 
 
 def test_models_that_are_not_from_pytorch_are_refused(context: PlanContext) -> None:
-    assert why_no_training(context) is None
+    assert NncfTrainer.why_not(context.config) is None
     foreign = replace(context.config.model, program=None)
     other = replace(context, config=replace(context.config, model=foreign))
-    assert "PyTorch program" in (why_no_training(other) or "")
+    assert "PyTorch program" in (NncfTrainer.why_not(other.config) or "")
     with pytest.raises(ModelError, match="does not come from PyTorch"):
         quantization_aware_training(other)
-    assert "no frames" in (why_no_training(replace(context, calibration=None)) or "")
+
+
+def test_the_rung_of_the_ladder_writes_the_file(
+    context: PlanContext, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(qat, "TEACHING", replace(SETTINGS, max_steps=1))
+    samples = [tensor[None] for tensor in qat.FrameSource.of(context).load(8).tensors]
+    target = tmp_path / "trained.xml"
+    NncfTrainer.quantize(
+        context.config, samples, SimpleNamespace(float_depth=1), "openvino", target
+    )
+    assert answers(str(target), np.concatenate(samples)).shape == (8, 5)
+    with pytest.raises(RuntimeFailure, match="not for onnxruntime"):
+        NncfTrainer.quantize(context.config, samples, recipe, "onnxruntime", target)

@@ -8,18 +8,22 @@ the result becomes an OpenVINO IR like that of any other rung.
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
 
 from saccade.errors import ModelError, RuntimeFailure
 from saccade.models.files import model_file
 from saccade.optimize.change import PlanContext
-from saccade.optimize.distill import Distillation, Lesson, distill
+from saccade.optimize.distill import Distillation, Lesson, TrainingFrames, distill
 from saccade.optimize.pruning import program_of
 from saccade.optimize.training_frames import FrameSource
 from saccade.optimize.worker import Worker
-from saccade.pipeline.config import ModelFile, digest
+from saccade.pipeline.config import ModelFile, PipelineConfig, digest
 from saccade.runtimes.contract import first_line
 
 # Small steps: the weights are good, only their rounding is not. Attention maps of a quantized
@@ -38,19 +42,54 @@ ENVIRONMENT = {"CXX": "no-compiler", "TORCHDYNAMO_DISABLE": "1"}
 CONVOLUTIONS = ("conv1d", "conv2d", "conv3d", "conv_transpose2d")
 
 
-def why_no_training(context: PlanContext) -> str | None:
-    """None where the context's model can be trained for int8 here, else the reason."""
-    from importlib.util import find_spec
+class Depth(Protocol):
+    """What training needs of a recipe."""
 
-    program = program_of(context.config.model)
-    if program is None or not Path(program).is_file():
-        return "the model does not come straight from a PyTorch program"
-    missing = [name for name in ("torch", "nncf", "openvino") if find_spec(name) is None]
-    if missing:
-        return f"{' and '.join(missing)} not installed (pip install 'saccade[torch,openvino]')"
-    if not context.calibration and not context.video:
-        return "there are no frames to train on"
-    return None
+    @property
+    def float_depth(self) -> int:
+        """Convolutions before an output that stay float."""
+        ...
+
+
+class NncfTrainer:
+    """Trains models that came from PyTorch for OpenVINO; a plug-in of the repair ladder."""
+
+    @staticmethod
+    def why_not(config: PipelineConfig) -> str | None:
+        """None where it can train this configuration's model, else the reason why it cannot."""
+        from importlib.util import find_spec
+
+        program = program_of(config.model)
+        if program is None or not Path(program).is_file():
+            return "the model does not come straight from a PyTorch program"
+        missing = [name for name in ("torch", "nncf", "openvino") if find_spec(name) is None]
+        if missing:
+            return f"{' and '.join(missing)} not installed (pip install 'saccade[torch,openvino]')"
+        return None
+
+    @staticmethod
+    def quantize(
+        config: PipelineConfig,
+        samples: Sequence[NDArray[np.float32]],
+        recipe: Depth,
+        runtime: str,
+        target: Path,
+    ) -> None:
+        """Train on calibration inputs, with the float model as teacher, and write the file.
+
+        Raises:
+            RuntimeFailure: NNCF or OpenVINO refused the model, or it is for another runtime.
+        """
+        if runtime != "openvino":
+            raise RuntimeFailure(
+                f"NNCF's trained quantizers can be written for OpenVINO, not for {runtime}."
+            )
+        program = program_of(config.model)
+        assert program is not None  # `why_not` has looked
+        alike = [sample for sample in samples if sample.shape == samples[0].shape]
+        frames = TrainingFrames(np.concatenate(alike))
+        free = config.description.input.dynamic
+        train_int8(program, frames, recipe.float_depth, TEACHING, free, target)
 
 
 def quantization_aware_training(
@@ -79,16 +118,43 @@ def quantization_aware_training(
     target = context.folder / f"qat-{digest([*identity, source.config.hash])}.xml"
     if not (target.exists() and target.with_suffix(".bin").exists()):
         context.folder.mkdir(parents=True, exist_ok=True)
-        with Worker(TRAINER, (program,), environment=ENVIRONMENT) as worker:
-            worker.call(
-                "run",
-                source,
-                float_depth,
-                settings,
-                str(target),
-                timeout_s=settings.budget_s + TIMEOUT_S,
-            )
+        free = source.config.description.input.dynamic
+        train_int8(program, source.load(FRAMES), float_depth, settings, free, target)
     return replace(ir_file(target), program=program)
+
+
+def train_int8(
+    program: str | Path,
+    frames: TrainingFrames,
+    float_depth: int,
+    settings: Distillation,
+    free: bool,
+    target: Path,
+) -> Lesson:
+    """Train a program for int8 in a process of its own and write it as an OpenVINO IR.
+
+    Args:
+        program: the exported program.
+        frames: what it is calibrated on and learns from.
+        float_depth: how many convolutions before an output stay float, with all that follows.
+        settings: how it is taught.
+        free: whether the IR takes every height and width.
+        target: the ``.xml`` file; its weights go beside it.
+
+    Raises:
+        RuntimeFailure: NNCF or OpenVINO refused it.
+    """
+    with Worker(TRAINER, (str(program),), environment=ENVIRONMENT) as worker:
+        lesson: Lesson = worker.call(
+            "run",
+            frames,
+            float_depth,
+            settings,
+            free,
+            str(target),
+            timeout_s=settings.budget_s + TIMEOUT_S,
+        )
+    return lesson
 
 
 class QuantizedTrainer:
@@ -101,18 +167,17 @@ class QuantizedTrainer:
         self._module = with_layers(read_program(program))
 
     def run(
-        self, source: FrameSource, float_depth: int, settings: Distillation, target: str
+        self,
+        frames: TrainingFrames,
+        float_depth: int,
+        settings: Distillation,
+        free: bool,
+        target: str,
     ) -> Lesson:
-        """Quantize, train, and write the IR whole or not at all.
-
-        Raises:
-            RuntimeFailure: NNCF or OpenVINO refused the model.
-        """
-        frames = source.load(FRAMES)
+        """Quantize, train, and write the IR whole or not at all; see `train_int8`."""
         teacher = _plain(self._module)
         student = _quantized(teacher, frames.tensors[:CALIBRATION_FRAMES], float_depth)
         lesson = distill(student, teacher, frames, settings)
-        free = source.config.description.input.dynamic
         _write(student, frames.tensors[:1], free, Path(target))
         return lesson
 
