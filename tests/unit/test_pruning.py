@@ -114,10 +114,9 @@ def test_channels_go_everywhere_they_pass_through() -> None:
     module = lifted(residual_net())
     small = without_channels(module, EXAMPLE, 0.5, 8)
     widths = dict(small.named_children())
-    assert widths["stem_0"].out_channels == widths["narrow"].out_channels == 16  # they are added
+    assert widths["wide_0"].out_channels == widths["wide_1"].num_features == 32
     assert widths["depth"].groups == widths["depth"].out_channels == 32
-    assert widths["head"].in_features == 16
-    assert widths["head"].out_features == 5
+    assert widths["narrow"].in_channels == 32
     assert small(EXAMPLE).shape == (1, 5)
     assert parameter_count(module) == parameter_count(lifted(residual_net()))  # left alone
 
@@ -159,6 +158,13 @@ def test_layers_read_by_position_keep_their_channels() -> None:
     assert names == {"read", "last"}
     small = dict(without_channels(module, EXAMPLE, 0.5, 8).named_children())
     assert (small["free"].out_channels, small["read"].out_channels) == (16, 32)
+
+
+def test_a_residual_stream_keeps_its_channels() -> None:
+    """A channel taken out of it would be missing in every block."""
+    small = dict(without_channels(lifted(residual_net()), EXAMPLE, 0.5, 8).named_children())
+    assert small["stem_0"].out_channels == small["narrow"].out_channels == 32
+    assert small["head"].in_features == 32
 
 
 def test_a_model_that_cannot_lose_channels_says_so() -> None:

@@ -91,10 +91,8 @@ def test_the_rung_of_the_ladder_writes_the_file(
 ) -> None:
     monkeypatch.setattr(qat, "TEACHING", replace(SETTINGS, max_steps=1))
     samples = [tensor[None] for tensor in qat.FrameSource.of(context).load(8).tensors]
-    target = tmp_path / "trained.xml"
-    NncfTrainer.quantize(
-        context.config, samples, SimpleNamespace(float_depth=1), "openvino", target
-    )
+    target, recipe = tmp_path / "trained.xml", SimpleNamespace(float_depth=1)
+    NncfTrainer.quantize(context.config, samples, recipe, "openvino", target)
     assert answers(str(target), np.concatenate(samples)).shape == (8, 5)
     with pytest.raises(RuntimeFailure, match="not for onnxruntime"):
         NncfTrainer.quantize(context.config, samples, recipe, "onnxruntime", target)

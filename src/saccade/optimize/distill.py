@@ -33,7 +33,6 @@ from saccade.optimize.distill_loss import (
 STATISTICS_PASSES = 2
 # Smallest part of an image that an augmented one shows.
 SMALLEST_CROP = 0.7
-CHECKS_PER_PASS = 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,7 +60,7 @@ class Distillation:
         learning_rate: of Adam, at the start; it falls to zero along a cosine.
         batch: frames per step, where the module takes more than one.
         held_out: share of the frames that judges and is not learnt from.
-        patience: checks without improvement before it stops.
+        patience: passes over the frames without improvement before it stops.
         attention_weight: of the feature loss, relative to that of the answers.
         label_weight: of the labels, relative to that of the teacher's answers.
         seed: of the order, the augmentation and which frames are held out.
@@ -69,10 +68,10 @@ class Distillation:
 
     budget_s: float = 60.0
     max_steps: int = 2000
-    learning_rate: float = 1e-3
+    learning_rate: float = 5e-5
     batch: int = 8
     held_out: float = 0.2
-    patience: int = 8
+    patience: int = 10
     attention_weight: float = 1.0
     label_weight: float = 0.2
     seed: int = 0
@@ -168,8 +167,7 @@ class _Classroom:
             self._pairs = attention_pairs(student, teacher, example)
         self._optimizer = torch.optim.Adam(student.parameters(), lr=settings.learning_rate)
         self._queue: Iterator[NDArray[np.int64]] = iter(())
-        steps_per_pass = math.ceil(len(self._learnt) / self._batch)
-        self.check_every = max(1, steps_per_pass // CHECKS_PER_PASS)
+        self.check_every = max(1, math.ceil(len(self._learnt) / self._batch))
         self._without_gain = 0
         self.loss_before = self.best_loss = self._held_out_loss()
         self._best = copy.deepcopy(student.state_dict())

@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import json
 import math
+import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from saccade.errors import ChangeRefused, ModelError
 from saccade.models.conversions.contract import ConversionRequest, conversion_to
@@ -81,6 +83,17 @@ class Measured:
         """Times as fast as the unpruned model."""
         return self.comparison.ratio.value
 
+    def document(self) -> dict[str, Any]:
+        """JSON-ready; the candidate's file does not outlive its race."""
+        candidate, interval = self.candidate, self.comparison.ratio.interval
+        return {
+            "share": candidate.share,
+            "multiple": candidate.multiple,
+            "parameters": candidate.parameters,
+            "verdict": self.comparison.verdict,
+            "gain": [interval.low, self.gain, interval.high],
+        }
+
 
 def program_of(model: ModelFile) -> str | None:
     """The exported PyTorch program behind a model file; None where there is none."""
@@ -136,12 +149,14 @@ def _make(
     target: Path,
 ) -> None:
     partial = target.with_name("partial-" + target.name)
-    with Worker(PRUNER, (original, _hw(context.config))) as worker:
-        candidates = _candidates(worker, share, target)
-        # It waits, without using a core, while they race.
-        measured = [
-            Measured(c, contest(context, with_program(context, c.path))) for c in candidates
-        ]
+    with (
+        tempfile.TemporaryDirectory(dir=context.folder) as scratch,
+        Worker(PRUNER, (original, _hw(context.config))) as worker,
+    ):
+        candidates = _candidates(worker, share, Path(scratch))
+        # The worker waits, without using a core, while they race.
+        beside = replace(context, folder=Path(scratch))
+        measured = [Measured(c, contest(context, with_program(beside, c.path))) for c in candidates]
         chosen = choose(measured)
         lesson: Lesson = worker.call(
             "train",
@@ -154,8 +169,8 @@ def _make(
         )
     partial.replace(target)
     record = {
-        "chosen": asdict(chosen.candidate),
-        "measured": [{**asdict(m.candidate), "gain": m.gain} for m in measured],
+        "chosen": chosen.document(),
+        "measured": [m.document() for m in measured],
         "lesson": asdict(lesson),
     }
     _record(target).write_text(json.dumps(record, indent=1), encoding="utf-8")
@@ -165,7 +180,7 @@ def _record(program: Path) -> Path:
     return program.with_suffix(".pruning.json")
 
 
-def _candidates(worker: Worker, share: float, target: Path) -> list[Candidate]:
+def _candidates(worker: Worker, share: float, folder: Path) -> list[Candidate]:
     """Every candidate that differs from those before it; some roundings come to the same.
 
     Raises:
@@ -176,7 +191,7 @@ def _candidates(worker: Worker, share: float, target: Path) -> list[Candidate]:
     for step in STEPS:
         for multiple in MULTIPLES:
             part = step * share
-            path = target.with_name(f"{target.stem}-{part:.3f}-{multiple}.pt2")
+            path = folder / f"candidate-{part:.3f}-{multiple}.pt2"
             try:
                 left: float = worker.call("prune", part, multiple, str(path), timeout_s=TIMEOUT_S)
             except ModelError as error:
