@@ -36,6 +36,7 @@ FIGURES = (
     "planted",
     "repair",
     "quantizers",
+    "pruning",
 )
 BUSY_WARNING = 10.0
 

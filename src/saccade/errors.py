@@ -11,6 +11,7 @@
     │   └── MissingEnvironmentError  a tool environment is not installed
     ├── RuntimeFailure            1  an inference runtime refused, crashed or returned garbage
     │   └── WorkerFailure            the process that ran it died, hung or ran out of memory
+    ├── ChangeRefused             1  a change found by measuring that it does not pay
     └── StorageError              1  the run folder cannot be written (disk full, permissions)
 
 The first sentence of every message says what was wrong; the rest says what was
@@ -78,6 +79,10 @@ class RuntimeFailure(SaccadeError):  # noqa: N818 - a failure of a runtime, in t
 
 class WorkerFailure(RuntimeFailure):
     """The worker process died, hung, or ran out of memory."""
+
+
+class ChangeRefused(SaccadeError):  # noqa: N818 - what happened to the change
+    """A change measured itself before it was finished, and found that it does not pay."""
 
 
 class StorageError(SaccadeError):

@@ -76,7 +76,9 @@ TABLE: dict[str, dict[str, str]] = {
         "onnxruntime": "saccade.optimize.quantization.qdq:OnnxRuntimeQdq",
     },
     # Quantization-aware training, the last rung of the repair ladder.
-    "quantization_trainers": {},
+    "quantization_trainers": {
+        "nncf": "saccade.optimize.qat:NncfTrainer",
+    },
     # Labelled data formats, tried in this order by `saccade.data.open_labelled`.
     "datasets": {
         "yolo": "saccade.data.yolo:YoloFormat",
@@ -120,6 +122,7 @@ TABLE: dict[str, dict[str, str]] = {
         "litert_int8": "saccade.optimize.changes.litert_int8:QuantizeLiteRt",
         "executorch_int8": "saccade.optimize.changes.executorch_int8:QuantizeExecuTorch",
         "tensorrt_int8": "saccade.optimize.changes.tensorrt_int8:QuantizeTensorRt",
+        "prune": "saccade.optimize.changes.prune:Prune",
         "resolution": "saccade.optimize.changes.resolution:LowerResolution",
         "dynamic_resolution": "saccade.optimize.changes.dynamic_resolution:LookTwice",
         "graph_preprocess": "saccade.optimize.changes.graph_preprocess:PreprocessInGraph",

@@ -15,9 +15,13 @@ from saccade import plugins
 from saccade.data.contract import Dataset
 from saccade.data.image_folder import ImageFolderFormat
 from saccade.optimize.change import Optimization, PlanContext, Prediction
+from saccade.pipeline.config import PipelineConfig
+from saccade.statistics import Comparison, Interval, RatioEstimate
 from saccade.testing.optimization_conformance import CHECKS, Check, example_contexts
+from saccade.testing.tiny_torch import classifier_context, exported, residual_net
 
-NAMES = plugins.names("optimizations")
+# Pruning needs a model from PyTorch, which the common situations do without.
+NAMES = [name for name in plugins.names("optimizations") if name != "prune"]
 QUANTIZERS = {
     "int8": "nncf",
     "litert_int8": "ai_edge_quantizer",
@@ -46,6 +50,22 @@ def contexts(
     yield list(example_contexts(tmp_path_factory.mktemp("plan"), calibration))
 
 
+@pytest.fixture(scope="module")
+def pruning_context(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PlanContext]:
+    """A model from PyTorch, on a machine where fewer weights are faster."""
+    pytest.importorskip("torch_pruning")
+    from saccade.optimize import pruning
+
+    def fewer_weights(context: PlanContext, changed: PipelineConfig) -> Comparison:
+        ratio = context.config.model.size_mb / changed.model.size_mb
+        return Comparison("faster", RatioEstimate(ratio, Interval(1, ratio, 0.95), 5), 0.0, "less")
+
+    folder = tmp_path_factory.mktemp("prune")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pruning, "measured_contest", fewer_weights)
+        yield classifier_context(folder, exported(residual_net(), folder / "net.pt2"))
+
+
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
 @pytest.mark.parametrize("name", NAMES)
 def test_the_contract_is_kept(name: str, check: Check, contexts: list[PlanContext]) -> None:
@@ -55,6 +75,13 @@ def test_the_contract_is_kept(name: str, check: Check, contexts: list[PlanContex
     for context in contexts:
         # A live source gives no frames to calibrate on, and the tests have no network.
         check(kind, replace(context, video=False) if name == "int8" else context)
+
+
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
+def test_pruning_keeps_the_contract(check: Check, pruning_context: PlanContext) -> None:
+    kind = plugins.load("optimizations", "prune")
+    assert all(change.applies(pruning_context) is None for change in kind.variants(pruning_context))
+    check(kind, pruning_context)
 
 
 @pytest.mark.parametrize("name", NAMES)

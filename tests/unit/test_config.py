@@ -36,7 +36,7 @@ DESCRIPTION = ModelDescription(
 BASE = PipelineConfig("detection", MODEL, DESCRIPTION, 640, 0.7, tracker=TrackerOptions())
 
 # Where a value lives on disk, in which container, and why we believe it change no behaviour.
-SILENT = {"path", "weights", "format", "dynamic", "evidence", "stored"}
+SILENT = {"path", "weights", "format", "dynamic", "evidence", "stored", "program"}
 OTHER: dict[type, dict[str, Any]] = {
     PipelineConfig: {
         "task": "segmentation",

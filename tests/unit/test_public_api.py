@@ -37,6 +37,7 @@ EXIT_CODES = {
     "MissingExtraError": 2,
     "RuntimeFailure": 1,
     "WorkerFailure": 1,
+    "ChangeRefused": 1,
     "StorageError": 1,
 }
 

@@ -139,6 +139,14 @@ def test_a_result_of_another_size_than_its_label_is_refused(tmp_path: Path) -> N
         SegmentationJudge.scored(data, outputs, resample_weights(2, seed=0))
 
 
+def test_a_row_that_video_cannot_hold_does_not_count(tmp_path: Path) -> None:
+    truths = np.zeros((2, 13, 17), np.uint8)
+    outputs = Masks((np.zeros((12, 16), np.uint8),) * 2)
+    data = segmented(tmp_path, truths, 2)
+    scored = SegmentationJudge.scored(data, outputs, resample_weights(2, seed=0))
+    assert scored.metrics["miou"].point == 1
+
+
 def test_images_without_labels_cannot_be_judged() -> None:
     data = replace(classified(np.arange(4), 6), labelled=False)
     with pytest.raises(DataError):

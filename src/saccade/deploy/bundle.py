@@ -103,6 +103,7 @@ def _fill(folder: Path, config: PipelineConfig, provenance: Mapping[str, Any]) -
 
 def _copy_model(folder: Path, model: ModelFile) -> ModelFile:
     """Copy the model's files; external data of ONNX goes into the one file."""
+    model = replace(model, program=None)  # a bundle is not optimized any further
     suffix = Path(model.path).suffix
     target = folder / f"model{suffix}"
     if model.format == "onnx":

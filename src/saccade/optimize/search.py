@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from saccade import plugins
-from saccade.errors import SaccadeError, StorageError
+from saccade.errors import ChangeRefused, SaccadeError, StorageError
 from saccade.optimize.change import Optimization, PlanContext
 from saccade.optimize.combined import combine
 from saccade.optimize.job import Job, plan_context
@@ -130,12 +130,16 @@ class Search:
         if forced is not None and forced.applies(context) is None:
             return Candidate(forced, forced.predict(context))
         self.last_plan = make_plan(context)
-        best = next((c for c in self.last_plan.candidates if self._is_new(c)), None)
+        best = next((c for c in self.last_plan.candidates if self._is_open(c)), None)
         if best is None or best.worth < self._small or best.change.effect == "lossy":
             together = combine(context, self._small, frozenset())
             if together is not None and self._is_new(together):
                 return together
         return best
+
+    def _is_open(self, candidate: Candidate) -> bool:
+        """Whether a change deserves a trial and can be made in the time that is left."""
+        return candidate.prediction.cost_s <= self.time_left() and self._is_new(candidate)
 
     def _is_new(self, candidate: Candidate) -> bool:
         """Whether a change was not tried, or promises clearly more than when it was."""
@@ -228,6 +232,8 @@ class Search:
             config = change.apply(context)
         except StorageError:
             raise
+        except ChangeRefused as refusal:
+            return replace(draft, verdict="worse", reason=str(refusal))
         except SaccadeError as error:
             return replace(draft, reason=f"could not be applied: {error}")
         draft = replace(

@@ -47,6 +47,8 @@ class ModelFile:
         dynamic: a converted model takes any height and width, also where the original did not.
         stored: what the weights are stored as; ``"int8"`` rounds activations too, and fits the
             runtime it was made for only.
+        program: the exported PyTorch program that the file was made from, where it was: what
+            changes weights changes that one and makes the file again.
     """
 
     path: str
@@ -55,6 +57,7 @@ class ModelFile:
     weights: str | None = None
     dynamic: bool = False
     stored: Stored = "fp32"
+    program: str | None = None
 
     @property
     def quantized(self) -> bool:

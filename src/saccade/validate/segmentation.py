@@ -68,6 +68,8 @@ def overlaps(
     for row, (truth, mask) in enumerate(zip(truths, outputs.masks, strict=True)):
         if truth is None:
             continue
+        if truth.shape != mask.shape and _lost_only_odd_rows(truth.shape, mask.shape):
+            truth = truth[: mask.shape[0], : mask.shape[1]]
         if truth.shape != mask.shape:
             raise DataError(
                 f"A result has {mask.shape[1]}x{mask.shape[0]} pixels, its label "
@@ -79,3 +81,8 @@ def overlaps(
         shared[row] = table.diagonal()
         either[row] = table.sum(axis=0) + table.sum(axis=1) - shared[row]
     return shared, either
+
+
+def _lost_only_odd_rows(truth: tuple[int, ...], mask: tuple[int, ...]) -> bool:
+    """4:2:0 video has even sides, so an image judged as a frame of it may have lost an odd one."""
+    return all(new == old - old % 2 or new == old for old, new in zip(truth, mask, strict=True))

@@ -7,6 +7,7 @@ import io
 import logging
 import warnings
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -44,7 +45,7 @@ class TorchToOnnx:
         """See `saccade.models.conversions.contract.Conversion`."""
         path = converted_path(model, request, ".onnx")
         if path.exists():
-            return model_file(path)
+            return _from(model, path)
         program = read_program(model.path)
         request.folder.mkdir(parents=True, exist_ok=True)
         # Under another name until it has been compared: a file that is there counts as right.
@@ -56,7 +57,11 @@ class TorchToOnnx:
             draft.unlink()
             raise
         draft.replace(path)
-        return model_file(path)
+        return _from(model, path)
+
+
+def _from(program: ModelFile, path: Path) -> ModelFile:
+    return replace(model_file(path), program=program.path)
 
 
 def _onnx(program: Any, name: str) -> bytes:

@@ -1,0 +1,265 @@
+"""Quantization-aware training: weights that learn to live with int8, the last rung of the ladder.
+
+NNCF puts its quantizers into the PyTorch model that the file came from, calibrated as after
+training; then weights and ranges are trained together with the float model as the teacher, and
+the result becomes an OpenVINO IR like that of any other rung.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from saccade.errors import ModelError, RuntimeFailure
+from saccade.models.files import model_file
+from saccade.optimize.change import PlanContext
+from saccade.optimize.distill import Distillation, Lesson, TrainingFrames, distill
+from saccade.optimize.pruning import program_of
+from saccade.optimize.training_frames import FrameSource
+from saccade.optimize.worker import Worker
+from saccade.pipeline.config import ModelFile, PipelineConfig, digest
+from saccade.runtimes.contract import first_line
+
+# Small steps: the weights are good, only their rounding is not. Attention maps of a quantized
+# model differ by rounding alone, so answers are all that is learnt from.
+TEACHING = Distillation(learning_rate=3e-5, attention_weight=0.0, batch=4)
+FRAMES = 256
+CALIBRATION_FRAMES = 64
+TIMEOUT_S = 300.0
+# Part of a file's name: raised when the same request is carried out in another way.
+METHOD = "qat 1"
+TRAINER = "saccade.optimize.qat:QuantizedTrainer"
+# NNCF compiles its quantizers when they are first used, which takes minutes and a compiler; where
+# there is none it falls back on PyTorch's own operators. So none is offered, and PyTorch is kept
+# from compiling those operators anew for every layer's shape.
+ENVIRONMENT = {"CXX": "no-compiler", "TORCHDYNAMO_DISABLE": "1"}
+CONVOLUTIONS = ("conv1d", "conv2d", "conv3d", "conv_transpose2d")
+
+
+class Depth(Protocol):
+    """What training needs of a recipe."""
+
+    @property
+    def float_depth(self) -> int:
+        """Convolutions before an output that stay float."""
+        ...
+
+
+class NncfTrainer:
+    """Trains models that came from PyTorch for OpenVINO; a plug-in of the repair ladder."""
+
+    @staticmethod
+    def why_not(config: PipelineConfig) -> str | None:
+        """None where it can train this configuration's model, else the reason why it cannot."""
+        from importlib.util import find_spec
+
+        program = program_of(config.model)
+        if program is None or not Path(program).is_file():
+            return "the model does not come straight from a PyTorch program"
+        missing = [name for name in ("torch", "nncf", "openvino") if find_spec(name) is None]
+        if missing:
+            return f"{' and '.join(missing)} not installed (pip install 'saccade[torch,openvino]')"
+        return None
+
+    @staticmethod
+    def quantize(
+        config: PipelineConfig,
+        samples: Sequence[NDArray[np.float32]],
+        recipe: Depth,
+        runtime: str,
+        target: Path,
+    ) -> None:
+        """Train on calibration inputs, with the float model as teacher, and write the file.
+
+        Raises:
+            RuntimeFailure: NNCF or OpenVINO refused the model, or it is for another runtime.
+        """
+        if runtime != "openvino":
+            raise RuntimeFailure(
+                f"NNCF's trained quantizers can be written for OpenVINO, not for {runtime}."
+            )
+        program = program_of(config.model)
+        assert program is not None  # `why_not` has looked
+        alike = [sample for sample in samples if sample.shape == samples[0].shape]
+        frames = TrainingFrames(np.concatenate(alike))
+        free = config.description.input.dynamic
+        train_int8(program, frames, recipe.float_depth, TEACHING, free, target)
+
+
+def quantization_aware_training(
+    context: PlanContext, float_depth: int = 0, settings: Distillation | None = None
+) -> ModelFile:
+    """An int8 OpenVINO IR of the context's model; one that is already there is used again.
+
+    Args:
+        context: its model must come from an exported program.
+        float_depth: how many convolutions before an output stay float, with all that follows.
+        settings: how it is taught, by default `TEACHING`.
+
+    Raises:
+        ModelError: the model does not come from PyTorch.
+        RuntimeFailure: NNCF or OpenVINO refused it.
+    """
+    from saccade.optimize.quantization.make import quantized_model
+
+    program = program_of(context.config.model)
+    if program is None:
+        raise ModelError("The model does not come from PyTorch, so it cannot be trained for int8.")
+    settings = replace(settings or TEACHING, seed=context.seed)
+    images = context.calibration.digest if context.calibration is not None else ""
+    source = FrameSource.of(context)
+    identity = [model_file(program).sha256, float_depth, images, METHOD, asdict(settings)]
+    target = context.folder / f"qat-{digest([*identity, source.config.hash])}.xml"
+    if not (target.exists() and target.with_suffix(".bin").exists()):
+        context.folder.mkdir(parents=True, exist_ok=True)
+        free = source.config.description.input.dynamic
+        train_int8(program, source.load(FRAMES), float_depth, settings, free, target)
+    return replace(quantized_model(target), program=program)
+
+
+def train_int8(
+    program: str | Path,
+    frames: TrainingFrames,
+    float_depth: int,
+    settings: Distillation,
+    free: bool,
+    target: Path,
+) -> Lesson:
+    """Train a program for int8 in a process of its own and write it as an OpenVINO IR.
+
+    Args:
+        program: the exported program.
+        frames: what it is calibrated on and learns from.
+        float_depth: how many convolutions before an output stay float, with all that follows.
+        settings: how it is taught.
+        free: whether the IR takes every height and width.
+        target: the ``.xml`` file; its weights go beside it.
+
+    Raises:
+        RuntimeFailure: NNCF or OpenVINO refused it.
+    """
+    with Worker(TRAINER, (str(program),), environment=ENVIRONMENT) as worker:
+        lesson: Lesson = worker.call(
+            "run",
+            frames,
+            float_depth,
+            settings,
+            free,
+            str(target),
+            timeout_s=settings.budget_s + TIMEOUT_S,
+        )
+    return lesson
+
+
+class QuantizedTrainer:
+    """Quantizes and trains one program. Lives in a worker process: NNCF is heavy and may fail."""
+
+    def __init__(self, program: str) -> None:
+        from saccade.models.torch_layers import with_layers
+        from saccade.models.torch_program import read_program
+
+        self._module = with_layers(read_program(program))
+
+    def run(
+        self,
+        frames: TrainingFrames,
+        float_depth: int,
+        settings: Distillation,
+        free: bool,
+        target: str,
+    ) -> Lesson:
+        """Quantize, train, and write the IR whole or not at all; see `train_int8`."""
+        teacher = _plain(self._module)
+        student = _quantized(teacher, frames.tensors[:CALIBRATION_FRAMES], float_depth)
+        lesson = distill(student, teacher, frames, settings)
+        _write(student, frames.tensors[:1], free, Path(target))
+        return lesson
+
+
+def _plain(module: Any) -> Any:
+    """The module in one that NNCF takes for PyTorch's, not for an exported graph."""
+    import torch
+
+    class Plain(torch.nn.Module):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = module
+
+        def forward(self, image: Any) -> Any:
+            return self.inner(image)
+
+    return Plain().eval()
+
+
+def _quantized(module: Any, tensors: Any, float_depth: int) -> Any:
+    import logging
+
+    import nncf
+    import torch
+
+    nncf.set_log_level(logging.ERROR)
+    samples = [torch.from_numpy(tensor[None]) for tensor in tensors]
+    ignored = float_layers(module, samples[0], float_depth)
+    scope = nncf.IgnoredScope(names=ignored, validate=False) if ignored else None
+    try:
+        return nncf.quantize(
+            module,
+            nncf.Dataset(samples),
+            preset=nncf.QuantizationPreset.MIXED,
+            subset_size=len(samples),
+            ignored_scope=scope,
+        )
+    except Exception as error:
+        raise RuntimeFailure(f"NNCF refused the PyTorch model: {first_line(error)}") from error
+
+
+def float_layers(module: Any, example: Any, depth: int) -> list[str]:
+    """NNCF's names of what lies fewer than ``depth`` convolutions before an output."""
+    if not depth:
+        return []
+    from nncf.torch.function_hook import wrap_model
+    from nncf.torch.function_hook.nncf_graph.nncf_graph_builder import build_nncf_graph
+
+    graph = build_nncf_graph(wrap_model(copy.deepcopy(module)), example)
+    seen: dict[str, int] = {}
+    queue = [(node, 0) for node in graph.get_output_nodes()]
+    while queue:
+        node, passed = queue.pop()
+        if passed >= depth or seen.get(node.node_name, depth) <= passed:
+            continue
+        seen[node.node_name] = passed
+        step = node.node_type in (*CONVOLUTIONS, "linear")
+        queue += [(before, passed + step) for before in graph.get_previous_nodes(node)]
+    return sorted(seen)
+
+
+def _write(module: Any, example: Any, free: bool, target: Path) -> None:
+    """Save the trained model as an IR, in a fixed shape unless the sides were free.
+
+    Raises:
+        RuntimeFailure: OpenVINO cannot take it.
+    """
+    import warnings
+
+    import openvino as ov
+    import torch
+
+    sides = (-1, -1) if free else example.shape[2:]
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the trace holds for the shape that it is made for
+            model = ov.convert_model(
+                module.eval(), example_input=torch.from_numpy(example), input=[1, 3, *sides]
+            )
+    except Exception as error:
+        raise RuntimeFailure(f"OpenVINO refused the model: {first_line(error)}") from error
+    partial = target.with_name("partial-" + target.name)
+    ov.save_model(model, str(partial), compress_to_fp16=False)
+    partial.with_suffix(".bin").replace(target.with_suffix(".bin"))
+    partial.replace(target)

@@ -1,0 +1,98 @@
+"""Quantization-aware training: int8 that is closer to float than after calibration alone."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from saccade.errors import ModelError, RuntimeFailure
+from saccade.optimize import qat
+from saccade.optimize.change import PlanContext
+from saccade.optimize.distill import Distillation
+from saccade.optimize.distill_loss import output_loss
+from saccade.optimize.qat import NncfTrainer, quantization_aware_training
+from saccade.testing.tiny_torch import HW, classifier_context, exported, residual_net
+
+torch = pytest.importorskip("torch")
+ov = pytest.importorskip("openvino")
+pytest.importorskip("nncf")
+
+SETTINGS = Distillation(
+    max_steps=100, budget_s=600.0, patience=100, learning_rate=1e-4, attention_weight=0.0
+)
+UNEVEN = 20.0
+
+
+def uneven_net() -> Any:
+    """A net with one channel of large values, which leaves the others few of int8's steps."""
+    net = residual_net(8)
+    with torch.no_grad():
+        for parameter in (net.stem[1].weight, net.stem[1].bias):
+            parameter[0] *= UNEVEN
+        for layer in (net.wide[0], net.head):
+            layer.weight[:, 0] /= UNEVEN
+        net.head.weight *= 30  # sure of its answers
+    return net
+
+
+@pytest.fixture
+def context(tmp_path: Path) -> PlanContext:
+    return classifier_context(tmp_path, exported(uneven_net(), tmp_path / "net.pt2"), "onnxruntime")
+
+
+def answers(xml: str, tensors: Any) -> Any:
+    compiled = ov.Core().compile_model(xml, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    return np.concatenate([np.array(compiled(tensor[None])[0]) for tensor in tensors])
+
+
+def test_training_brings_int8_closer_to_the_float_model(context: PlanContext) -> None:
+    untrained = quantization_aware_training(context, 0, replace(SETTINGS, max_steps=0))
+    trained = quantization_aware_training(context, 0, SETTINGS)
+    assert trained.format == "openvino_ir"
+    kinds = [node.get_type_name() for node in ov.Core().read_model(trained.path).get_ops()]
+    assert kinds.count("FakeQuantize") >= 4
+    tensors = qat.FrameSource.of(context).load(64).tensors
+    with torch.inference_mode():
+        exact = uneven_net()(torch.from_numpy(tensors))
+    before, after = (
+        float(output_loss([torch.from_numpy(answers(model.path, tensors))], [exact]))
+        for model in (untrained, trained)
+    )
+    assert after < 0.5 * before
+    assert quantization_aware_training(context, 0, SETTINGS) == trained  # from the file
+
+
+def test_what_lies_before_an_output_can_stay_float() -> None:
+    module, example = qat._plain(residual_net(8)), torch.zeros(1, 3, *HW)
+    assert qat.float_layers(module, example, 0) == []
+    shallow, deep = (qat.float_layers(module, example, depth) for depth in (1, 2))
+    assert any("linear" in name for name in shallow)
+    assert not any("conv2d" in name for name in shallow)
+    assert any("narrow/conv2d" in name for name in deep)
+    assert not any("depth/conv2d" in name for name in deep)
+
+
+def test_models_that_are_not_from_pytorch_are_refused(context: PlanContext) -> None:
+    assert NncfTrainer.why_not(context.config) is None
+    foreign = replace(context.config.model, program=None)
+    other = replace(context, config=replace(context.config, model=foreign))
+    assert "PyTorch program" in (NncfTrainer.why_not(other.config) or "")
+    with pytest.raises(ModelError, match="does not come from PyTorch"):
+        quantization_aware_training(other)
+
+
+def test_the_rung_of_the_ladder_writes_the_file(
+    context: PlanContext, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(qat, "TEACHING", replace(SETTINGS, max_steps=1))
+    samples = [tensor[None] for tensor in qat.FrameSource.of(context).load(8).tensors]
+    target, recipe = tmp_path / "trained.xml", SimpleNamespace(float_depth=1)
+    NncfTrainer.quantize(context.config, samples, recipe, "openvino", target)
+    assert answers(str(target), np.concatenate(samples)).shape == (8, 5)
+    with pytest.raises(RuntimeFailure, match="not for onnxruntime"):
+        NncfTrainer.quantize(context.config, samples, recipe, "onnxruntime", target)
