@@ -28,6 +28,7 @@ FIGURES = (
     "memory",
     "accuracy",
     "yolox",
+    "classification",
     "masks",
     "segmentation",
     "tracking",
