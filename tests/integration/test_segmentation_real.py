@@ -14,6 +14,7 @@ from saccade import plugins
 from saccade.data.contract import Dataset
 from saccade.data.images import read_image
 from saccade.data.open import open_labelled
+from saccade.models.files import model_file
 from saccade.optimize.change import PlanContext
 from saccade.optimize.changes.full_rank import FullRankConstants
 from saccade.optimize.changes.graph_argmax import ArgmaxInGraph
@@ -48,7 +49,7 @@ def plan(data_root: Path, tmp_path_factory: pytest.TempPathFactory) -> PlanConte
     spec = make_spec({"task": "segmentation", "model": model, "overrides": OVERRIDES})
     described = plugins.load("tasks", "segmentation").describe(model, spec.overrides.given())
     return PlanContext(
-        config=naive(spec, described),
+        config=naive(spec, model_file(model), described),
         profile=healthy(),
         objective="throughput",
         cores=2,
