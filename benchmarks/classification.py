@@ -9,11 +9,10 @@ from pathlib import Path
 import numpy as np
 
 import saccade
-from benchmarks.pairs import alternate, pooled_ratio
+from benchmarks.pairs import pooled_ratio, raced
 from benchmarks.setting import Setting, bundle_of, note
 from benchmarks.table import Row
 from benchmarks.throughput import drop_row, wall_row
-from saccade.optimize.race import Runner
 from saccade.playbook.judge import config_at
 from saccade.study import Study
 
@@ -29,17 +28,8 @@ def measure(setting: Setting) -> list[Row]:
     study = _study(setting)
     first, second = config_at(study.folder / "baseline.json"), config_at(bundle_of(study))
     source = str(_images(setting).parent)
-    baseline = Runner(first, source)
-    try:
-        best = Runner(second, source)
-        try:
-            note("race: MobileNetV2 in eager PyTorch against bundle")
-            frames = max(40, baseline.frames_for(setting.sizes.block_s))
-            pairs = alternate(baseline, best, frames, setting.sizes.pairs)
-        finally:
-            best.close()
-    finally:
-        baseline.close()
+    note("race: MobileNetV2 in eager PyTorch against bundle")
+    pairs = raced(first, second, source, setting.sizes.block_s, setting.sizes.pairs)
     value, low, high = pooled_ratio(pairs, lambda ms: float(np.median(ms)))
     before, after = (np.concatenate([np.asarray(p[i].latency_ms) for p in pairs]) for i in (0, 1))
     stages = (

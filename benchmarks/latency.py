@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from benchmarks.pairs import alternate, pooled_ratio
+from benchmarks.pairs import pooled_ratio, raced
 from benchmarks.setting import LATENCY_GOALS, Setting, bundle_of, note
 from benchmarks.table import Row
 from benchmarks.throughput import drop_row, wall_row
 from saccade.measurement import Block
-from saccade.optimize.race import Runner
 from saccade.playbook.judge import config_at
 from saccade.statistics import percentile
 
@@ -20,17 +19,14 @@ def measure(setting: Setting) -> list[Row]:
     """Search, then measure both p99 in interleaved blocks."""
     study = setting.study("latency", setting.inputs.model, LATENCY_GOALS)
     source = str(setting.inputs.video)
-    baseline = Runner(config_at(study.folder / "baseline.json"), source)
-    try:
-        best = Runner(config_at(bundle_of(study)), source)
-        try:
-            note("race: latency of baseline and bundle")
-            frames = max(40, baseline.frames_for(setting.sizes.block_s))
-            pairs = alternate(baseline, best, frames, setting.sizes.pairs)
-        finally:
-            best.close()
-    finally:
-        baseline.close()
+    note("race: latency of baseline and bundle")
+    pairs = raced(
+        config_at(study.folder / "baseline.json"),
+        config_at(bundle_of(study)),
+        source,
+        setting.sizes.block_s,
+        setting.sizes.pairs,
+    )
     value, low, high = pooled_ratio(pairs, lambda ms: percentile(ms.tolist(), 99))
     before, after = _quantiles([a for a, _ in pairs]), _quantiles([b for _, b in pairs])
     return [
@@ -42,7 +38,7 @@ def measure(setting: Setting) -> list[Row]:
             "x",
             BAR,
             detail=f"p99 {before[1]:.1f} -> {after[1]:.1f} ms, median {before[0]:.1f} -> "
-            f"{after[0]:.1f} ms, {frames * len(pairs)} frames each",
+            f"{after[0]:.1f} ms, {sum(len(a.latency_ms) for a, _ in pairs)} frames each",
         ),
         drop_row(study, "mAP50-95 drop, bounded (latency)"),
         wall_row(setting, study, "latency"),

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from benchmarks.pairs import alternate, median
+from benchmarks.pairs import median, raced
 from benchmarks.setting import Setting, bundle_of, note
 from benchmarks.table import Row
 from benchmarks.throughput import drop_row, wall_row
 from saccade.data.open import open_labelled
-from saccade.optimize.race import Runner
 from saccade.pipeline.config import PipelineConfig
 from saccade.playbook.judge import config_at
 from saccade.profile.profiler import Profiler
@@ -83,16 +82,7 @@ def _told(costs: dict[str, float]) -> str:
 def _ratio_row(setting: Setting, baseline: PipelineConfig, best: PipelineConfig) -> Row:
     source = str(setting.inputs.video)
     note("race: baseline against bundle")
-    first = Runner(baseline, source)
-    try:
-        second = Runner(best, source)
-        try:
-            frames = first.frames_for(setting.sizes.block_s)
-            pairs = alternate(first, second, frames, setting.sizes.pairs)
-        finally:
-            second.close()
-    finally:
-        first.close()
+    pairs = raced(baseline, best, source, setting.sizes.block_s, setting.sizes.pairs)
     slow, fast = [a.fps for a, _ in pairs], [b.fps for _, b in pairs]
     ratio = ratio_of_blocks(fast, slow)
     return Row(

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from saccade.measurement import Block
 from saccade.optimize.race import Runner
+from saccade.pipeline.config import PipelineConfig
 
 RESAMPLES = 4000
 SEED = 0
@@ -24,6 +25,25 @@ def alternate(first: Runner, second: Runner, frames: int, pairs: int) -> list[Pa
         blocks = {runner: runner.block(frames).block for runner in order}
         found.append((blocks[first], blocks[second]))
     return found
+
+
+def raced(
+    first: PipelineConfig, second: PipelineConfig, source: str, block_s: float, pairs: int
+) -> list[Pair]:
+    """Both configurations in worker processes of their own, in turns on the same source.
+
+    Blocks are as long as the slower side needs for ``block_s`` seconds, and 40 frames at least.
+    """
+    baseline = Runner(first, source)
+    try:
+        best = Runner(second, source)
+        try:
+            frames = max(40, baseline.frames_for(block_s))
+            return alternate(baseline, best, frames, pairs)
+        finally:
+            best.close()
+    finally:
+        baseline.close()
 
 
 def pooled_ratio(

@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import saccade
-from benchmarks.pairs import Pair, alternate, median
+from benchmarks.pairs import Pair, median, raced
 from benchmarks.setting import Setting, bundle_of, note
 from benchmarks.table import Row
 from benchmarks.throughput import wall_row
-from saccade.optimize.race import Runner
 from saccade.playbook.judge import config_at
 from saccade.statistics import ratio_of_blocks
 from saccade.study import Study
@@ -33,17 +32,14 @@ def measure(setting: Setting) -> list[Row]:
     """Search, then race the bundle against the baseline again."""
     study = _study(setting)
     source = str(_camvid(setting) / "val")
-    baseline = Runner(config_at(study.folder / "baseline.json"), source)
-    try:
-        best = Runner(config_at(bundle_of(study)), source)
-        try:
-            note("race: ESPNet baseline against bundle")
-            frames = baseline.frames_for(setting.sizes.block_s)
-            pairs = alternate(baseline, best, frames, setting.sizes.pairs)
-        finally:
-            best.close()
-    finally:
-        baseline.close()
+    note("race: ESPNet baseline against bundle")
+    pairs = raced(
+        config_at(study.folder / "baseline.json"),
+        config_at(bundle_of(study)),
+        source,
+        setting.sizes.block_s,
+        setting.sizes.pairs,
+    )
     return [
         _ratio_row(pairs),
         _drop_row(study),

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from benchmarks.pairs import alternate, median
+from benchmarks.pairs import median, raced
 from benchmarks.setting import THROUGHPUT_GOALS, Setting, bundle_of, note
 from benchmarks.table import Row
 from benchmarks.throughput import drop_row, wall_row
-from saccade.optimize.race import Runner
 from saccade.pipeline.config import PipelineConfig
 from saccade.playbook.judge import config_at
 from saccade.statistics import ratio_of_blocks
@@ -27,16 +26,7 @@ def measure(setting: Setting) -> list[Row]:
 
 def _ratio_row(setting: Setting, baseline: PipelineConfig, best: PipelineConfig) -> Row:
     source = str(setting.inputs.video)
-    first = Runner(baseline, source)
-    try:
-        second = Runner(best, source)
-        try:
-            frames = first.frames_for(setting.sizes.block_s)
-            pairs = alternate(first, second, frames, setting.sizes.pairs)
-        finally:
-            second.close()
-    finally:
-        first.close()
+    pairs = raced(baseline, best, source, setting.sizes.block_s, setting.sizes.pairs)
     before, after = [a.fps for a, _ in pairs], [b.fps for _, b in pairs]
     ratio = ratio_of_blocks(after, before)
     return Row(

@@ -7,7 +7,7 @@ weights becomes the layer that it came from; all else in the graph stays as it i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from saccade.errors import ModelError
@@ -53,16 +53,6 @@ def with_layers(program: Any) -> Any:
         elif node.op == "get_attr":
             owned[node.target] = _kept(_attribute(module, node.target))
     return torch.fx.GraphModule(owned, module.graph).eval()
-
-
-def layer_nodes(module: Any) -> Iterator[Any]:
-    """Nodes that call a layer, in the order of execution."""
-    return (node for node in module.graph.nodes if node.op == "call_module")
-
-
-def layer_of(module: Any, node: Any) -> Any:
-    """The layer that a node calls."""
-    return module.get_submodule(node.target)
 
 
 def _kept(value: Any) -> Any:

@@ -23,6 +23,7 @@ from saccade.pipeline.pipeline import Pipeline
 from saccade.playbook.kit import Estimates, estimate_job, make_kit
 from saccade.playbook.prepare import guard_goal, prepare
 from saccade.playbook.referees import search_referee
+from saccade.playbook.result import trial_row
 from saccade.progress import Progress
 from saccade.spec import Spec
 from saccade.study import Drop, RunFolder, Study, Trial, finite
@@ -177,28 +178,6 @@ def document(
 
 def _decided(statuses: set[str]) -> str:
     return "met" if statuses == {"met"} else "inconclusive"
-
-
-def trial_row(trial: Trial) -> dict[str, Any]:
-    """A trial as ``result.json`` lists it."""
-    drop = trial.drop
-    return {
-        "trial": trial.number,
-        "parent": trial.parent,
-        "change": trial.change,
-        "verdict": trial.verdict,
-        "reason": trial.reason,
-        "kept": trial.kept,
-        "predicted_gain": trial.predicted_gain,
-        "prediction_basis": trial.prediction_basis,
-        "achieved_gain": trial.gain.value if trial.gain else None,
-        "achieved_interval": [trial.gain.low, trial.gain.high] if trial.gain else None,
-        "throughput_fps": trial.metrics.get("throughput_fps"),
-        "latency_ms": trial.metrics.get("latency_ms.p50"),
-        "accuracy": trial.metrics.get(drop.metric) if drop else None,
-        "accuracy_drop": asdict(drop) if drop else None,
-        "wall_s": trial.wall_s,
-    }
 
 
 def goal_row(goal: Goal, estimate: Estimate, note: str) -> dict[str, Any]:

@@ -25,9 +25,10 @@ from saccade.optimize.job import Job
 from saccade.optimize.metrics import Estimate, values
 from saccade.optimize.race import Runner
 from saccade.pipeline.config import PipelineConfig
-from saccade.playbook.absent import finish, frame_hw, goal_row, trial_row
+from saccade.playbook.absent import finish, frame_hw, goal_row
 from saccade.playbook.final import MAX_ATTEMPTS, Accuracy, FinalJudge
 from saccade.playbook.prepare import guard_goal, prepare
+from saccade.playbook.result import trial_row
 from saccade.progress import Progress
 from saccade.spec import Spec
 from saccade.study import Ratio, RunFolder, Study, Trial

@@ -55,7 +55,7 @@ def result_document(story: Story) -> dict[str, Any]:
             for t in story.trials
             if not t.kept
         ],
-        "trials": [_trial(t) for t in story.trials],
+        "trials": [trial_row(t) for t in story.trials],
         "findings": [{**asdict(f), "evidence": dict(f.evidence)} for f in story.findings],
         "data_problems": count_problems(story.problems),
         "repair": list(final.ladder) if final else [],
@@ -230,7 +230,8 @@ def _classes(accuracy: Accuracy | None) -> list[dict[str, Any]]:
     ]
 
 
-def _trial(trial: Trial) -> dict[str, Any]:
+def trial_row(trial: Trial) -> dict[str, Any]:
+    """A trial as ``result.json`` lists it."""
     drop = trial.drop
     return {
         "trial": trial.number,

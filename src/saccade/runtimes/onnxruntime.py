@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import queue
 import tempfile
 from collections.abc import Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -22,9 +20,9 @@ from saccade.runtimes.contract import (
     Runtime,
     Session,
     SessionRequest,
-    Ticket,
     first_line,
 )
+from saccade.runtimes.pooled import PooledSession
 
 FAST_INT8 = {"avx512_vnni", "avx_vnni", "asimddp", "i8mm"}
 # Rounds the weights of layers that were left float on purpose, in one step per tensor, when the
@@ -76,8 +74,8 @@ class Provider:
     settings: Mapping[str, str] = field(default_factory=dict)
 
 
-class OnnxRuntimeSession(Session):
-    """An ``InferenceSession`` and, for requests in flight, threads that call it.
+class OnnxRuntimeSession(PooledSession):
+    """An ``InferenceSession``, called from the pool's threads.
 
     Args:
         request: what the session is opened for.
@@ -85,6 +83,7 @@ class OnnxRuntimeSession(Session):
     """
 
     def __init__(self, request: SessionRequest, provider: Provider | None = None) -> None:
+        super().__init__(request, "ONNX Runtime")
         provider = provider or Provider()
         try:
             import onnxruntime as ort
@@ -100,7 +99,6 @@ class OnnxRuntimeSession(Session):
                 f"{' or '.join(provider.precisions)}, or another runtime."
             )
         self._options = request.options
-        self._request = request
         self._profile_dir = tempfile.TemporaryDirectory() if request.profile else None
         try:
             self._session: Any = ort.InferenceSession(
@@ -119,19 +117,13 @@ class OnnxRuntimeSession(Session):
                 "built for."
             )
         self._input = self._session.get_inputs()[0].name
-        self._pool: ThreadPoolExecutor | None = None
-        self._slots: queue.SimpleQueue[None] = queue.SimpleQueue()
-        for _ in range(max(1, self._options.in_flight)):
-            self._slots.put(None)
-        self._closed = False
         self._operators: list[OperatorTime] | None = None
 
     def _session_options(self, ort: Any) -> Any:
         options = ort.SessionOptions()
         options.log_severity_level = 3
-        if self._options.threads:
-            # Streams run at the same time, so they share the threads between them.
-            options.intra_op_num_threads = max(1, self._options.threads // self._options.streams)
+        if self.threads is not None:
+            options.intra_op_num_threads = self.threads
         level = GRAPH_LEVELS.get(self._options.graph_level)
         if level is not None:
             options.graph_optimization_level = ort.GraphOptimizationLevel(level)
@@ -146,36 +138,12 @@ class OnnxRuntimeSession(Session):
             options.profile_file_prefix = str(Path(self._profile_dir.name) / "ort")
         return options
 
-    def infer(self, tensor: NDArray[Any]) -> list[NDArray[np.float32]]:
-        """Run once and wait."""
-        session = self._session
-        if session is None:
-            raise RuntimeFailure("The ONNX Runtime session is closed.")
+    def _run(self, tensor: NDArray[Any]) -> list[NDArray[np.float32]]:
         try:
-            outputs: list[NDArray[np.float32]] = session.run(None, {self._input: tensor})
+            outputs: list[NDArray[np.float32]] = self._session.run(None, {self._input: tensor})
         except Exception as error:
             raise RuntimeFailure(f"ONNX Runtime failed to run: {first_line(error)}") from error
         return outputs
-
-    def submit(self, tensor: NDArray[Any]) -> Ticket:
-        """Start an inference on one of as many threads as there are streams."""
-        self._slots.get()
-        if self._closed:
-            self._slots.put(None)  # for whoever else is waiting
-            raise RuntimeFailure("The ONNX Runtime session is closed.")
-        if self._pool is None:
-            self._pool = ThreadPoolExecutor(max(1, self._options.streams))
-        return Ticket(self._pool.submit(self.infer, tensor))
-
-    def collect(self, ticket: Ticket) -> list[NDArray[np.float32]]:
-        """Wait for ``ticket``."""
-        future: Future[list[NDArray[np.float32]]] = ticket.payload
-        return future.result()
-
-    def release(self, ticket: Ticket) -> None:
-        """Allow another `submit`."""
-        ticket.payload = None
-        self._slots.put(None)
 
     def operators(self) -> list[OperatorTime]:
         """Operator times from ONNX Runtime's own profile; ends the profiling."""
@@ -187,14 +155,7 @@ class OnnxRuntimeSession(Session):
             self._operators = parse_ort_profile(Path(self._session.end_profiling()))
         return self._operators
 
-    def close(self) -> None:
-        """Finish what is under way, stop the threads and drop the session."""
-        if not self._closed:
-            self._closed = True
-            self._slots.put(None)
-        if self._pool is not None:
-            self._pool.shutdown(wait=True)
-            self._pool = None
+    def _drop(self) -> None:
         self._session = None
         if self._profile_dir is not None:
             self._profile_dir.cleanup()

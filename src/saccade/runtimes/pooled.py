@@ -81,7 +81,7 @@ class PooledSession(Session):
         self._slots.put(None)
 
     def operators(self) -> list[OperatorTime]:
-        """None: the library's Python package has no profiler, and says nothing of operators."""
+        """None, where the library's Python package says nothing of operators."""
         if not self._request.profile:
             raise RuntimeFailure("Operator times need a session that was opened with profile=True.")
         return []

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import queue
 import warnings
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -22,9 +20,9 @@ from saccade.runtimes.contract import (
     Runtime,
     Session,
     SessionRequest,
-    Ticket,
     first_line,
 )
+from saccade.runtimes.pooled import PooledSession, checked
 
 FORMATS = ("torch_export",)
 BF16_FLAGS = frozenset(("avx512_bf16", "amx_bf16", "bf16"))
@@ -60,10 +58,11 @@ class Torch(Runtime):
         return TorchSession(request)
 
 
-class TorchSession(Session):
-    """A module and, for requests in flight, threads that call it."""
+class TorchSession(PooledSession):
+    """A module, called from the pool's threads."""
 
     def __init__(self, request: SessionRequest) -> None:
+        super().__init__(request, "PyTorch")
         try:
             import torch
         except ImportError as error:
@@ -71,19 +70,12 @@ class TorchSession(Session):
         self._torch: Any = torch
         self._options = request.options
         self._pre = request.graph_preprocessing
-        if self._options.threads:
-            # Streams run at the same time, so they share the threads between them.
-            torch.set_num_threads(max(1, self._options.threads // self._options.streams))
+        if self.threads is not None:
+            torch.set_num_threads(self.threads)
         self._forward: Forward | None = self._prepared(request)
         self._profiler: Any = None
-        self._profiled = request.profile
         self._runs = 0
         self._operators: list[OperatorTime] | None = None
-        self._pool: ThreadPoolExecutor | None = None
-        self._slots: queue.SimpleQueue[None] = queue.SimpleQueue()
-        for _ in range(max(1, self._options.in_flight)):
-            self._slots.put(None)
-        self._closed = False
 
     def _prepared(self, request: SessionRequest) -> Forward:
         torch, options = self._torch, request.options
@@ -142,30 +134,19 @@ class TorchSession(Session):
             return tensor
         return tensor.contiguous(memory_format=self._torch.channels_last)
 
-    def infer(self, tensor: NDArray[Any]) -> list[NDArray[np.float32]]:
-        """Run once and wait."""
-        forward = self._forward
-        if forward is None:
-            raise RuntimeFailure("The PyTorch session is closed.")
+    def _run(self, tensor: NDArray[Any]) -> list[NDArray[np.float32]]:
+        assert self._forward is not None
+        checked(tensor, self._pre, "PyTorch")
         self._start_profiling()
         self._runs += 1
+        image = self._torch.from_numpy(tensor)
+        if self._pre is not None:
+            image = self._preprocessed(image, self._pre)
         try:
             with self._torch.inference_mode(), self._autocast():
-                return flat(forward(self._laid_out(self._input(tensor))))
-        except RuntimeFailure:
-            raise
+                return flat(self._forward(self._laid_out(image)))
         except Exception as error:
             raise RuntimeFailure(f"PyTorch failed to run: {first_line(error)}") from error
-
-    def _input(self, tensor: NDArray[Any]) -> Any:
-        wanted = np.float32 if self._pre is None else np.uint8
-        if tensor.ndim != 4 or tensor.dtype != wanted:
-            raise RuntimeFailure(
-                f"PyTorch was given {tensor.dtype} of shape {tensor.shape}; {np.dtype(wanted)} "
-                "with four axes was expected."
-            )
-        image = self._torch.from_numpy(tensor)
-        return image if self._pre is None else self._preprocessed(image, self._pre)
 
     def _preprocessed(self, image: Any, pre: Preprocessing) -> Any:
         """``(1, 3, H, W)`` float32 of ``(1, H, W, 3)`` uint8, in the model's channel order."""
@@ -173,29 +154,9 @@ class TorchSession(Session):
         mean, std = (self._torch.tensor(v).view(1, 3, 1, 1) for v in (pre.mean, pre.std))
         return (planes * pre.scale - mean) / std
 
-    def submit(self, tensor: NDArray[Any]) -> Ticket:
-        """Start an inference on one of as many threads as there are streams."""
-        self._slots.get()
-        if self._closed:
-            self._slots.put(None)  # for whoever else is waiting
-            raise RuntimeFailure("The PyTorch session is closed.")
-        if self._pool is None:
-            self._pool = ThreadPoolExecutor(max(1, self._options.streams))
-        return Ticket(self._pool.submit(self.infer, tensor))
-
-    def collect(self, ticket: Ticket) -> list[NDArray[np.float32]]:
-        """Wait for ``ticket``."""
-        future: Future[list[NDArray[np.float32]]] = ticket.payload
-        return future.result()
-
-    def release(self, ticket: Ticket) -> None:
-        """Allow another `submit`."""
-        ticket.payload = None
-        self._slots.put(None)
-
     def _start_profiling(self) -> None:
         """The first inference picks kernels; it says nothing about the next ones."""
-        if not self._profiled or self._profiler is not None or self._runs == 0:
+        if not self._request.profile or self._profiler is not None or self._runs == 0:
             return
         profiler = self._torch.profiler
         self._profiler = profiler.profile(activities=[profiler.ProfilerActivity.CPU])
@@ -206,7 +167,7 @@ class TorchSession(Session):
         """Time in each kind of operator, from PyTorch's own profiler; ends the profiling."""
         from saccade.profile.torch_operators import parse_torch_profile
 
-        if not self._profiled:
+        if not self._request.profile:
             raise RuntimeFailure("Operator times need a session that was opened with profile=True.")
         if self._operators is None:
             if self._profiler is None:
@@ -217,14 +178,7 @@ class TorchSession(Session):
             self._operators = parse_torch_profile(self._profiler.key_averages(), self._runs)
         return self._operators
 
-    def close(self) -> None:
-        """Finish what is under way, stop the threads and drop the module."""
-        if not self._closed:
-            self._closed = True
-            self._slots.put(None)
-        if self._pool is not None:
-            self._pool.shutdown(wait=True)
-            self._pool = None
+    def _drop(self) -> None:
         self._forward = None
         if self._profiler is not None and self._operators is None:
             self._profiler.stop()
