@@ -198,7 +198,7 @@ def test_overrides_have_the_last_word() -> None:
     )
     assert found.outputs is not None and found.outputs.multi_label
     assert (found.outputs.box_format, found.outputs.box_unit) == ("yxyx", "normalized")
-    assert "box_format = yxyx: set by the user." in found.evidence
+    assert "box_format = yxyx: given by the user or the model's source." in found.evidence
     background = describe_model(model, {"background": "last"})
     assert len(background.class_names) == 2
     assert describe_model(model, {"decode": "detr"}).decode == "detr"

@@ -161,7 +161,7 @@ def test_overrides_are_used_and_recorded() -> None:
     assert found.preprocessing.scale == 1 / 128
     assert found.preprocessing.mean == (1.0, 2.0, 3.0)
     assert found.class_names[0] == "n0"
-    assert "channel_order = bgr: set by the user." in found.evidence
+    assert "channel_order = bgr: given by the user or the model's source." in found.evidence
 
 
 def test_decode_override_beats_the_graph() -> None:

@@ -53,7 +53,10 @@ def apply_overrides(
             f"The model setting {next(iter(outputs))} is about boxes that the graph gives "
             f"({', '.join(BOX_DECODES)}), and this is a {description.decode} model."
         )
-    said = tuple(f"{key} = {_short(value)}: set by the user." for key, value in overrides.items())
+    said = tuple(
+        f"{key} = {_short(value)}: given by the user or the model's source."
+        for key, value in overrides.items()
+    )
     changed = replace(
         description,
         **direct,
