@@ -136,6 +136,22 @@ TABLE: dict[str, dict[str, str]] = {
         "frame_skip": "saccade.optimize.changes.frame_skip:SkipFrames",
         "overlap_stages": "saccade.optimize.changes.overlap_stages:OverlapStages",
     },
+    # What training jobs are, tried in this order by `saccade.train.job.refer`.
+    "training_jobs": {
+        "python_file": "saccade.train.jobs.python_file:PythonFileJob",
+    },
+    # Who makes batches of samples.
+    "loaders": {
+        "torch": "saccade.train.loaders.torch_loader:TorchLoader",
+    },
+    # Changes of a training's configuration, as `saccade.train.change` describes them.
+    "training_changes": {
+        "channels_last": "saccade.train.changes.channels_last:ChannelsLast",
+    },
+    # Other architectures in the place of a job's own: from a module to the one that is trained.
+    "architectures": {},
+    # Bottlenecks of a training, by name.
+    "training_rules": {},
     # Model files for a kit, which is measured on a device that is not at hand.
     "exports": {
         "onnx": "saccade.deploy.exports.onnx_given:OnnxGiven",

@@ -8,18 +8,18 @@ a function from one configuration to the next: it measures nothing and decides n
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal, Protocol, Self
 
 from saccade.data.contract import Dataset
 from saccade.pipeline.config import PipelineConfig
+from saccade.prediction import Effect as Effect
+from saccade.prediction import Prediction as Prediction
 from saccade.profile.cost_model import CostModel
 from saccade.profile.records import Profile
 from saccade.runtimes.contract import Availability
 
-# What a change does to outputs: nothing, almost nothing, or something only labels can judge.
-Effect = Literal["exact", "near_lossless", "lossy"]
 Objective = Literal["throughput", "latency"]
 
 
@@ -89,27 +89,6 @@ class PlanContext:
         if self.objective == "latency":
             return self.cost.latency_ms / changed.latency_ms
         return changed.speedup_over(self.cost)
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """What a change is expected to bring.
-
-    Attributes:
-        gain: expected ratio of the objective, above 1 is better.
-        bound: the ratio it cannot exceed.
-        basis: what the expectation rests on, one clause.
-        cost_s: seconds it takes to apply, without measuring.
-        odds: prior chance, 0-1, that the accuracy guard lets it stay.
-        shrinks: metric of size → expected ratio to now, below 1 is smaller.
-    """
-
-    gain: float
-    bound: float
-    basis: str
-    cost_s: float = 0.0
-    odds: float = 1.0
-    shrinks: Mapping[str, float] = field(default_factory=dict)
 
 
 class Optimization(Protocol):

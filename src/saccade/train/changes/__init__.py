@@ -1,0 +1,1 @@
+"""Changes of how a job is trained, one file each."""

@@ -1,0 +1,45 @@
+"""Channels of a pixel side by side, the layout that convolution kernels want."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import ClassVar, Self
+
+from saccade.train.change import Effect, Part, Prediction, TrainingContext
+from saccade.train.config import TrainingConfig
+
+
+@dataclass(frozen=True)
+class ChannelsLast:
+    """Weights and images in ``torch.channels_last``."""
+
+    name: ClassVar[str] = "channels_last"
+    part: ClassVar[Part] = "compute"
+
+    @property
+    def effect(self) -> Effect:
+        """Sums are taken in another order."""
+        return "near_lossless"
+
+    @classmethod
+    def variants(cls, context: TrainingContext) -> Iterable[Self]:
+        """One."""
+        return [cls()]
+
+    @property
+    def label(self) -> str:
+        """Name."""
+        return self.name
+
+    def applies(self, context: TrainingContext) -> str | None:
+        """Where it is not on yet."""
+        return "already on" if context.config.compute.channels_last else None
+
+    def predict(self, context: TrainingContext) -> Prediction:
+        """Convolutions without reordering; most of it comes together with bf16."""
+        return Prediction(1.2, context.compute_bound, "convolutions read pixels in a row")
+
+    def apply(self, context: TrainingContext) -> TrainingConfig:
+        """Turn it on."""
+        return context.config.with_compute(channels_last=True)

@@ -1,0 +1,44 @@
+"""Unreadable samples are left out and counted, up to the share that the user allows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from saccade.errors import DataError
+from saccade.train.samples import Corrupt
+
+SHOWN = 3
+
+
+class CorruptionLimit:
+    """Refuses data of which too much is broken.
+
+    Args:
+        share: of the samples that may be, 0-1.
+        samples: in the data set.
+    """
+
+    def __init__(self, share: float, samples: int) -> None:
+        self._share, self._samples = share, samples
+        self.found: dict[int, str] = {}
+
+    @property
+    def allowed(self) -> int:
+        """Different samples that may be broken; one always may, unless none is allowed."""
+        return max(1, int(self._share * self._samples)) if self._share > 0 else 0
+
+    def check(self, corrupt: Sequence[Corrupt]) -> None:
+        """Note broken samples.
+
+        Raises:
+            DataError: with them there are too many.
+        """
+        self.found |= {item.index: item.reason for item in corrupt}
+        if len(self.found) <= self.allowed:
+            return
+        examples = "; ".join(f"{i}: {r}" for i, r in list(self.found.items())[:SHOWN])
+        raise DataError(
+            f"{len(self.found)} of {self._samples} samples cannot be read, more than the "
+            f"{self._share:.2%} that are allowed ({examples}). Repair them, or allow more with "
+            "--max-corrupt or max_corrupt in the job."
+        )

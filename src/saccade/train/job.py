@@ -1,0 +1,121 @@
+"""`TrainingJob`: what the user brings, as functions that return plain torch objects."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol
+
+from saccade import plugins
+from saccade.errors import SpecError
+from saccade.train.config import JobReference
+
+Split = str  # "train" or "val"
+
+
+@dataclass(frozen=True)
+class TrainingJob:
+    """A job. Everything is called in the worker that trains, never where saccade plans.
+
+    Attributes:
+        model: makes the untrained ``nn.Module``.
+        dataset: split → a map-style data set of raw samples. A sample is a tuple; paths of image
+            files in it are decoded by saccade: to ``(H, W, 3)`` uint8 RGB, or ``(H, W)`` uint8
+            where the file holds indices or greys.
+        loss: ``loss(output, target)`` → scalar tensor.
+        optimizer: model → optimizer.
+        transforms: split → a callable from a decoded sample to ``(input, target)``.
+        collate: list of ``(input, target)`` → one ``(input, target)`` of batches.
+        scheduler: ``scheduler(optimizer)``, stepped once an epoch, or
+            ``scheduler(optimizer, steps)``, stepped once a step, of ``steps`` in all.
+        metric: ``metric(output, target)`` → number, larger is better, averaged over samples; or
+            ``metric()`` → an object with ``update(output, target)`` and ``compute()``.
+        batch_size: samples of a step in the user's own script.
+        epochs: passes over the data of a whole training.
+        workers: loader workers in the user's own script.
+        max_corrupt: share of the samples that may be unreadable.
+        device: where it trains in the user's own script; empty for a GPU where there is one.
+    """
+
+    model: Callable[[], Any]
+    dataset: Callable[[Split], Any]
+    loss: Callable[[Any, Any], Any]
+    optimizer: Callable[[Any], Any]
+    transforms: Callable[[Split], Callable[[Any], Any] | None] | None = None
+    collate: Callable[[list[Any]], Any] | None = None
+    scheduler: Callable[..., Any] | None = None
+    metric: Callable[..., Any] | None = None
+    batch_size: int = 8
+    epochs: int = 10
+    workers: int = 0
+    max_corrupt: float = 0.01
+    device: str = ""
+
+    def make_scheduler(self, optimizer: Any, steps: int) -> tuple[Any | None, bool]:
+        """The scheduler, and whether it is stepped once a step."""
+        if self.scheduler is None:
+            return None, False
+        each_step = len(inspect.signature(self.scheduler).parameters) > 1
+        made = self.scheduler(optimizer, steps) if each_step else self.scheduler(optimizer)
+        return made, each_step
+
+
+class JobKind(Protocol):
+    """A kind of job: says whether a name is its own, and opens it.
+
+    Attributes:
+        looks_for: what it accepts, for messages.
+    """
+
+    looks_for: ClassVar[str]
+
+    @staticmethod
+    def recognizes(name: str) -> bool:
+        """Whether ``name`` looks like this kind (cheap)."""
+        ...
+
+    @staticmethod
+    def fingerprint(name: str, settings: dict[str, str]) -> str:
+        """SHA-256 of what defines the job.
+
+        Raises:
+            SpecError: there is no such job.
+        """
+        ...
+
+    @staticmethod
+    def open(reference: JobReference) -> TrainingJob:
+        """The job itself; imports torch and runs the user's code.
+
+        Raises:
+            SpecError: it is not a job, or its code fails.
+        """
+        ...
+
+
+def refer(name: str, settings: dict[str, str] | None = None) -> JobReference:
+    """A reference to the job that the user named.
+
+    Raises:
+        SpecError: no kind of job recognizes it.
+    """
+    given = settings or {}
+    for kind in plugins.names("training_jobs"):
+        plugin = plugins.load("training_jobs", kind)
+        if plugin.recognizes(name):
+            return JobReference(name, kind, plugin.fingerprint(name, given), given)
+    known = "; ".join(
+        plugins.load("training_jobs", kind).looks_for for kind in plugins.names("training_jobs")
+    )
+    raise SpecError(f"'{name}' is no training job. Expected one of: {known}.")
+
+
+def open_job(reference: JobReference) -> TrainingJob:
+    """The job behind a reference.
+
+    Raises:
+        SpecError: it is not a job, or its code fails.
+    """
+    job: TrainingJob = plugins.load("training_jobs", reference.kind).open(reference)
+    return job

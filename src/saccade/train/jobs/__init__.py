@@ -1,0 +1,1 @@
+"""Where training jobs come from, one file per kind."""

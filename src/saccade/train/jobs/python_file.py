@@ -1,0 +1,121 @@
+"""A Python file with functions that return plain torch objects. No base class to inherit."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any, ClassVar
+
+from saccade.errors import SpecError
+from saccade.train.config import JobReference
+from saccade.train.job import TrainingJob
+
+NEEDED = ("model", "dataset", "loss", "optimizer")
+OPTIONAL = ("transforms", "collate", "scheduler", "metric")
+NUMBERS: dict[str, type] = {
+    "batch_size": int,
+    "epochs": int,
+    "workers": int,
+    "max_corrupt": float,
+    "device": str,
+}
+
+
+class PythonFileJob:
+    """``job.py``, as `saccade train init` writes one."""
+
+    looks_for: ClassVar[str] = "a Python file such as job.py (`saccade train init` writes one)"
+
+    @staticmethod
+    def recognizes(name: str) -> bool:
+        """By its suffix."""
+        return name.endswith(".py")
+
+    @staticmethod
+    def fingerprint(name: str, settings: dict[str, str]) -> str:
+        """Hash of the file.
+
+        Raises:
+            SpecError: it cannot be read.
+        """
+        try:
+            return hashlib.sha256(Path(name).read_bytes()).hexdigest()
+        except OSError as error:
+            raise SpecError(
+                f"The job '{name}' cannot be read: {error.strerror or error}. Give the path of a "
+                "Python file; `saccade train init` writes one."
+            ) from error
+
+    @staticmethod
+    def open(reference: JobReference) -> TrainingJob:
+        """Import the file and pick its functions.
+
+        Raises:
+            SpecError: it cannot be imported, or a function is missing or is not one.
+        """
+        module = _imported(Path(reference.name))
+        found = {name: _function(module, name) for name in NEEDED}
+        found |= {name: _function(module, name) for name in OPTIONAL if hasattr(module, name)}
+        return TrainingJob(**found, **_numbers(module))
+
+
+def _imported(path: Path) -> ModuleType:
+    # Under a name of its own, so that a job called `torch.py` hides nothing.
+    name = f"saccade_job_{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:8]}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    # Loader workers find the functions by the module's name when they are started afresh.
+    sys.modules[name] = module
+    if str(path.resolve().parent) not in sys.path:
+        sys.path.insert(0, str(path.resolve().parent))
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        del sys.modules[name]
+        raise SpecError(
+            f"The job '{path}' cannot be imported: {type(error).__name__}: {error}. Run "
+            f"`python {path.name}` in its folder to see where."
+        ) from error
+    return module
+
+
+def _function(module: ModuleType, name: str) -> Any:
+    found = getattr(module, name, None)
+    if found is None:
+        own = [key for key in vars(module) if not key.startswith("_")]
+        near = difflib.get_close_matches(name, own, n=1, cutoff=0.6)
+        hint = f" Is '{near[0]}' meant?" if near else ""
+        raise SpecError(
+            f"The job '{module.__file__}' has no function '{name}'.{hint} A job needs "
+            f"{', '.join(NEEDED)} and may have {', '.join(OPTIONAL)}."
+        )
+    if not callable(found):
+        raise SpecError(
+            f"'{name}' of the job '{module.__file__}' is {type(found).__name__}, not a function."
+        )
+    return found
+
+
+def _numbers(module: ModuleType) -> dict[str, Any]:
+    found = {}
+    for name, kind in NUMBERS.items():
+        if not hasattr(module, name):
+            continue
+        value = getattr(module, name)
+        accepted = (int, float) if kind is float else (kind,)
+        if not isinstance(value, accepted) or isinstance(value, bool):
+            raise SpecError(
+                f"'{name}' of the job '{module.__file__}' is {value!r}. Expected "
+                f"{'a number' if kind is not str else 'a text'}."
+            )
+        if kind is not str and value < (1 if name in ("batch_size", "epochs") else 0):
+            raise SpecError(
+                f"'{name}' of the job '{module.__file__}' is {value}. Expected a larger number."
+            )
+        found[name] = value
+    return found

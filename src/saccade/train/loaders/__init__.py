@@ -1,0 +1,1 @@
+"""Who fetches samples and makes batches of them, one file per backend."""

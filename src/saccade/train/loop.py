@@ -1,0 +1,201 @@
+"""The training loop, whose every step can be timed, stopped and gone on from."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
+
+from saccade.train.computing import (
+    compiled,
+    make_model,
+    make_optimizer,
+    placed,
+    precision,
+    set_backends,
+)
+from saccade.train.config import ComputeSettings, TrainingConfig
+from saccade.train.corruption import CorruptionLimit
+from saccade.train.job import TrainingJob
+from saccade.train.loaders.contract import BatchLoader
+from saccade.train.loading import open_dataset, open_loader
+from saccade.train.order import SampleOrder, ticket_seed
+from saccade.train.samples import Loaded, LoadTimes
+from saccade.train.step_clock import clock_for
+
+
+class TrainingLoop:
+    """One training in progress. The k-th step is the same whenever and wherever it is taken.
+
+    Args:
+        job: what is trained.
+        config: how.
+        steps: of the whole training, for the schedule of learning rates; by default the job's
+            number of epochs.
+        rank: of this process among those that train together.
+    """
+
+    def __init__(
+        self, job: TrainingJob, config: TrainingConfig, steps: int | None = None, rank: int = 0
+    ) -> None:
+        self.job, self.config = job, config
+        self.rank = rank
+        set_backends(config)
+        _, self.samples = open_dataset(job, "train")
+        order = SampleOrder(self.samples, config.batch.size, config.seed, world=config.scale.world)
+        self.steps_per_epoch = max(1, order.batches // config.batch.accumulation)
+        self.steps = steps or self.steps_per_epoch * job.epochs
+        self.clock = clock_for(config.compute.device)
+        self.corruption = CorruptionLimit(config.max_corrupt, self.samples)
+        self._loader: BatchLoader | None = None
+        self._batches: Iterator[Loaded] = iter(())
+        self._cached: Loaded | None = None
+        self.model = make_model(job, config, config.seed)
+        self.callable = compiled(self.model, config.compute)
+        self._begin(0)
+
+    def _begin(self, step: int) -> None:
+        self.step_number = step
+        self.seed = self.config.seed
+        self.optimizer = make_optimizer(self.job, self.model, self.config)
+        self.scheduler, self._each_step = self.job.make_scheduler(self.optimizer, self.steps)
+        self.scaler = self._make_scaler()
+        self.load_times, self.corrupt = LoadTimes(), []  # type: LoadTimes, list[Corrupt]
+        self.last_batch: Any = None
+
+    def _make_scaler(self) -> Any:
+        import torch
+
+        device = self.config.compute.device.partition(":")[0]
+        return torch.amp.GradScaler(device, enabled=self.config.compute.precision == "fp16")
+
+    def restart(self, seed: int) -> None:
+        """Begin again from the weights and the order of another seed; nothing is compiled anew."""
+        self.close_loader()
+        self.config = replace(self.config, seed=seed)
+        fresh = make_model(self.job, self.config, seed)
+        self.model.load_state_dict(fresh.state_dict())
+        self._begin(0)
+
+    def use_cached_batch(self, cached: bool = True) -> None:
+        """Take every step on one and the same batch, which shows compute without loading."""
+        self._cached = next(self._stream()) if cached else None
+
+    def step(self) -> Any:
+        """Take one optimizer step; its loss as a scalar tensor on the device, not yet read."""
+        clock, accumulation = self.clock, self.config.batch.accumulation
+        clock.begin()
+        self._seed_step()
+        losses = []
+        for number in range(accumulation):
+            batch = self._next_batch()
+            clock.mark("data")
+            last = number == accumulation - 1
+            losses.append(self._forward_backward(batch, accumulation, last))
+        self._update()
+        clock.mark("optimizer")
+        self.step_number += 1
+        clock.end()
+        return losses[0] if accumulation == 1 else sum(losses) / accumulation
+
+    def _seed_step(self) -> None:
+        import torch
+
+        seed = ticket_seed(self.seed, 1, self.step_number, self.rank)
+        torch.default_generator.manual_seed(seed)
+        if self.config.compute.device.startswith("cuda"):
+            torch.cuda.manual_seed(seed)
+
+    def _next_batch(self) -> Loaded:
+        if self._cached is not None:
+            return self._cached
+        if self._loader is None:
+            self._batches = self._stream()
+        batch = next(self._batches)
+        if batch.corrupt:
+            self.corrupt += batch.corrupt
+            self.corruption.check(batch.corrupt)
+        for name, seconds in vars(batch.times).items():
+            setattr(self.load_times, name, getattr(self.load_times, name) + seconds)
+        return batch
+
+    def _stream(self) -> Iterator[Loaded]:
+        if self._loader is None:
+            self._loader = open_loader(self.job, self.config, rank=self.rank)
+        return self._loader.batches(self.step_number * self.config.batch.accumulation)
+
+    def _forward_backward(self, batch: Loaded, accumulation: int, last: bool) -> Any:
+        settings, clock = self.config.compute, self.clock
+        finish = self._loader.finish if self._loader is not None else None
+        inputs, target = on_device(batch, settings, finish)
+        self.last_batch = (inputs, target)
+        clock.mark("copy")
+        with precision(settings), self.synchronised(last):
+            output = self.callable(inputs)
+            clock.mark("forward")
+            loss = self.job.loss(output, target)
+            clock.mark("loss")
+        scaled = loss / accumulation if accumulation > 1 else loss
+        with self.synchronised(last):
+            self.scaler.scale(scaled).backward()
+        clock.mark("backward")
+        return loss.detach()
+
+    def synchronised(self, last: bool) -> contextlib.AbstractContextManager[Any]:
+        """Gradients are exchanged with other processes at the last backward pass of a step."""
+        quiet = getattr(self.callable, "no_sync", None)
+        return contextlib.nullcontext() if last or quiet is None else quiet()
+
+    def _update(self) -> None:
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.optimizer.zero_grad(set_to_none=True)
+        if self.scheduler is None:
+            return
+        if self._each_step or (self.step_number + 1) % self.steps_per_epoch == 0:
+            self.scheduler.step()
+
+    @property
+    def epoch(self) -> float:
+        """Epochs done so far."""
+        return self.step_number / self.steps_per_epoch
+
+    def state(self) -> dict[str, Any]:
+        """Everything that a later process needs to go on as if nothing had happened."""
+        return {
+            "step": self.step_number,
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scheduler": self.scheduler.state_dict() if self.scheduler is not None else None,
+            "scaler": self.scaler.state_dict(),
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from `state`."""
+        self.close_loader()
+        self.model.load_state_dict(state["model"])
+        self._begin(int(state["step"]))
+        self.optimizer.load_state_dict(state["optimizer"])
+        if self.scheduler is not None:
+            self.scheduler.load_state_dict(state["scheduler"])
+        self.scaler.load_state_dict(state["scaler"])
+
+    def close_loader(self) -> None:
+        """End the loader's workers; the next step opens it again."""
+        if self._loader is not None:
+            self._loader.close()
+        self._loader, self._batches, self._cached = None, iter(()), None
+
+    def close(self) -> None:
+        """Free what the loop holds. Calling it twice is allowed."""
+        self.close_loader()
+
+
+def on_device(
+    batch: Loaded, settings: ComputeSettings, finish: Callable[[Any], Any] | None
+) -> tuple[Any, Any]:
+    """A batch's input and target where they are needed, the input finished."""
+    inputs, target = batch.data
+    inputs = placed(inputs, settings, images=True)
+    return (finish(inputs) if finish is not None else inputs), placed(target, settings)

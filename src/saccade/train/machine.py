@@ -1,0 +1,121 @@
+"""What a stretch of training took of the machine: CPU, GPU, memory, storage."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+
+@dataclass(frozen=True)
+class Used:
+    """Between the making of a `Meter` and its reading.
+
+    Attributes:
+        cpu_s: CPU seconds of this process, all threads.
+        busy_share: share 0-1 of the machine's time that its cores were busy.
+        device_busy_share: share 0-1 of the time that the GPU ran something; None without one.
+        peak_device_mb: highest memory allocated on it since the process began.
+    """
+
+    cpu_s: float
+    busy_share: float
+    device_busy_share: float | None
+    peak_device_mb: float | None
+
+
+class Meter:
+    """Reads counters at its making, and again when it is read."""
+
+    def __init__(self, device: str) -> None:
+        self._cuda = device.startswith("cuda")
+        self._gpu = _Gpu(device) if self._cuda else None
+        self._cpu_s = time.process_time()
+        psutil.cpu_percent()
+
+    def read(self) -> Used:
+        """What was used since."""
+        peak = None
+        if self._cuda:
+            import torch
+
+            peak = torch.cuda.max_memory_allocated() / 1e6
+        return Used(
+            time.process_time() - self._cpu_s,
+            psutil.cpu_percent() / 100,
+            self._gpu.busy_share() if self._gpu else None,
+            peak,
+        )
+
+
+class _Gpu:
+    """Busy share from the driver's own samples, where NVML answers."""
+
+    def __init__(self, device: str) -> None:
+        self._began_us = int(time.time() * 1e6)
+        self._handle: Any = None
+        try:
+            import pynvml
+
+            pynvml.nvmlInit()
+            index = int(device.partition(":")[2] or 0)
+            self._handle = pynvml.nvmlDeviceGetHandleByIndex(index)
+        except Exception:  # no driver, no library: the share is then unknown
+            self._handle = None
+
+    def busy_share(self) -> float | None:
+        if self._handle is None:
+            return None
+        import pynvml
+
+        try:
+            kind = pynvml.NVML_GPU_UTILIZATION_SAMPLES
+            _, found = pynvml.nvmlDeviceGetSamples(self._handle, kind, self._began_us)
+        except pynvml.NVMLError:
+            return None
+        values = [sample.sampleValue.uiVal for sample in found]
+        return sum(values) / len(values) / 100 if values else None
+
+
+def process_tree_rss_mb() -> float:
+    """Resident memory of this process and its loader workers, 10^6 bytes.
+
+    Pages that they share are counted once where the kernel says so (``pss``).
+    """
+    total = 0.0
+    own = psutil.Process()
+    for process in (own, *own.children(recursive=True)):
+        try:
+            total += _pss_mb(process.pid) or process.memory_info().rss / 1e6
+        except psutil.Error:
+            continue
+    return total
+
+
+def _pss_mb(pid: int) -> float | None:
+    try:
+        text = Path(f"/proc/{pid}/smaps_rollup").read_text()
+    except OSError:
+        return None
+    for line in text.splitlines():
+        if line.startswith("Pss:"):
+            return int(line.split()[1]) * 1024 / 1e6
+    return None
+
+
+def read_bytes_of_tree() -> int:
+    """Bytes that this process and its children had storage read for them."""
+    total = 0
+    own = psutil.Process()
+    for process in (own, *own.children(recursive=True)):
+        try:
+            text = Path(f"/proc/{process.pid}/io").read_text()
+        except OSError:
+            continue
+        for line in text.splitlines():
+            if line.startswith("read_bytes:"):
+                total += int(line.split()[1])
+    return total

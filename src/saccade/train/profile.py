@@ -1,0 +1,103 @@
+"""`TrainingProfile`: where a step's time goes. Pure values, made by `saccade.profile.training`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from saccade.runtimes.contract import OperatorTime
+from saccade.train.records import LoaderBlock, TrainingBlock
+
+
+@dataclass(frozen=True)
+class SampleFacts:
+    """What samples are made of, from a look at a few of them.
+
+    Attributes:
+        samples: in the training split.
+        image_files: share 0-1 of the samples that name image files which saccade decodes.
+        jpeg: share 0-1 of those files that are JPEGs.
+        file_kb: mean size of a sample's files, 10^3 bytes.
+        decoded_mb: mean size of a decoded sample, 10^6 bytes.
+        source_hw: median height and width of the images, pixels; None without images.
+        input_hw: height and width of what the transforms make of them; None where it has none.
+        scalable: how much smaller, 1/2, 1/4 or 1/8, images may be decoded and still be no smaller
+            than what the transforms take of them; 1.0 where they must be decoded whole.
+        normalizes: the transforms end in a conversion and normalization that can be done later.
+    """
+
+    samples: int
+    image_files: float = 0.0
+    jpeg: float = 0.0
+    file_kb: float = 0.0
+    decoded_mb: float = 0.0
+    source_hw: tuple[int, int] | None = None
+    input_hw: tuple[int, int] | None = None
+    scalable: float = 1.0
+    normalizes: bool = False
+
+    @property
+    def cache_mb(self) -> float:
+        """All decoded samples together."""
+        return self.decoded_mb * self.samples
+
+
+@dataclass(frozen=True)
+class Synchronisation:
+    """A place where the loop waits for the device or reads a single value.
+
+    Attributes:
+        operator: what was called, such as ``aten::item``.
+        where: file and line in the user's code, empty where unknown.
+        per_step: calls of it in a step.
+    """
+
+    operator: str
+    where: str
+    per_step: float
+
+
+@dataclass(frozen=True)
+class TrainingProfile:
+    """Where the time of a training goes.
+
+    Attributes:
+        config_hash: of the configuration that was profiled.
+        block: steady steps, measured without any profiler.
+        synthetic: the same on one cached batch: compute without loading.
+        loader: the loader alone: loading without compute.
+        facts: what samples are made of.
+        operators: of one step, slowest first.
+        syncs: where the loop waits.
+        recompilations: of ``torch.compile`` after the first step.
+        memory_mb: category → 10^6 bytes: ``parameters``, ``gradients``, ``optimizer``,
+            ``activations``, ``batch``.
+        ranks_ms: mean step of each process that trains, where there are several.
+        overhead: share by which profiled steps were slower than unprofiled ones.
+        effective_cores: cores that the process may use.
+    """
+
+    config_hash: str
+    block: TrainingBlock
+    synthetic: TrainingBlock
+    loader: LoaderBlock | None
+    facts: SampleFacts
+    operators: tuple[OperatorTime, ...] = ()
+    syncs: tuple[Synchronisation, ...] = ()
+    recompilations: int = 0
+    memory_mb: Mapping[str, float] = field(default_factory=dict)
+    ranks_ms: tuple[float, ...] = ()
+    overhead: float | None = None
+    effective_cores: int = 1
+
+    @property
+    def data_share(self) -> float:
+        """Share 0-1 of a step that waits for its batch."""
+        return self.block.share("data")
+
+    @property
+    def loading_bound(self) -> float:
+        """How many times faster steps would be if batches were always there."""
+        per_sample = self.block.wall_s / self.block.samples
+        ideal = self.synthetic.wall_s / self.synthetic.samples
+        return max(1.0, per_sample / ideal)

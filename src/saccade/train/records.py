@@ -1,0 +1,128 @@
+"""What was measured of a training: raw samples. Statistics are derived, never stored instead."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from saccade.train.samples import LoadTimes
+
+# The parts of a step, in order. ``data`` is what the loop waits for its batch.
+PARTS = ("data", "copy", "forward", "loss", "backward", "optimizer", "logging")
+COMPUTE_PARTS = ("forward", "loss", "backward", "optimizer")
+
+
+@dataclass(frozen=True)
+class TrainingBlock:
+    """Consecutive optimizer steps of one configuration.
+
+    Attributes:
+        step_s: wall seconds of each step.
+        part_s: part → wall seconds of each step; see `PARTS`. On a GPU they are the device's.
+        losses: loss of each step, mean over its samples.
+        samples: of the whole block.
+        cpu_s: CPU seconds of the process.
+        busy_share: share 0-1 of the usable cores' time that the machine was busy.
+        device_busy_share: share 0-1 of the time that the GPU was busy; None without one.
+        peak_rss_mb: highest resident memory so far, of the process with its loader workers.
+        peak_device_mb: highest memory allocated on the device so far; None without one.
+        load: where the loader's workers spent their time on these samples.
+        corrupt: samples that were left out.
+        first_step: number of the first step since the training began.
+    """
+
+    step_s: tuple[float, ...]
+    part_s: Mapping[str, tuple[float, ...]]
+    losses: tuple[float, ...]
+    samples: int
+    cpu_s: float
+    busy_share: float
+    peak_rss_mb: float
+    device_busy_share: float | None = None
+    peak_device_mb: float | None = None
+    load: LoadTimes = field(default_factory=LoadTimes)
+    corrupt: int = 0
+    first_step: int = 0
+
+    @property
+    def wall_s(self) -> float:
+        """Length of the block."""
+        return sum(self.step_s)
+
+    @property
+    def samples_per_s(self) -> float:
+        """Samples per second over the block."""
+        return self.samples / self.wall_s
+
+    @property
+    def step_ms(self) -> float:
+        """Median step, milliseconds."""
+        return 1e3 * float(np.median(self.step_s))
+
+    def share(self, part: str) -> float:
+        """Share 0-1 of the block's time that a part took."""
+        return sum(self.part_s.get(part, ())) / self.wall_s if self.step_s else 0.0
+
+    @property
+    def compute_s(self) -> float:
+        """Median seconds of a step's compute, without waiting for data."""
+        return sum(float(np.median(self.part_s[part])) for part in COMPUTE_PARTS)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A model judged on held-out data.
+
+    Attributes:
+        loss: mean over samples.
+        metric: of the job, larger is better; None where the job has none.
+        samples: judged on.
+    """
+
+    loss: float
+    metric: float | None
+    samples: int
+
+
+@dataclass(frozen=True)
+class LossCurve:
+    """A short training from one seed.
+
+    Attributes:
+        losses: one per step.
+        evaluation: on held-out data, after the last step.
+        block: its times.
+    """
+
+    seed: int
+    losses: tuple[float, ...]
+    evaluation: Evaluation | None
+    block: TrainingBlock
+
+
+@dataclass(frozen=True)
+class LoaderBlock:
+    """The loader alone: batches fetched and thrown away.
+
+    Attributes:
+        batch_s: wall seconds until each batch was there.
+        samples: in all.
+        load: where the samples' time went.
+        read_mb: read from storage meanwhile, by all processes.
+        rss_mb: resident memory after each batch, of the process with its loader workers.
+    """
+
+    batch_s: tuple[float, ...]
+    samples: int
+    load: LoadTimes
+    cpu_s: float
+    read_mb: float
+    rss_mb: tuple[float, ...]
+    corrupt: int = 0
+
+    @property
+    def samples_per_s(self) -> float:
+        """Samples per second."""
+        return self.samples / sum(self.batch_s)

@@ -1,0 +1,127 @@
+"""A training as it is measured: lives in a worker process, does what it is told, returns samples.
+
+`saccade.optimize.worker.Worker` makes one and calls its methods.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict
+from typing import Any
+
+import psutil
+
+from saccade.train.config import TrainingConfig
+from saccade.train.evaluating import evaluate
+from saccade.train.job import open_job
+from saccade.train.loading import open_loader
+from saccade.train.loop import TrainingLoop
+from saccade.train.machine import Meter, process_tree_rss_mb, read_bytes_of_tree
+from saccade.train.records import Evaluation, LoaderBlock, LossCurve, TrainingBlock
+from saccade.train.samples import LoadTimes
+
+SUBJECT = "saccade.train.subject:TrainingSubject"
+
+
+class TrainingSubject:
+    """One job under one configuration.
+
+    Args:
+        config: how it is trained.
+        steps: of the whole training, for the schedule; None takes the job's epochs.
+    """
+
+    def __init__(self, config: TrainingConfig, steps: int | None = None) -> None:
+        self._config = config
+        self._job = open_job(config.job)
+        self._loop = TrainingLoop(self._job, config, steps)
+
+    def about(self) -> dict[str, Any]:
+        """What there is to know before the first step."""
+        loop = self._loop
+        return {
+            "samples": loop.samples,
+            "steps_per_epoch": loop.steps_per_epoch,
+            "epochs": self._job.epochs,
+            "parameters": sum(p.numel() for p in loop.model.parameters()),
+            "has_metric": self._job.metric is not None,
+        }
+
+    def block(self, steps: int) -> TrainingBlock:
+        """Take steps and time them."""
+        loop = self._loop
+        first, corrupt = loop.step_number, len(loop.corrupt)
+        loop.load_times = LoadTimes()
+        meter = Meter(self._config.compute.device)
+        losses = [loop.step() for _ in range(steps)]
+        step_s, part_s = loop.clock.read()
+        used = meter.read()
+        return TrainingBlock(
+            step_s=step_s,
+            part_s=part_s,
+            losses=tuple(float(loss) for loss in losses),
+            samples=steps * loop.config.batch.effective,
+            cpu_s=used.cpu_s,
+            busy_share=used.busy_share,
+            peak_rss_mb=process_tree_rss_mb(),
+            device_busy_share=used.device_busy_share,
+            peak_device_mb=used.peak_device_mb,
+            load=loop.load_times,
+            corrupt=len(loop.corrupt) - corrupt,
+            first_step=first,
+        )
+
+    def synthetic(self, steps: int) -> TrainingBlock:
+        """The same steps on one cached batch, which need no loader."""
+        self._loop.use_cached_batch()
+        try:
+            return self.block(steps)
+        finally:
+            self._loop.use_cached_batch(False)
+
+    def curve(self, seed: int, steps: int, judge: bool = True) -> LossCurve:
+        """Train ``steps`` steps from the weights of a seed, and judge the outcome."""
+        self._loop.restart(seed)
+        block = self.block(steps)
+        return LossCurve(seed, block.losses, evaluate(self._loop) if judge else None, block)
+
+    def evaluate(self) -> Evaluation:
+        """Judge the model as it is."""
+        return evaluate(self._loop)
+
+    def loader(self, batches: int) -> LoaderBlock:
+        """Fetch batches and throw them away, beside no compute."""
+        loader = open_loader(self._job, self._config)
+        times, waits, rss = LoadTimes(), [], []  # type: LoadTimes, list[float], list[float]
+        samples = corrupt = 0
+        cpu_before, read_before = _tree_cpu_s(), read_bytes_of_tree()
+        last = time.perf_counter()
+        try:
+            for number, batch in enumerate(loader.batches(0)):
+                now = time.perf_counter()
+                waits.append(now - last)
+                samples += batch.size
+                corrupt += len(batch.corrupt)
+                for name, seconds in asdict(batch.times).items():
+                    setattr(times, name, getattr(times, name) + seconds)
+                rss.append(process_tree_rss_mb())
+                if number + 1 >= batches:
+                    break
+                last = time.perf_counter()
+            cpu_s = _tree_cpu_s() - cpu_before
+            read_mb = (read_bytes_of_tree() - read_before) / 1e6
+        finally:
+            loader.close()
+        return LoaderBlock(tuple(waits), samples, times, cpu_s, read_mb, tuple(rss), corrupt)
+
+
+def _tree_cpu_s() -> float:
+    """CPU seconds of this process and its living children."""
+    total = 0.0
+    for process in (psutil.Process(), *psutil.Process().children(recursive=True)):
+        try:
+            times = process.cpu_times()
+        except psutil.Error:
+            continue
+        total += times.user + times.system
+    return total
