@@ -27,9 +27,10 @@ LAYERS = (
     (
         "errors", "plugins", "measurement", "statistics", "goals", "targets", "spec", "progress",
         "study",
-        "environments",
+        "environments", "prediction",
     ),
-    ("models", "data", "tasks", "runtimes", "pipeline", "environment", "train"),
+    ("models", "data", "tasks", "runtimes", "pipeline", "environment"),
+    ("train",),
     ("profile",),
     ("diagnose", "estimate"),
     ("optimize",),

@@ -21,7 +21,7 @@ from saccade.train.job import TrainingJob
 from saccade.train.loaders.contract import BatchLoader
 from saccade.train.loading import open_dataset, open_loader
 from saccade.train.order import SampleOrder, ticket_seed
-from saccade.train.samples import Loaded, LoadTimes
+from saccade.train.samples import Corrupt, Loaded, LoadTimes
 from saccade.train.step_clock import clock_for
 
 
@@ -61,7 +61,8 @@ class TrainingLoop:
         self.optimizer = make_optimizer(self.job, self.model, self.config)
         self.scheduler, self._each_step = self.job.make_scheduler(self.optimizer, self.steps)
         self.scaler = self._make_scaler()
-        self.load_times, self.corrupt = LoadTimes(), []  # type: LoadTimes, list[Corrupt]
+        self.load_times = LoadTimes()
+        self.corrupt: list[Corrupt] = []
         self.last_batch: Any = None
 
     def _make_scaler(self) -> Any:

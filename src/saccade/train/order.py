@@ -83,10 +83,11 @@ class SampleOrder:
                     chosen = [int(order[k % self.count]) for k in places]
                 else:
                     chosen = [int(order[k]) for k in places if k < self.count]
-                yield [
-                    Ticket(epoch, index, ticket_seed(self.seed, epoch, index)) for index in chosen
-                ]
+                yield [self._ticket(epoch, index) for index in chosen]
             epoch, place = epoch + 1, 0
+
+    def _ticket(self, epoch: int, index: int) -> Ticket:
+        return Ticket(epoch, index, ticket_seed(self.seed, epoch, index))
 
 
 def ticket_seed(*parts: int) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from itertools import pairwise
 from typing import Any
 
 from saccade.train.records import PARTS
@@ -75,7 +76,7 @@ class DeviceStepClock:
         lengths = []
         for step in self._steps:
             parts = dict.fromkeys(PARTS, 0.0)
-            for (_, start), (part, end) in zip(step, step[1:], strict=False):
+            for (_, start), (part, end) in pairwise(step):
                 parts[part] += start.elapsed_time(end) / 1e3
             for part, seconds in parts.items():
                 found[part].append(seconds)

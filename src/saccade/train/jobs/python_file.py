@@ -6,6 +6,7 @@ import difflib
 import hashlib
 import importlib.util
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any, ClassVar
@@ -16,12 +17,13 @@ from saccade.train.job import TrainingJob
 
 NEEDED = ("model", "dataset", "loss", "optimizer")
 OPTIONAL = ("transforms", "collate", "scheduler", "metric")
-NUMBERS: dict[str, type] = {
-    "batch_size": int,
-    "epochs": int,
-    "workers": int,
-    "max_corrupt": float,
-    "device": str,
+# Constants of a job: what is expected, and whether a value is that.
+NUMBERS: dict[str, tuple[str, Callable[[Any], bool]]] = {
+    "batch_size": ("a whole number from 1", lambda v: isinstance(v, int) and v >= 1),
+    "epochs": ("a whole number from 1", lambda v: isinstance(v, int) and v >= 1),
+    "workers": ("a whole number from 0", lambda v: isinstance(v, int) and v >= 0),
+    "max_corrupt": ("a share from 0 to 1", lambda v: isinstance(v, int | float) and 0 <= v <= 1),
+    "device": ("'cpu' or 'cuda'", lambda v: isinstance(v, str)),
 }
 
 
@@ -102,20 +104,11 @@ def _function(module: ModuleType, name: str) -> Any:
 
 
 def _numbers(module: ModuleType) -> dict[str, Any]:
-    found = {}
-    for name, kind in NUMBERS.items():
-        if not hasattr(module, name):
-            continue
-        value = getattr(module, name)
-        accepted = (int, float) if kind is float else (kind,)
-        if not isinstance(value, accepted) or isinstance(value, bool):
+    given = {name: getattr(module, name) for name in NUMBERS if hasattr(module, name)}
+    for name, value in given.items():
+        expected, fits = NUMBERS[name]
+        if isinstance(value, bool) or not fits(value):
             raise SpecError(
-                f"'{name}' of the job '{module.__file__}' is {value!r}. Expected "
-                f"{'a number' if kind is not str else 'a text'}."
+                f"'{name}' of the job '{module.__file__}' is {value!r}. Expected {expected}."
             )
-        if kind is not str and value < (1 if name in ("batch_size", "epochs") else 0):
-            raise SpecError(
-                f"'{name}' of the job '{module.__file__}' is {value}. Expected a larger number."
-            )
-        found[name] = value
-    return found
+    return given
