@@ -163,7 +163,8 @@ class PartSearch:
         """Take away, one after the other, what the set is as fast without."""
         remaining = chosen
         while True:
-            for option in sorted(remaining, key=lambda o: (o.prediction.gain, -_cost(o))):
+            # What costs most to make, such as compiling, has to show first that it is needed.
+            for option in sorted(remaining, key=lambda o: (-_cost(o), o.prediction.gain)):
                 without = tuple(o for o in remaining if o is not option)
                 if self._time_left() <= 0 and without:
                     return remaining
