@@ -144,6 +144,7 @@ class Speaker:
 
 
 def columned(say: Speaker, title: str, columns: tuple[tuple[str, bool], ...]) -> Table:
+    """An empty table; ``columns`` are names and whether they are right-aligned."""
     table = Table(
         title=say.text(title, "bold"),
         title_justify="left",
@@ -157,6 +158,7 @@ def columned(say: Speaker, title: str, columns: tuple[tuple[str, bool], ...]) ->
 
 
 def print_goals(result: Mapping[str, Any], say: Speaker) -> None:
+    """Goals with value, interval and verdict; nothing where there are none."""
     rows = sections.goal_rows(result)
     if not rows:
         return
@@ -195,6 +197,7 @@ def _print_estimates(result: Mapping[str, Any], say: Speaker) -> None:
 
 
 def print_metrics(result: Mapping[str, Any], say: Speaker) -> None:
+    """All metrics before and after."""
     rows = sections.metric_rows(result)
     if not rows:
         return
@@ -268,6 +271,7 @@ def _gains(change: Change) -> str:
 
 
 def print_table(say: Speaker, table: Table) -> None:
+    """A table with an empty line before it."""
     say.console.print()
     say.console.print(table)
 

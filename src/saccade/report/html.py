@@ -266,6 +266,7 @@ def both(draw: Callable[[float], Markup]) -> Markup:
 
 
 def findings(result: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The findings as the templates show them."""
     return [
         {
             "name": str(found.get("name") or "").replace("_", " "),

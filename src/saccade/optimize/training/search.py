@@ -25,7 +25,7 @@ from saccade.train.config import TrainingConfig
 from saccade.train.profile import TrainingProfile
 
 ProfileOf = Callable[[TrainingConfig], TrainingProfile]
-# What a part's steps are timed with. Compute is timed without loading, whose noise it need not bear.
+# What a part's steps are timed with; compute without loading, whose noise it need not bear.
 TIMED: dict[Part, Timed] = {
     "compute": "synthetic",
     "data": "block",

@@ -77,6 +77,10 @@ def result_document(story: TrainingStory) -> dict[str, Any]:
     }
 
 
+def _trial_row(trial: Trial) -> dict[str, Any]:
+    return {**trial_row(trial), "samples_per_s": trial.metrics.get("samples_per_s")}
+
+
 def _kept(story: TrainingStory) -> tuple[Kept, ...]:
     return story.judged.kept if story.judged else story.found.kept if story.found else ()
 
