@@ -89,7 +89,7 @@ class PartSearch:
             self._close_best()
 
     def _worthwhile(self, best: Set) -> Set:
-        """``best`` if it is faster than nothing at all, which a search cut short may not have seen."""
+        """``best`` if it is faster than nothing at all; a search cut short may not have seen it."""
         start, now = self._pace(()), self._pace(best)
         if start is None or now is None:
             return ()
