@@ -153,6 +153,7 @@ def _profile(config: TrainingConfig, measured: Measured, watched: Watched) -> Tr
         warmup=measured.warmup,
         graph_breaks=measured.graph_breaks,
         launches=operators.launches if operators else 0.0,
+        operators_share=operators.share if operators else 0.0,
         device_ms=operators.device_ms if operators else None,
         scaled_ms=watched.scaled,
         memory_limit_mb=device_memory_mb(config.compute.device),
