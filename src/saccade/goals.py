@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import math
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -55,6 +56,18 @@ METRICS: dict[str, Metric] = {
     # False positives and switches count against it, so that it may fall below zero.
     "mota": Metric("higher", accuracy=True, low=float("-inf"), high=1.0),
 }
+# What a training can be asked for.
+TRAINING_METRICS: dict[str, Metric] = {
+    "epoch_s": Metric("lower"),
+    "training_s": Metric("lower"),
+    "step_ms": Metric("lower"),
+    "samples_per_s": Metric("higher"),
+    "data_wait_share": Metric("lower", high=1.0),
+    "peak_rss_mb": Metric("lower"),
+    # Relative difference of the loss to the baseline's; below zero where it learns better.
+    "loss_drift": Metric("lower", accuracy=True, low=float("-inf")),
+    "metric": Metric("higher", accuracy=True),
+}
 DROP = "_drop"
 
 _EXPRESSION = re.compile(
@@ -88,7 +101,7 @@ class Goal:
     @property
     def is_accuracy(self) -> bool:
         """Whether it needs data to be judged on."""
-        return METRICS[self.base].accuracy
+        return {**TRAINING_METRICS, **METRICS}[self.base].accuracy
 
     def status(self, value: float | None, low: float | None, high: float | None) -> Status:
         """Judge a value by its interval: a goal is met when all of the interval meets it.
@@ -109,8 +122,12 @@ class Goal:
         return value <= self.bound if self.op == "<=" else value >= self.bound
 
 
-def parse_goal(text: str) -> Goal:
+def parse_goal(text: str, metrics: Mapping[str, Metric] = METRICS) -> Goal:
     """Parse one goal.
+
+    Args:
+        text: such as ``throughput_fps>=60``.
+        metrics: what can be asked for.
 
     Raises:
         GoalError: it is not ``metric<=number`` or ``metric>=number``, the metric is unknown, the
@@ -129,8 +146,8 @@ def parse_goal(text: str) -> Goal:
             "number."
         )
     base = metric.removesuffix(DROP)
-    if base not in METRICS:
-        raise GoalError(_unknown(metric))
+    if base not in metrics:
+        raise GoalError(_unknown(metric, metrics))
     if op not in ("<=", ">="):
         raise GoalError(f"The goal '{text}' uses '{op}'. Expected <= or >=.")
     try:
@@ -142,20 +159,19 @@ def parse_goal(text: str) -> Goal:
     if not math.isfinite(bound):
         raise GoalError(f"The goal '{text}' has a number that is too large. Expected a finite one.")
     goal = Goal(metric, "<=" if op == "<=" else ">=", bound)
-    _check_possible(goal, text)
+    _check_possible(goal, text, metrics[goal.base])
     return goal
 
 
-def _unknown(metric: str) -> str:
-    known = [*METRICS, *(f"{name}{DROP}" for name in METRICS)]
+def _unknown(metric: str, metrics: Mapping[str, Metric]) -> str:
+    known = [*metrics, *(f"{name}{DROP}" for name in metrics)]
     near = difflib.get_close_matches(metric, known, n=1, cutoff=0.4)
     hint = f" Did you mean '{near[0]}'?" if near else ""
-    listed = f"Known: {', '.join(METRICS)}, each also as <metric>_drop."
+    listed = f"Known: {', '.join(metrics)}, each also as <metric>_drop."
     return f"There is no metric '{metric}'.{hint} {listed}"
 
 
-def _check_possible(goal: Goal, text: str) -> None:
-    metric = METRICS[goal.base]
+def _check_possible(goal: Goal, text: str, metric: Metric) -> None:
     lower_is_better = goal.is_drop or metric.better == "lower"
     if lower_is_better != (goal.op == "<="):
         expected = "<=" if lower_is_better else ">="

@@ -30,6 +30,7 @@ VERBS = (
     "doctor",
     "init",
     "demo",
+    "train",
 )
 
 # Options that take more than one value.

@@ -43,8 +43,14 @@ class TrainingLoop:
         self.rank = rank
         set_backends(config)
         _, self.samples = open_dataset(job, "train")
-        order = SampleOrder(self.samples, config.batch.size, config.seed, world=config.scale.world)
-        self.steps_per_epoch = max(1, order.batches // config.batch.accumulation)
+        order = SampleOrder(
+            self.samples,
+            config.batch.size,
+            config.seed,
+            world=config.scale.world,
+            accumulation=config.batch.accumulation,
+        )
+        self.steps_per_epoch = order.batches // config.batch.accumulation
         self.steps = steps or self.steps_per_epoch * job.epochs
         self.clock = clock_for(config.compute.device)
         self.corruption = CorruptionLimit(config.max_corrupt, self.samples)

@@ -26,6 +26,8 @@ class SampleFacts:
         scalable: how much smaller, 1/2, 1/4 or 1/8, images may be decoded and still be no smaller
             than what the transforms take of them; 1.0 where they must be decoded whole.
         normalizes: the transforms end in a conversion and normalization that can be done later.
+        refusals: change of how data is loaded → why the job's samples or transforms do not allow
+            it; found by trying it on a few samples.
     """
 
     samples: int
@@ -37,6 +39,7 @@ class SampleFacts:
     input_hw: tuple[int, int] | None = None
     scalable: float = 1.0
     normalizes: bool = False
+    refusals: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def cache_mb(self) -> float:

@@ -1,0 +1,1 @@
+"""Search for a faster training: measure, try changes together, in pairs and alone, judge."""

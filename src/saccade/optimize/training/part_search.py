@@ -1,0 +1,334 @@
+"""Search among the changes of one part, which may help or hinder each other.
+
+Judging each change alone misses pairs: on CPUs with bf16 instructions, ``channels_last`` and bf16
+autocast gain little alone and much together. Adding the best next change misses them as well. So
+the search begins from all changes at once, takes away what is not needed (each time by a race of
+the system with and without it), and looks at single changes and pairs as well: they show the
+interactions, and whether a set was missed that is better.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from itertools import combinations
+from pathlib import Path
+
+from saccade.errors import SaccadeError, StorageError
+from saccade.optimize.training.runner import (
+    Pace,
+    RacePlan,
+    Timed,
+    TrainingRace,
+    TrainingRunner,
+    race,
+)
+from saccade.optimize.training.sets import Option, configured, together
+from saccade.optimize.training.trial_log import Outcome, TrialLog
+from saccade.study import Ratio, Trial
+from saccade.train.change import TrainingContext
+from saccade.train.config import TrainingConfig
+
+Set = tuple[Option, ...]
+OpenRunner = Callable[[TrainingConfig, Timed, Path], TrainingRunner]
+# Seconds of steps that a screening looks at, after the warm-up.
+SCREEN_S = 2.0
+# A screened set has to be so much faster than the best one to be raced against it.
+CHALLENGE = 1.03
+# What a worker takes to start, beside warming up.
+START_S = 4.0
+
+
+class PartSearch:
+    """One part's search.
+
+    Args:
+        context: the configuration to start from, and what is known of it.
+        options: the changes of the part.
+        timed: whether steps are timed with their loading.
+        log: where trials are recorded.
+        folder: for compiled code.
+        resolution: relative difference that this machine can resolve now.
+        time_left: seconds until the part's time is up.
+        open_runner: opens a worker for a configuration.
+    """
+
+    def __init__(
+        self,
+        context: TrainingContext,
+        options: Sequence[Option],
+        timed: Timed,
+        log: TrialLog,
+        folder: Path,
+        resolution: float,
+        time_left: Callable[[], float],
+        open_runner: OpenRunner = TrainingRunner,
+    ) -> None:
+        self._context, self._options = context, tuple(options)
+        self._timed: Timed = timed
+        self._log, self._folder = log, folder
+        self._resolution, self._time_left = resolution, time_left
+        self._open = open_runner
+        self._paces: dict[frozenset[str], Pace | None] = {}
+        self._failed: dict[str, str] = {}
+        self._best: TrainingRunner | None = None
+        self.marginal: dict[str, Ratio] = {}
+
+    def run(self) -> Set:
+        """The set that is fastest, without what does not contribute."""
+        if not self._options:
+            return ()
+        try:
+            if self._pace(()) is None:
+                return ()
+            best = self._needed(self._working(together(self._context, self._options)))
+            self._screen(best)
+            best = self._challenged(best)
+            return self._worthwhile(self._extended(best))
+        finally:
+            self._close_best()
+
+    def _worthwhile(self, best: Set) -> Set:
+        """``best`` if it is faster than nothing at all; a search cut short may not have seen it."""
+        start, now = self._pace(()), self._pace(best)
+        if start is None or now is None:
+            return ()
+        return best if now.samples_per_s > start.samples_per_s * (1 + self._resolution) else ()
+
+    def _working(self, chosen: Set) -> Set:
+        """``chosen`` if it runs; without the changes that fail alone if it does not."""
+        if not chosen or self._pace(chosen) is not None:
+            return chosen
+        working = tuple(o for o in chosen if self._pace((o,)) is not None)
+        while working and len(working) < len(chosen) and self._pace(working) is None:
+            working = working[:-1]
+        return working if self._pace(working) is not None else ()
+
+    def _screen(self, best: Set) -> None:
+        """Measure changes alone and in pairs, cheapest first, as far as the time goes."""
+        singles = sorted(self._options, key=lambda o: (o not in best, o.prediction.cost_s))
+        sets: list[Set] = [(o,) for o in singles]
+        sets += [p for p in combinations(singles, 2) if p[0].change.name != p[1].change.name]
+        sets.sort(key=lambda s: (sum(o not in best for o in s) > 0, sum(_cost(o) for o in s)))
+        for chosen in sets:
+            if self._time_left() <= START_S + sum(o.prediction.cost_s for o in chosen):
+                continue
+            self._pace(chosen)
+
+    def _pace(self, chosen: Set) -> Pace | None:
+        """How fast a set is, measured alone; None where it does not run or does not fit."""
+        key = frozenset(o.label for o in chosen)
+        if key in self._paces:
+            return self._paces[key]
+        self._paces[key] = None
+        try:
+            config = configured(self._context, chosen)
+        except StorageError:
+            raise
+        except SaccadeError as error:
+            self._note_failure(chosen, None, str(error))
+            return None
+        if config is None:
+            return None
+        known = self._log.known(self._context.config, config, _how(chosen), self._timed)
+        if known is not None:
+            self._paces[key] = _pace_of(known)
+            self._log.again(known)
+            return self._paces[key]
+        began = time.monotonic()
+        if chosen:
+            self._log.started(chosen, _how(chosen))
+        try:
+            with self._runner(config) as runner:
+                pace = runner.pace(SCREEN_S)
+        except SaccadeError as error:
+            self._note_failure(chosen, config, str(error))
+            return None
+        self._paces[key] = pace
+        if chosen:
+            self._note_pace(chosen, config, pace, time.monotonic() - began)
+        return pace
+
+    def _note_pace(self, chosen: Set, config: TrainingConfig, pace: Pace, wall_s: float) -> None:
+        start = self._paces[frozenset()]
+        assert start is not None
+        ratio = pace.samples_per_s / start.samples_per_s
+        spread = 1 + self._resolution
+        gain = Ratio(ratio, ratio / spread, ratio * spread)
+        verdict = "better" if gain.low > 1 else "worse" if gain.high < 1 else "not distinguishable"
+        said = f"measured {'without loading, ' if self._timed == 'synthetic' else ''}beside nothing"
+        outcome = Outcome(
+            verdict,  # type: ignore[arg-type]
+            f"{said}: {pace.samples_per_s:.3g} samples/s",
+            _how(chosen),
+            gain,
+            {"samples_per_s": pace.samples_per_s, "step_ms": 1e3 * pace.step_s},
+        )
+        self._log.record(chosen, self._context.config, config, self._timed, outcome, wall_s)
+
+    def _note_failure(self, chosen: Set, config: TrainingConfig | None, reason: str) -> None:
+        if not chosen:
+            raise SaccadeError(reason)
+        outcome = Outcome("failed", reason, _how(chosen))
+        self._log.record(chosen, self._context.config, config, self._timed, outcome)
+
+    def _runner(self, config: TrainingConfig) -> TrainingRunner:
+        return self._open(config, self._timed, self._folder)
+
+    def _needed(self, chosen: Set) -> Set:
+        """Take away, one after the other, what the set is as fast without."""
+        remaining = chosen
+        while True:
+            # What costs most to make, such as compiling, has to show first that it is needed.
+            for option in sorted(remaining, key=lambda o: (-_cost(o), o.prediction.gain)):
+                without = tuple(o for o in remaining if o is not option)
+                if self._time_left() <= 0 and without:
+                    return remaining
+                if not self._contributes(option, remaining, without):
+                    remaining = without
+                    self._close_best()
+                    break
+            else:
+                return remaining
+
+    def _contributes(self, option: Option, whole: Set, without: Set) -> bool:
+        """Race a set against itself without one change; the change has to win."""
+        known = self._known_race(without, whole)
+        if known is not None:
+            self._log.again(known)
+            if known.gain is not None:
+                self.marginal[option.label] = known.gain
+            return known.verdict == "better"
+        if not without and self._pace(whole) is not None:
+            start, now = self._paces[frozenset()], self._pace(whole)
+            assert start is not None and now is not None
+            clear = now.samples_per_s > start.samples_per_s * (1 + self._resolution) ** 2
+            if clear:
+                self._keep_single(option, now.samples_per_s / start.samples_per_s)
+                return True
+        result = self._raced(without, whole, option, "without")
+        if result is None:
+            return False
+        ratio = result.comparison.ratio
+        self.marginal[option.label] = Ratio(ratio.value, ratio.interval.low, ratio.interval.high)
+        return result.comparison.verdict == "faster"
+
+    def _known_race(self, before: Set, after: Set) -> Trial | None:
+        """The same race of an interrupted run."""
+        parent, config = self._config(before), self._config(after)
+        if parent is None or config is None:
+            return None
+        return self._log.known(parent, config, "without", self._timed)
+
+    def _keep_single(self, option: Option, ratio: float) -> None:
+        spread = 1 + self._resolution
+        self.marginal[option.label] = Ratio(ratio, ratio / spread, ratio * spread)
+
+    def _raced(self, before: Set, after: Set, option: Option, how: str) -> TrainingRace | None:
+        """Race ``after`` against ``before``; the worker of the larger set stays for the next."""
+        parent, config = self._config(before), self._config(after)
+        if parent is None or config is None:
+            return None
+        began = time.monotonic()
+        self._log.started((option,), how)
+        try:
+            candidate = self._kept_runner(config)
+            with self._runner(parent) as reference:
+                result = race(reference, candidate, self._resolution, RacePlan(), self._time_left)
+        except SaccadeError as error:
+            outcome = Outcome("failed", str(error), how)
+            self._log.record((option,), parent, config, self._timed, outcome)
+            self._close_best()
+            return None
+        ratio = result.comparison.ratio
+        verdict = _VERDICTS[result.comparison.verdict]
+        outcome = Outcome(
+            verdict,  # type: ignore[arg-type]
+            result.comparison.reason,
+            how,
+            Ratio(ratio.value, ratio.interval.low, ratio.interval.high),
+            {"samples_per_s": _mean_rate(result)},
+            kept=result.comparison.verdict == "faster",
+        )
+        self._log.record((option,), parent, config, self._timed, outcome, time.monotonic() - began)
+        return result
+
+    def _config(self, chosen: Set) -> TrainingConfig | None:
+        try:
+            return configured(self._context, chosen)
+        except StorageError:
+            raise
+        except SaccadeError:
+            return None
+
+    def _kept_runner(self, config: TrainingConfig) -> TrainingRunner:
+        if self._best is None or self._best.config.hash != config.hash:
+            self._close_best()
+            self._best = self._runner(config)
+        return self._best
+
+    def _close_best(self) -> None:
+        if self._best is not None:
+            self._best.close()
+            self._best = None
+
+    def _challenged(self, best: Set) -> Set:
+        """A set seen while screening that is clearly faster takes the place of the best."""
+        current = self._pace(best)
+        fastest = max(
+            (key for key, pace in self._paces.items() if pace is not None),
+            key=lambda key: self._paces[key].samples_per_s,  # type: ignore[union-attr]
+        )
+        found = self._paces[fastest]
+        assert found is not None
+        if current is not None and found.samples_per_s < CHALLENGE * current.samples_per_s:
+            return best
+        challenger = tuple(o for o in self._options if o.label in fastest)
+        if {o.label for o in challenger} == {o.label for o in best} or self._time_left() <= 0:
+            return best
+        return self._needed(challenger)
+
+    def _extended(self, best: Set) -> Set:
+        """Try what is not in the set on top of it; it may pay beside the others."""
+        for option in self._options:
+            taken = {o.change.name for o in best}
+            if option.change.name in taken or self._time_left() <= START_S + _cost(option):
+                continue
+            more = (*best, option)
+            pace, now = self._pace(more), self._pace(best)
+            promising = pace is not None and now is not None
+            if not promising or pace.samples_per_s < now.samples_per_s:  # type: ignore[union-attr]
+                continue
+            if self._contributes(option, more, best):
+                best = more
+        return best
+
+    def paces(self) -> dict[frozenset[str], Pace]:
+        """Every set that was measured alone, by the labels of its changes."""
+        return {key: pace for key, pace in self._paces.items() if pace is not None}
+
+
+def _pace_of(trial: Trial) -> Pace | None:
+    """What an interrupted run measured."""
+    rate, step_ms = trial.metrics.get("samples_per_s"), trial.metrics.get("step_ms")
+    return Pace(rate, step_ms / 1e3, ()) if rate and step_ms else None
+
+
+def _how(chosen: Set) -> str:
+    return {1: "alone", 2: "pair"}.get(len(chosen), "together")
+
+
+def _cost(option: Option) -> float:
+    return option.prediction.cost_s
+
+
+def _mean_rate(result: TrainingRace) -> float:
+    blocks = result.candidate
+    return sum(b.samples for b in blocks) / sum(b.wall_s for b in blocks)
+
+
+_VERDICTS = {
+    "faster": "better",
+    "slower": "worse",
+    "not distinguishable": "not distinguishable",
+}

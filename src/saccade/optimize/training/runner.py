@@ -1,0 +1,175 @@
+"""A training in its worker process, warmed up, ready to be raced again and again."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from saccade.optimize.worker import Worker
+from saccade.statistics import Comparison, compare
+from saccade.train.config import TrainingConfig
+from saccade.train.records import LossCurve, TrainingBlock
+from saccade.train.subject import SUBJECT
+
+# The first step of a compiled model takes minutes on a slow machine.
+OPEN_TIMEOUT_S, STEP_TIMEOUT_S = 300.0, 900.0
+MAX_WARMUP = 5
+# Steps that differ less than this are taken for warmed up.
+SETTLED = 0.2
+MIN_STEPS, MAX_STEPS = 1, 60
+
+# What is timed: steps with their loading, or steps on one cached batch.
+Timed = Literal["block", "synthetic"]
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How fast a configuration was, measured alone.
+
+    Attributes:
+        samples_per_s: of the steps after the warm-up.
+        step_s: their median.
+        warmup_s: of the steps before, kept apart.
+    """
+
+    samples_per_s: float
+    step_s: float
+    warmup_s: tuple[float, ...]
+
+
+class TrainingRunner:
+    """One configuration in its worker.
+
+    Args:
+        config: how it trains.
+        timed: with loading or without.
+        folder: where compilers may keep what they made, for the next worker.
+        steps: of the whole training, for the schedule of learning rates.
+    """
+
+    def __init__(
+        self,
+        config: TrainingConfig,
+        timed: Timed = "block",
+        folder: Path | None = None,
+        steps: int | None = None,
+    ) -> None:
+        self.config, self.timed = config, timed
+        self.worker = Worker(
+            SUBJECT, (config, steps), timeout_s=OPEN_TIMEOUT_S, environment=compiler_cache(folder)
+        )
+        try:
+            self.warmup: tuple[float, ...] = self._warm_up()
+        except BaseException:
+            self.worker.close()
+            raise
+
+    def _warm_up(self) -> tuple[float, ...]:
+        """Steps until two that follow each other are alike."""
+        steps: list[float] = []
+        while len(steps) < MAX_WARMUP:
+            steps.append(self.block(1).wall_s)
+            if len(steps) > 1 and abs(math.log(steps[-1] / steps[-2])) < SETTLED:
+                break
+        return tuple(steps)
+
+    def block(self, steps: int) -> TrainingBlock:
+        """Take steps and time them."""
+        block: TrainingBlock = self.worker.call(self.timed, steps, timeout_s=STEP_TIMEOUT_S)
+        return block
+
+    def curve(self, seed: int, steps: int) -> LossCurve:
+        """Train from a seed."""
+        found: LossCurve = self.worker.call("curve", seed, steps, timeout_s=STEP_TIMEOUT_S)
+        return found
+
+    def about(self) -> Mapping[str, Any]:
+        """What there is to know of the job."""
+        found: Mapping[str, Any] = self.worker.call("about")
+        return found
+
+    def steps_for(self, seconds: float) -> int:
+        """How many steps take about that long."""
+        return int(np.clip(round(seconds / self.warmup[-1]), MIN_STEPS, MAX_STEPS))
+
+    def pace(self, seconds: float) -> Pace:
+        """Measure it alone."""
+        block = self.block(max(2, self.steps_for(seconds)))
+        return Pace(block.samples_per_s, float(np.median(block.step_s)), self.warmup)
+
+    def close(self) -> None:
+        """End the worker."""
+        self.worker.close()
+
+    def __enter__(self) -> TrainingRunner:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+
+def compiler_cache(folder: Path | None) -> dict[str, str]:
+    """Environment of workers in which `torch.compile` finds what an earlier one compiled."""
+    if folder is None:
+        return {}
+    return {
+        "TORCHINDUCTOR_CACHE_DIR": str(folder / "compiled"),
+        "TORCHINDUCTOR_FX_GRAPH_CACHE": "1",
+    }
+
+
+@dataclass(frozen=True)
+class RacePlan:
+    """How long to race.
+
+    Attributes:
+        block_s: length of a block of the slower side, seconds.
+        min_pairs: pairs that are always run.
+        max_pairs: pairs after which an undecided race ends as it stands.
+    """
+
+    block_s: float = 2.0
+    min_pairs: int = 3
+    max_pairs: int = 6
+
+
+@dataclass(frozen=True)
+class TrainingRace:
+    """Blocks of both sides in pairs, and what they say of the candidate's samples per second."""
+
+    reference: tuple[TrainingBlock, ...]
+    candidate: tuple[TrainingBlock, ...]
+    comparison: Comparison
+
+
+def race(
+    reference: TrainingRunner,
+    candidate: TrainingRunner,
+    resolution: float,
+    plan: RacePlan,
+    time_left: Callable[[], float],
+) -> TrainingRace:
+    """Alternate blocks until the difference is clear, or the plan or the time is used up."""
+    counts = reference.steps_for(plan.block_s), candidate.steps_for(plan.block_s)
+    pairs: list[tuple[TrainingBlock, TrainingBlock]] = []
+    while True:
+        if len(pairs) % 2:
+            second = candidate.block(counts[1])
+            pairs.append((reference.block(counts[0]), second))
+        else:
+            first = reference.block(counts[0])
+            pairs.append((first, candidate.block(counts[1])))
+        comparison = compare(
+            [b.samples_per_s for _, b in pairs], [a.samples_per_s for a, _ in pairs], resolution
+        )
+        decided = comparison.verdict != "not distinguishable"
+        if len(pairs) >= plan.min_pairs and (decided or len(pairs) >= plan.max_pairs):
+            break
+        if len(pairs) >= 2 and time_left() <= 0:
+            break
+    return TrainingRace(tuple(a for a, _ in pairs), tuple(b for _, b in pairs), comparison)

@@ -1,0 +1,126 @@
+"""Every trial of a training study on record, and told to whoever watches."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from saccade.optimize.training.sets import Option, label_of
+from saccade.progress import Progress
+from saccade.study import Ratio, RunFolder, Trial, Verdict
+from saccade.train.config import TrainingConfig
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a set of changes.
+
+    Attributes:
+        gain: samples per second, over the parent's.
+        metrics: measured in the same run.
+        how: ``"alone"``, ``"pair"``, ``"together"``, ``"without"`` or ``"added"``.
+    """
+
+    verdict: Verdict
+    reason: str
+    how: str
+    gain: Ratio | None = None
+    metrics: Mapping[str, float | None] = field(default_factory=dict)
+    kept: bool = False
+
+
+class TrialLog:
+    """Numbers trials, appends them to ``trials.jsonl`` and reports them.
+
+    Args:
+        run: where they are kept.
+        progress: who is told.
+        environment_hash: of this machine.
+    """
+
+    def __init__(self, run: RunFolder, progress: Progress, environment_hash: str) -> None:
+        self._run, self._progress = run, progress
+        self._environment = environment_hash
+        self.trials: list[Trial] = []
+        self._known = {
+            (t.parent_hash, t.config_hash, t.details.get("how"), t.details.get("timed")): t
+            for t in run.trials()
+            if t.environment_hash == environment_hash and t.verdict != "inconclusive"
+        }
+
+    def known(
+        self, parent: TrainingConfig, config: TrainingConfig, how: str, timed: str
+    ) -> Trial | None:
+        """The same measurement by a run that was interrupted."""
+        return self._known.get((parent.hash, config.hash, how, timed))
+
+    def started(self, options: Sequence[Option], how: str) -> None:
+        """Tell that a set is tried."""
+        predicted = options[0].prediction.gain if len(options) == 1 else None
+        self._progress.trial_started(len(self.trials) + 1, _named(options, how), predicted)
+
+    def record(
+        self,
+        options: Sequence[Option],
+        parent: TrainingConfig,
+        config: TrainingConfig | None,
+        timed: str,
+        outcome: Outcome,
+        wall_s: float = 0.0,
+    ) -> Trial:
+        """Put a trial on record."""
+        first = options[0].prediction if len(options) == 1 else None
+        trial = Trial(
+            number=len(self.trials) + 1,
+            parent=0,
+            change=_named(options, outcome.how),
+            name=options[0].change.name if len(options) == 1 else "set",
+            config=config.to_dict() if config is not None else {},
+            config_hash=config.hash if config is not None else "",
+            parent_hash=parent.hash,
+            verdict=outcome.verdict,
+            reason=outcome.reason,
+            kept=outcome.kept,
+            predicted_gain=first.gain if first else None,
+            predicted_bound=first.bound if first else None,
+            prediction_basis=first.basis if first else "",
+            gain=outcome.gain,
+            metrics=dict(outcome.metrics),
+            wall_s=wall_s,
+            environment_hash=self._environment,
+            details={
+                "how": outcome.how,
+                "timed": timed,
+                "set": [o.label for o in options],
+                "names": [o.change.name for o in options],
+            },
+        )
+        self._run.append_trial(trial)
+        return self._add(trial)
+
+    def again(self, trial: Trial) -> Trial:
+        """Take over a trial that is on record already."""
+        return self._add(replace(trial, number=len(self.trials) + 1))
+
+    def _add(self, trial: Trial) -> Trial:
+        self.trials.append(trial)
+        gain = trial.gain
+        self._progress.trial_finished(
+            trial.number,
+            trial.change,
+            trial.verdict,
+            gain.value if gain else None,
+            (gain.low, gain.high) if gain else None,
+            trial.reason,
+        )
+        return trial
+
+    def details_of(self, label: str) -> list[dict[str, Any]]:
+        """What is known of a change."""
+        return [t.to_dict() for t in self.trials if label in t.details.get("set", ())]
+
+
+def _named(options: Sequence[Option], how: str) -> str:
+    label = label_of(options)
+    return f"{label} (among the others)" if how == "without" else label

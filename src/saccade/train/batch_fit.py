@@ -1,0 +1,27 @@
+"""Batches that fit into memory: the answer to running out of it, keeping the effective batch."""
+
+from __future__ import annotations
+
+from saccade.train.config import TrainingConfig
+
+
+def halved(config: TrainingConfig) -> TrainingConfig | None:
+    """Half the batch with twice the accumulation: the same samples for each optimizer step.
+
+    An odd batch is divided by its smallest factor instead, so that the effective batch stays; a
+    batch of a prime number goes down to single samples.
+
+    Returns:
+        The next smaller configuration; None where the batch is one sample already.
+    """
+    size = config.batch.size
+    if size <= 1:
+        return None
+    parts = smallest_factor(size)
+    return config.with_batch(size=size // parts, accumulation=config.batch.accumulation * parts)
+
+
+def smallest_factor(number: int) -> int:
+    """The smallest factor above 1 of a number above 1; the number itself where it is prime."""
+    found = (factor for factor in range(2, int(number**0.5) + 1) if number % factor == 0)
+    return next(found, number)

@@ -1,0 +1,142 @@
+"""Does a faster training learn the same? Loss curves of the same seeds and data, compared.
+
+Source of the design: both configurations train from the same weights on the same samples in the
+same order with the same augmentation, so each seed gives one paired difference; Student's t over
+the seeds bounds their mean.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from saccade.errors import DataError
+from saccade.train.records import LossCurve
+
+# The first steps say how fast the loss falls, the later ones how far: these are compared.
+LATER_PART = 0.5
+LEVEL = 0.95
+
+
+@dataclass(frozen=True)
+class Bounded:
+    """A mean difference with one-sided bounds.
+
+    Attributes:
+        estimate: candidate against baseline; positive is worse.
+        lower: bound from below at ``level``.
+        upper: bound from above at ``level``.
+        seeds: number of paired trainings.
+    """
+
+    estimate: float
+    lower: float
+    upper: float
+    seeds: int
+    level: float = LEVEL
+
+    def within(self, allowed: float) -> bool | None:
+        """Whether it is at most ``allowed``; None where the seeds cannot tell."""
+        if self.upper <= allowed:
+            return True
+        return None if self.lower <= allowed else False
+
+
+@dataclass(frozen=True)
+class Drift:
+    """How differently two configurations learn.
+
+    Attributes:
+        loss: relative difference of the mean loss over the later half of the steps.
+        metric: drop of the job's metric on held-out data; None where it has none.
+        held_out_loss: relative difference of the loss on held-out data.
+    """
+
+    loss: Bounded
+    metric: Bounded | None
+    held_out_loss: Bounded | None
+
+
+def drift(baseline: Sequence[LossCurve], candidate: Sequence[LossCurve]) -> Drift:
+    """Compare trainings from the same seeds.
+
+    Raises:
+        DataError: seeds or lengths differ, or a loss is not finite.
+    """
+    pairs = _paired(baseline, candidate)
+    losses = [_later(b) / _later(a) - 1 for a, b in pairs]
+    judged = [(a.evaluation, b.evaluation) for a, b in pairs]
+    metrics = [a.metric - b.metric for a, b in judged if a and b and _both(a.metric, b.metric)]  # type: ignore[operator]
+    held = [b.loss / a.loss - 1 for a, b in judged if a and b and a.loss > 0]
+    return Drift(
+        bounded(losses),
+        bounded(metrics) if len(metrics) == len(pairs) else None,
+        bounded(held) if len(held) == len(pairs) else None,
+    )
+
+
+def bounded(differences: Sequence[float], level: float = LEVEL) -> Bounded:
+    """Mean of paired differences with one-sided Student's bounds; one pair bounds nothing."""
+    from scipy.stats import t
+
+    values = np.asarray(differences, np.float64)
+    mean = float(values.mean())
+    if len(values) < 2:
+        return Bounded(mean, -math.inf, math.inf, len(values), level)
+    reach = float(t.ppf(level, len(values) - 1) * values.std(ddof=1) / math.sqrt(len(values)))
+    return Bounded(mean, mean - reach, mean + reach, len(values), level)
+
+
+def _paired(
+    baseline: Sequence[LossCurve], candidate: Sequence[LossCurve]
+) -> list[tuple[LossCurve, LossCurve]]:
+    before = {curve.seed: curve for curve in baseline}
+    pairs = [(before[curve.seed], curve) for curve in candidate if curve.seed in before]
+    if not pairs or len(pairs) < len(candidate):
+        raise DataError("Loss curves compare from the same seeds only.")
+    for a, b in pairs:
+        if len(a.losses) != len(b.losses):
+            raise DataError("Loss curves compare over the same number of steps only.")
+        if not np.isfinite(a.losses).all():
+            raise DataError(
+                f"The baseline's own loss is not finite at step "
+                f"{first_bad(a.losses)} of seed {a.seed}. Mend the job first."
+            )
+        if not np.isfinite(b.losses).all():
+            raise DataError(f"its loss is not finite at step {first_bad(b.losses)}, seed {b.seed}")
+    return pairs
+
+
+def first_bad(losses: Sequence[float]) -> int:
+    """Number of the first step, from 0, whose loss is not finite."""
+    return int(np.argmin(np.isfinite(losses)))
+
+
+def _later(curve: LossCurve) -> float:
+    losses = curve.losses
+    return float(np.mean(losses[int(len(losses) * (1 - LATER_PART)) :]))
+
+
+def _both(a: float | None, b: float | None) -> bool:
+    return a is not None and b is not None
+
+
+def time_to_loss_s(curves: Sequence[LossCurve], target: float, window: int = 3) -> float | None:
+    """Mean seconds of training until the smoothed loss is at most ``target``; None if never."""
+    found = []
+    for curve in curves:
+        smooth = np.convolve(curve.losses, np.ones(window) / window, mode="valid")
+        reached = np.flatnonzero(smooth <= target)
+        if not len(reached):
+            return None
+        steps = int(reached[0]) + window
+        found.append(steps * float(np.median(curve.block.step_s)))
+    return float(np.mean(found)) if found else None
+
+
+def final_loss(curves: Sequence[LossCurve], window: int = 3) -> float:
+    """Mean of the last losses over seeds."""
+    return float(np.mean([np.mean(curve.losses[-window:]) for curve in curves]))
