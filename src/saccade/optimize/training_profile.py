@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from saccade.environment import usable_cores
 from saccade.errors import SaccadeError, SpecError
@@ -31,14 +31,14 @@ TRACE_NAMES = {
     OPERATORS_PID: "operators of one step (profiled)",
     RESOURCES_PID: "resources",
 }
-T = TypeVar("T")
+TRACE_FILE = "trace.json"
 
 
 def profile_training(
     config: TrainingConfig,
     seconds: float = 30.0,
+    folder: Path | None = None,
     *,
-    trace: Path | None = None,
     nvtx: bool = False,
     progress: Progress | None = None,
 ) -> TrainingProfile:
@@ -50,7 +50,7 @@ def profile_training(
     Args:
         config: how it is trained.
         seconds: about how long it takes; slow steps take longer.
-        trace: file for the Chrome trace; None writes none.
+        folder: where ``trace.json`` goes; None writes none.
         nvtx: name the parts of the watched steps for Nsight Systems, too; needs a GPU.
         progress: told what is being done.
 
@@ -71,8 +71,8 @@ def profile_training(
         measured = worker.call("measure", MEASURING * seconds, timeout_s=timeout_s)
     said.step("Watching steps")
     watched = _watch(config, measured, WATCHING * seconds, timeout_s, nvtx)
-    if trace is not None:
-        training_trace(config, watched).write(trace)
+    if folder is not None:
+        training_trace(config, watched).write(folder / TRACE_FILE)
     return _profile(config, measured, watched)
 
 
@@ -153,6 +153,7 @@ def _profile(config: TrainingConfig, measured: Measured, watched: Watched) -> Tr
         warmup=measured.warmup,
         graph_breaks=measured.graph_breaks,
         launches=operators.launches if operators else 0.0,
+        operators_share=operators.share if operators else 0.0,
         device_ms=operators.device_ms if operators else None,
         scaled_ms=watched.scaled,
         memory_limit_mb=device_memory_mb(config.compute.device),

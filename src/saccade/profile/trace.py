@@ -103,7 +103,9 @@ class Trace:
 
 
 def pipeline_trace(profile: Profile) -> Trace:
-    """Stage spans with their frame's number, the operators of one inference end to end, and CPU,
+    """What a pipeline's profile shows.
+
+    Stage spans with their frame's number, the operators of one inference end to end, and CPU,
     memory, page faults and disk reads as counters.
     """
     return Trace(

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from saccade.statistics import warmup_end
 from saccade.train.records import LoaderBlock, TrainingBlock
+from saccade.train.samples import LoadTimes
 from saccade.train.subject import TrainingSubject
 
 # Steps below which a trend cannot be seen, and after which a warm-up is given up on.
@@ -44,8 +45,9 @@ class TrainingMeasurer(TrainingSubject):
     """Takes the steps that are measured. See `TrainingSubject` for its arguments."""
 
     def measure(self, seconds: float) -> Measured:
-        """All measuring passes, in about ``seconds`` (slow steps take longer: each pass has a
-        least number of them).
+        """All measuring passes, in about ``seconds``.
+
+        Slow steps take longer, for each pass has a least number of them.
 
         Raises:
             DataError: the data cannot be read.
@@ -69,7 +71,7 @@ class TrainingMeasurer(TrainingSubject):
         """Steps until they are stable and what the loader had ready before is used up."""
         began = time.perf_counter()
         ready = self._config.loader.workers * self._config.loader.prefetch
-        blocks = []
+        blocks: list[TrainingBlock] = []
         while len(blocks) < MAX_WARMUP:
             blocks.append(self.block(1))
             lengths = [block.step_s[0] for block in blocks]
@@ -104,8 +106,6 @@ class TrainingMeasurer(TrainingSubject):
 
 def joined(blocks: list[TrainingBlock]) -> TrainingBlock:
     """Consecutive blocks as one."""
-    from saccade.train.samples import LoadTimes
-
     load = LoadTimes()
     for block in blocks:
         for name, seconds in vars(block.load).items():

@@ -53,7 +53,7 @@ def _key(tensor: Any) -> tuple[Any, int]:
 
 def _mb(tensors: Iterable[Any]) -> float:
     storages = {_key(tensor): tensor.untyped_storage().nbytes() for tensor in tensors}
-    return sum(storages.values()) / 1e6
+    return float(sum(storages.values())) / 1e6
 
 
 def _tensors(value: Any) -> list[Any]:

@@ -16,7 +16,7 @@ from saccade.train.loop import TrainingLoop
 
 # Names the step that the trace shows, and what is no operator but a frame around some.
 STEP = "saccade step"
-FRAMES = ("ProfilerStep", STEP, "Optimizer.", "autograd::engine", "Torch-Compiled Region", "cuda")
+FRAMES = ("ProfilerStep", STEP, "Optimizer.", "autograd::engine", "cuda")
 MAX_EVENTS = 4000
 PLAIN_STEPS = 3
 # Of a tensor's element where the profiler tells its shape and not its type.
@@ -31,6 +31,7 @@ class OperatorPass:
         operators: of one step, slowest first.
         spans: of the last step, seconds since it began.
         launches: operators (on a GPU kernels) of one step.
+        share: share 0-1 of profiled steps in which any of them ran.
         device_ms: the GPU runs kernels in one step; None without one.
         overhead: share by which profiled steps were slower.
     """
@@ -38,6 +39,7 @@ class OperatorPass:
     operators: tuple[OperatorTime, ...]
     spans: tuple[Span, ...]
     launches: float
+    share: float
     device_ms: float | None
     overhead: float
 
@@ -61,6 +63,7 @@ def watch_operators(loop: TrainingLoop, steps: int) -> OperatorPass:
         operators=operators,
         spans=last_step(events),
         launches=launches,
+        share=min(1.0, sum(op.wall_ms for op in operators) / 1e3 / statistics.fmean(profiled_s)),
         device_ms=sum(op.wall_ms for op in operators) if cuda else None,
         overhead=statistics.median(profiled_s) / statistics.median(plain_s) - 1,
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 from dataclasses import replace
 from typing import Any
 
@@ -15,7 +14,9 @@ ROUNDS = 3
 
 
 def scaled_steps(loop: TrainingLoop, seconds: float, step_s: float) -> dict[int, float]:
-    """Median milliseconds of a step at the batch's size and at a multiple of it, in turns.
+    """Milliseconds of a step at the batch's size and at a multiple of it, taken in turns.
+
+    The fastest of a few steps each, which others on the machine disturbed least.
 
     The cached batch of ``loop`` stands several times in the larger one, so nothing is loaded.
 
@@ -44,7 +45,7 @@ def scaled_steps(loop: TrainingLoop, seconds: float, step_s: float) -> dict[int,
         raise RuntimeFailure(f"{factor} times the batch does not fit the device") from error
     finally:
         loop.cached_batch = batch
-    return {number: 1e3 * statistics.median(found) for number, found in times.items()}
+    return {number: 1e3 * min(found) for number, found in times.items()}
 
 
 def repeated(batch: Loaded, factor: int) -> Loaded:

@@ -50,12 +50,18 @@ class Tally:
         self.calls[place] = self.calls.get(place, 0) + 1
         self.waits_s[place] = self.waits_s.get(place, 0.0) + wait_s
 
-    def found(self, steps: int) -> Iterator[Synchronisation]:
+    def found(self, steps: int, part: str) -> Iterator[Synchronisation]:
         """All places, by step."""
         for place, calls in self.calls.items():
             wait_ms = 1e3 * self.waits_s[place] / steps
             yield Synchronisation(
-                place.operator, place.where, calls / steps, place.function, wait_ms, place.device
+                operator=place.operator,
+                where=place.where,
+                per_step=calls / steps,
+                function=place.function,
+                wait_ms=wait_ms,
+                device=place.device,
+                part=part,
             )
 
 
@@ -72,16 +78,17 @@ def watch_syncs(loop: TrainingLoop, steps: int) -> tuple[Synchronisation, ...]:
         with watched() as tally:
             for _ in range(steps):
                 loop.step()
-        found += tally.found(steps)
+        found += tally.found(steps, "step")
         loop.use_cached_batch(False)
         with watched() as tally:
             _load_here(loop)
-        found += tally.found(1)
+        found += tally.found(1, "loader")
         if loop.job.metric is not None:
             with watched() as tally:
                 evaluate(loop, batches=1)
-            seen = {place.where for place in found}
-            found += [sync for sync in tally.found(1) if sync.where not in seen]
+            # Judging runs the loader and the loss as well, which were seen already.
+            seen = {sync.where for sync in found}
+            found += [s for s in tally.found(1, "metric") if s.where not in seen]
     finally:
         loop.callable = compiled
     return tuple(sorted(found, key=lambda sync: (-sync.wait_ms, -sync.per_step)))
@@ -108,7 +115,7 @@ def watched() -> Iterator[Tally]:
 def _reads_noted(tally: Tally) -> Any:
     from torch.overrides import TorchFunctionMode
 
-    class Reads(TorchFunctionMode):
+    class Reads(TorchFunctionMode):  # type: ignore[misc]
         def __torch_function__(
             self, func: Any, types: Any, args: Any = (), kwargs: Any = None
         ) -> Any:

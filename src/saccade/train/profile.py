@@ -54,10 +54,11 @@ class Synchronisation:
     Attributes:
         operator: what was called, such as ``Tensor.item`` or ``print``.
         where: file and line in the user's code, empty where unknown.
-        per_step: calls of it in a step (of ``metric`` in a batch that is judged).
+        per_step: calls of it in a step; in the loader and the metric, for one batch.
         function: name of the user's function that calls it.
         wait_ms: a step waits in it, as far as the watched steps tell.
         device: device of the tensor, ``"cpu"`` where nothing has to be waited for.
+        part: where it was seen: in a ``"step"``, in the ``"loader"``, or in the ``"metric"``.
     """
 
     operator: str
@@ -66,6 +67,7 @@ class Synchronisation:
     function: str = ""
     wait_ms: float = 0.0
     device: str = "cpu"
+    part: str = "step"
 
 
 @dataclass(frozen=True)
@@ -119,8 +121,9 @@ class TrainingProfile:
         warmup: steps before ``block``, kept apart.
         graph_breaks: of ``torch.compile``, in the whole model.
         launches: operators (on a GPU kernels) that one step starts.
+        operators_share: share 0-1 of profiled steps in which any of ``operators`` ran.
         device_ms: the GPU runs kernels in one step; None without one.
-        scaled_ms: batch size → median step on that many samples, loading left out.
+        scaled_ms: batch size → fastest of a few steps on that many samples, without loading.
         memory_limit_mb: of the device that trains, 10^6 bytes; 0 where it is not known.
         scan: of the samples; None where none was made.
         busy: of the machine, over time.
@@ -143,6 +146,7 @@ class TrainingProfile:
     warmup: TrainingBlock | None = None
     graph_breaks: int = 0
     launches: float = 0.0
+    operators_share: float = 0.0
     device_ms: float | None = None
     scaled_ms: Mapping[int, float] = field(default_factory=dict)
     memory_limit_mb: float = 0.0

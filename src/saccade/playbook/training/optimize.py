@@ -13,6 +13,7 @@ from saccade.optimize.training.runner import TrainingRunner
 from saccade.optimize.training.search import Found, TrainingSearch
 from saccade.optimize.training.sets import plan_training
 from saccade.optimize.training.trial_log import TrialLog
+from saccade.optimize.training_profile import profile_training
 from saccade.playbook.optimize import remember_document
 from saccade.playbook.training.final import judge_and_mend
 from saccade.playbook.training.prepare import TrainingTask, prepare
@@ -26,7 +27,6 @@ from saccade.playbook.training.steps import (
     train_curves,
     training_metrics,
 )
-from saccade.profile.training import profile_training
 from saccade.profile.training_machine import training_machine
 from saccade.progress import Progress, SilentProgress
 from saccade.study import RunFolder, Study, finite
