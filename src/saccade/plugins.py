@@ -147,6 +147,7 @@ TABLE: dict[str, dict[str, str]] = {
     # Changes of a training's configuration, as `saccade.train.change` describes them.
     "training_changes": {
         "channels_last": "saccade.train.changes.channels_last:ChannelsLast",
+        "ddp": "saccade.train.changes.ddp:DataParallel",
     },
     # Other architectures in the place of a job's own: from a module to the one that is trained.
     "architectures": {},
