@@ -148,6 +148,7 @@ TABLE: dict[str, dict[str, str]] = {
     "training_changes": {
         "channels_last": "saccade.train.changes.channels_last:ChannelsLast",
         "ddp": "saccade.train.changes.ddp:DataParallel",
+        "fsdp": "saccade.train.changes.fsdp:FullyShard",
     },
     # Other architectures in the place of a job's own: from a module to the one that is trained.
     "architectures": {},

@@ -33,7 +33,8 @@ class Random:
         return self.x[i], self.y[i]
 
 def model():
-    return nn.Sequential(nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU()), nn.Flatten(), nn.Linear(288, 4))
+    body = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU())
+    return nn.Sequential(body, nn.Flatten(), nn.Linear(288, 4))
 
 def dataset(split):
     return Random(split)
