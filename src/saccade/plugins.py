@@ -123,6 +123,7 @@ TABLE: dict[str, dict[str, str]] = {
         "executorch_int8": "saccade.optimize.changes.executorch_int8:QuantizeExecuTorch",
         "tensorrt_int8": "saccade.optimize.changes.tensorrt_int8:QuantizeTensorRt",
         "prune": "saccade.optimize.changes.prune:Prune",
+        "distill": "saccade.optimize.changes.distill:Distill",
         "resolution": "saccade.optimize.changes.resolution:LowerResolution",
         "dynamic_resolution": "saccade.optimize.changes.dynamic_resolution:LookTwice",
         "graph_preprocess": "saccade.optimize.changes.graph_preprocess:PreprocessInGraph",

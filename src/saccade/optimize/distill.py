@@ -64,6 +64,8 @@ class Distillation:
         attention_weight: of the feature loss, relative to that of the answers.
         label_weight: of the labels, relative to that of the teacher's answers.
         seed: of the order, the augmentation and which frames are held out.
+        live_norms: batch normalization uses and follows each batch's statistics, as in training
+            from the beginning; else it keeps those that it has.
     """
 
     budget_s: float = 60.0
@@ -75,6 +77,7 @@ class Distillation:
     attention_weight: float = 1.0
     label_weight: float = 0.2
     seed: int = 0
+    live_norms: bool = False
 
 
 @dataclass(frozen=True)
@@ -86,12 +89,26 @@ class Lesson:
         loss_after: with those that it has now; never above ``loss_before``.
         steps: training steps taken.
         ended_by: ``"steps"``, ``"time"`` or ``"no improvement"``.
+        wall_s: seconds that it took.
+        frames: how many there were, those held out included.
+        labelled: whether labels were learnt from, too.
     """
 
     loss_before: float
     loss_after: float
     steps: int
     ended_by: str
+    wall_s: float = 0.0
+    frames: int = 0
+    labelled: bool = False
+
+    def __str__(self) -> str:
+        source = "labels and the teacher" if self.labelled else "the teacher alone, without labels"
+        return (
+            f"trained for {self.wall_s:.0f} s ({self.steps} steps on {self.frames} frames, from "
+            f"{source}; distance from the teacher on frames held out: {self.loss_before:.3g} to "
+            f"{self.loss_after:.3g})"
+        )
 
 
 def distill(
@@ -134,7 +151,15 @@ def distill(
             break
     classroom.check()
     classroom.keep_best()
-    return Lesson(classroom.loss_before, classroom.best_loss, steps, ended_by)
+    return Lesson(
+        classroom.loss_before,
+        classroom.best_loss,
+        steps,
+        ended_by,
+        clock() - began,
+        len(frames.tensors),
+        frames.labels is not None,
+    )
 
 
 class _Classroom:
@@ -152,6 +177,7 @@ class _Classroom:
             )
         self._torch, self._settings = torch, settings
         self._student, self._teacher = student.eval(), teacher.eval()
+        self._norms = [m for m in student.modules() if _has_statistics(torch, m)]
         self._random = np.random.default_rng(settings.seed)
         torch.manual_seed(settings.seed)
         order = self._random.permutation(len(frames.tensors))
@@ -209,7 +235,7 @@ class _Classroom:
 
         Where channels were taken out, those that were collected with them are out of date.
         """
-        norms = [m for m in self._student.modules() if _has_statistics(self._torch, m)]
+        norms = self._norms
         if not norms or self._batch == 1:
             return
         momenta = [norm.momentum for norm in norms]
@@ -232,8 +258,10 @@ class _Classroom:
         images = self._augmented(self._tensors[part])
         with self._torch.no_grad(), recorded(self._teacher, self._pairs.teacher) as seen:
             answers = float_outputs(self._teacher(images))
+        self._follow_batches(True)
         with recorded(self._student, self._pairs.student) as looked:
             said = float_outputs(self._student(images))
+        self._follow_batches(False)
         loss = self._answer_loss(said, answers, part)
         loss = loss + self._settings.attention_weight * attention_loss(self._pairs, looked, seen)
         self._optimizer.zero_grad(set_to_none=True)
@@ -242,6 +270,12 @@ class _Classroom:
         for group in self._optimizer.param_groups:
             group["lr"] = pace * self._settings.learning_rate
         self._optimizer.step()
+
+    def _follow_batches(self, follow: bool) -> None:
+        """Let batch normalization follow this batch, where that was asked for and makes sense."""
+        if self._settings.live_norms and self._batch > 1:
+            for norm in self._norms:
+                norm.train(follow)
 
     def _next_part(self) -> NDArray[np.int64]:
         """The next few frames; all of them before any comes again."""

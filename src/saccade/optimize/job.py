@@ -11,7 +11,7 @@ from saccade.data.roles import Roles
 from saccade.environment import Environment
 from saccade.goals import Goal
 from saccade.models.description import ModelDescription
-from saccade.optimize.change import ModelCandidate, Objective, PlanContext
+from saccade.optimize.change import ModelCandidate, Objective, PlanContext, Student
 from saccade.pipeline.config import PipelineConfig
 from saccade.profile.records import Profile
 from saccade.runtimes.contract import Availability
@@ -33,6 +33,7 @@ class Job:
         roles: labelled or unlabelled images by use; None where there is no data.
         notes: what a reader of the result should know.
         candidates: other models to try in the model's place.
+        students: smaller models that the model may teach to take its place.
     """
 
     spec: Spec
@@ -48,6 +49,7 @@ class Job:
     folder: Path
     notes: tuple[str, ...] = ()
     candidates: tuple[ModelCandidate, ...] = ()
+    students: tuple[Student, ...] = ()
 
     @property
     def labelled(self) -> bool:
@@ -87,7 +89,7 @@ def plan_context(
         job: the run.
         config: what is to be improved.
         profile: of ``config``.
-        unquantized: the last configuration kept whose model was float.
+        unquantized: the last configuration kept whose weights were float.
     """
     guard = guard_goal(job)
     return PlanContext(
@@ -104,6 +106,8 @@ def plan_context(
         labelled=job.labelled,
         seed=job.spec.seed,
         candidates=job.candidates,
+        students=job.students,
+        teacher=job.baseline,
         allowed_drop=guard.bound if guard is not None else DEFAULT_ALLOWED_DROP,
         selection=job.roles.selection if job.roles else None,
         unquantized=unquantized,

@@ -9,8 +9,9 @@ from typing import Any
 from saccade import plugins
 from saccade.optimize.change import Optimization, PlanContext, Prediction
 
-# After this change the model is another, and what was learnt of the old one no longer holds.
-MODEL_SWAP = "model_swap"
+MODEL_SWAP, DISTILL = "model_swap", "distill"
+# After these changes the model is another, and what was learnt of the old one no longer holds.
+OTHER_MODEL = (MODEL_SWAP, DISTILL)
 # A change that promises less than this is not worth a trial.
 MIN_GAIN = 1.01
 # Seconds that any trial takes for starting processes and racing.

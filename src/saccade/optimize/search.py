@@ -10,14 +10,16 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Any
 
 from saccade import plugins
 from saccade.errors import ChangeRefused, SaccadeError, StorageError
 from saccade.optimize.change import Optimization, PlanContext
 from saccade.optimize.combined import combine
+from saccade.optimize.float_model import is_float
 from saccade.optimize.job import Job, plan_context
 from saccade.optimize.metrics import speed_metrics, values
-from saccade.optimize.plan import MODEL_SWAP, Candidate, Plan, make_plan
+from saccade.optimize.plan import OTHER_MODEL, Candidate, Plan, make_plan
 from saccade.optimize.race import RacePlan, RaceResult, Runner, race
 from saccade.optimize.referee import Judgement, Referee
 from saccade.optimize.repair import Repair
@@ -122,8 +124,8 @@ class Search:
 
     def context(self, profile: Profile) -> PlanContext:
         """What planning knows about the configuration in use."""
-        unquantized = last_unquantized(self._job.baseline, self.trials)
-        return plan_context(self._job, self.incumbent, profile, unquantized)
+        before = last_float(self._job.baseline, self.trials)
+        return plan_context(self._job, self.incumbent, profile, before)
 
     def _next(self, context: PlanContext, forced: Optimization | None) -> Candidate | None:
         """The next change: a repair that was asked for, or the best of the plan."""
@@ -196,7 +198,7 @@ class Search:
         if trial.kept:
             self.incumbent = PipelineConfig.from_dict(trial.config)
             self.parent = trial.number
-        if trial.kept and trial.name == MODEL_SWAP:
+        if trial.kept and trial.name in OTHER_MODEL:
             self._forget()
         gain = trial.gain
         self._progress.trial_finished(
@@ -209,9 +211,9 @@ class Search:
         )
 
     def _forget(self) -> None:
-        """What changes brought to one model says nothing of another; candidates stay tried."""
+        """What changes brought to one model says nothing of another; other models stay tried."""
         self._promised = {
-            label: gain for label, gain in self._promised.items() if label.startswith(MODEL_SWAP)
+            label: gain for label, gain in self._promised.items() if label.startswith(OTHER_MODEL)
         }
 
     def _recorded(self, label: str) -> Trial | None:
@@ -241,8 +243,11 @@ class Search:
             config=config.to_dict(),
             config_hash=config.hash,
             details=change.details(context) if hasattr(change, "details") else {},
+            float_config=float_document(change, config, context),
         )
-        return self.contest(config, draft, change, repairing=change == self._repair.forced)
+        trial = self.contest(config, draft, change, repairing=change == self._repair.forced)
+        remark = change.remark(context) if hasattr(change, "remark") else ""
+        return replace(trial, reason="; ".join(filter(None, (trial.reason, remark))))
 
     def contest(
         self,
@@ -363,9 +368,35 @@ def _with_drop(trial: Trial, judged: Judgement, reason: str = "") -> Trial:
 
 
 def last_unquantized(baseline: PipelineConfig, trials: Sequence[Trial]) -> PipelineConfig:
-    """The newest configuration kept whose model was not quantized yet."""
-    kept = [PipelineConfig.from_dict(trial.config) for trial in trials if trial.kept]
-    return next((config for config in reversed(kept) if not config.model.quantized), baseline)
+    """The newest configuration kept whose arithmetic was in float."""
+    return _newest(baseline, trials, lambda config: not config.model.quantized)
+
+
+def last_float(baseline: PipelineConfig, trials: Sequence[Trial]) -> PipelineConfig:
+    """The newest configuration kept whose weights were stored as floats."""
+    return _newest(baseline, trials, is_float)
+
+
+def _newest(
+    baseline: PipelineConfig, trials: Sequence[Trial], wanted: Callable[[PipelineConfig], bool]
+) -> PipelineConfig:
+    """The newest that is as wanted, of those kept and of what was rounded to make them."""
+    for trial in reversed([trial for trial in trials if trial.kept]):
+        for document in filter(None, (trial.config, trial.float_config)):
+            config = PipelineConfig.from_dict(document)
+            if wanted(config):
+                return config
+    return baseline
+
+
+def float_document(
+    change: Optimization, config: PipelineConfig, context: PlanContext
+) -> dict[str, Any] | None:
+    """What a change that makes new weights made before it rounded them; None where it did not."""
+    if is_float(config) or not hasattr(change, "unrounded"):
+        return None
+    before: PipelineConfig = change.unrounded(context)
+    return before.to_dict()
 
 
 # Where wall time cannot tell, CPU time may: it is what the other cores' work is made of. The wall
