@@ -64,8 +64,6 @@ class Distillation:
         attention_weight: of the feature loss, relative to that of the answers.
         label_weight: of the labels, relative to that of the teacher's answers.
         seed: of the order, the augmentation and which frames are held out.
-        live_norms: batch normalization uses and follows each batch's statistics, as in training
-            from the beginning; else it keeps those that it has.
     """
 
     budget_s: float = 60.0
@@ -77,7 +75,6 @@ class Distillation:
     attention_weight: float = 1.0
     label_weight: float = 0.2
     seed: int = 0
-    live_norms: bool = False
 
 
 @dataclass(frozen=True)
@@ -258,10 +255,8 @@ class _Classroom:
         images = self._augmented(self._tensors[part])
         with self._torch.no_grad(), recorded(self._teacher, self._pairs.teacher) as seen:
             answers = float_outputs(self._teacher(images))
-        self._follow_batches(True)
         with recorded(self._student, self._pairs.student) as looked:
             said = float_outputs(self._student(images))
-        self._follow_batches(False)
         loss = self._answer_loss(said, answers, part)
         loss = loss + self._settings.attention_weight * attention_loss(self._pairs, looked, seen)
         self._optimizer.zero_grad(set_to_none=True)
@@ -270,12 +265,6 @@ class _Classroom:
         for group in self._optimizer.param_groups:
             group["lr"] = pace * self._settings.learning_rate
         self._optimizer.step()
-
-    def _follow_batches(self, follow: bool) -> None:
-        """Let batch normalization follow this batch, where that was asked for and makes sense."""
-        if self._settings.live_norms and self._batch > 1:
-            for norm in self._norms:
-                norm.train(follow)
 
     def _next_part(self) -> NDArray[np.int64]:
         """The next few frames; all of them before any comes again."""

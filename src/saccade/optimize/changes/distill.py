@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Self
 
+import numpy as np
+
 from saccade.optimize.change import Effect, PlanContext, Prediction, Student, by_stage
 from saccade.optimize.changes.model_swap import BEST_POWER, FLOPS_POWER, model_flops
 from saccade.optimize.distill import Lesson
@@ -86,7 +88,7 @@ class Distill:
         odds = ODDS_TRAINED if student.trained else ODDS_UNTRAINED
         described = student.description
         then = model_flops(student.graph, described.input_hw or (described.input_size,) * 2)
-        now = self._operations_now(context)
+        now = _operations_now(context)
         if not now or not then:
             basis = "named by the user"
             return Prediction(LEAST_GAIN, 3.0, basis, cost_s, odds)
@@ -108,12 +110,6 @@ class Distill:
             odds=odds,
             shrinks=shrinks,
         )
-
-    def _operations_now(self, context: PlanContext) -> float:
-        from saccade.optimize.changes.resolution import input_area
-
-        work = sum(operator.flops for operator in context.profile.operators)
-        return work or model_flops(context.config.model, input_area(context.config))
 
     def apply(self, context: PlanContext) -> PipelineConfig:
         """Race it, teach it, put it in place.
@@ -153,3 +149,19 @@ def _float_format(context: PlanContext) -> str:
     before = context.config if is_float(context.config) else context.unquantized
     assert before is not None
     return before.model.format
+
+
+def _operations_now(context: PlanContext) -> float:
+    """Operations of the teacher, counted in its ONNX form; 0 where that is not at hand."""
+    from saccade.models.conversions.contract import ConversionRequest, converted_path
+    from saccade.models.files import model_file
+    from saccade.optimize.students import input_hw
+
+    teacher = context.teacher
+    assert teacher is not None
+    hw = input_hw(teacher)
+    if teacher.model.format == "onnx":
+        return model_flops(teacher.model, hw)
+    request = ConversionRequest(context.folder, hw, np.empty(0, np.float32))
+    made = converted_path(teacher.model, request, ".onnx")
+    return model_flops(model_file(made), hw) if made.is_file() else 0.0
