@@ -83,12 +83,14 @@ class QuantizeInt8:
         if available is None or not available.ok:
             return f"{self.runtime} is not installed"
         config = float_config(context)
-        if config is None:
+        if config is None and context.config.model.quantized:
             return "the model is quantized already"
+        if config is None:
+            return f"the model's weights are stored as {context.config.model.stored}"
         if context.config.model.quantized and context.config.runtime == self.runtime:
             return f"the model is quantized for {self.runtime} already"
-        if config.model.stored not in ("fp32", "fp16") or config.model.format != "onnx":
-            return f"the model's weights are stored as {config.model.stored}"
+        if config.model.format != "onnx":
+            return f"the model is in {config.model.format} format"
         quantizer = plugins.load("quantizers", self.runtime)
         missing = quantizer.missing()
         if missing is not None:
