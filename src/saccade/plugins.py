@@ -135,6 +135,9 @@ TABLE: dict[str, dict[str, str]] = {
         "nms_in_graph": "saccade.optimize.changes.nms_in_graph:SuppressInGraph",
         "cropped_masks": "saccade.optimize.changes.cropped_masks:CroppedMasks",
         "frame_skip": "saccade.optimize.changes.frame_skip:SkipFrames",
+        "frugal_memory": "saccade.optimize.changes.frugal_memory:FrugalMemory",
+        "mapped_weights": "saccade.optimize.changes.mapped_weights:MapWeights",
+        "fewer_buffers": "saccade.optimize.changes.fewer_buffers:FewerBuffers",
         "overlap_stages": "saccade.optimize.changes.overlap_stages:OverlapStages",
     },
     # Model files for a kit, which is measured on a device that is not at hand.

@@ -18,9 +18,9 @@ from saccade.optimize.float_model import (
     rounded_again,
     why_not_rounded_again,
 )
+from saccade.optimize.float_versions import float_document, last_float, last_unquantized
 from saccade.optimize.pruning import pruned, pruned_float
 from saccade.optimize.quantization.recipe import Recipe
-from saccade.optimize.search import float_document, last_float, last_unquantized
 from saccade.pipeline.config import PipelineConfig
 from saccade.runtimes.contract import Availability
 from saccade.study import Trial

@@ -82,6 +82,7 @@ def plan_context(
     config: PipelineConfig,
     profile: Profile,
     unquantized: PipelineConfig | None = None,
+    peak_rss_mb: float | None = None,
 ) -> PlanContext:
     """What planning knows about one configuration of a job.
 
@@ -90,6 +91,7 @@ def plan_context(
         config: what is to be improved.
         profile: of ``config``.
         unquantized: the last configuration kept whose weights were float.
+        peak_rss_mb: of ``config``, measured; by default what its profile saw.
     """
     guard = guard_goal(job)
     return PlanContext(
@@ -111,16 +113,24 @@ def plan_context(
         allowed_drop=guard.bound if guard is not None else DEFAULT_ALLOWED_DROP,
         selection=job.roles.selection if job.roles else None,
         unquantized=unquantized,
-        missed=missed_sizes(job.goals, config, profile),
+        missed=missed_sizes(job.goals, config, profile, peak_rss_mb),
     )
 
 
 def missed_sizes(
-    goals: tuple[Goal, ...], config: PipelineConfig, profile: Profile
+    goals: tuple[Goal, ...],
+    config: PipelineConfig,
+    profile: Profile,
+    peak_rss_mb: float | None = None,
 ) -> frozenset[str]:
-    """Metrics of size whose goals a configuration misses, as far as its profile tells."""
-    resident = max((sample.rss_mb for sample in profile.resources), default=0.0)
-    sizes = {"model_mb": config.model.size_mb, "peak_rss_mb": resident}
+    """Metrics of size whose goals a configuration misses.
+
+    Where the peak was not measured, the profile's samples stand for it; a peak that lasts no
+    longer than the loading of a model may escape them.
+    """
+    if peak_rss_mb is None:
+        peak_rss_mb = max((sample.rss_mb for sample in profile.resources), default=0.0)
+    sizes = {"model_mb": config.model.size_mb, "peak_rss_mb": peak_rss_mb}
     return frozenset(
         goal.metric for goal in goals if goal.metric in sizes and sizes[goal.metric] > goal.bound
     )

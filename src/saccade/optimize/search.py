@@ -8,22 +8,21 @@ happens to a trial, it ends with a verdict and a reason on record.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
 
 from saccade import plugins
 from saccade.errors import ChangeRefused, SaccadeError, StorageError
 from saccade.optimize.change import Optimization, PlanContext
 from saccade.optimize.combined import combine
-from saccade.optimize.float_model import is_float
+from saccade.optimize.float_versions import float_document, last_float
 from saccade.optimize.job import Job, plan_context
 from saccade.optimize.metrics import speed_metrics, values
 from saccade.optimize.plan import OTHER_MODEL, Candidate, Plan, make_plan
 from saccade.optimize.race import RacePlan, RaceResult, Runner, race
 from saccade.optimize.referee import Judgement, Referee
 from saccade.optimize.repair import Repair
-from saccade.optimize.size_goals import why_worth_its_size
+from saccade.optimize.size_goals import why_too_large, why_worth_its_size
 from saccade.pipeline.config import PipelineConfig
 from saccade.profile.records import Profile
 from saccade.progress import Progress
@@ -125,7 +124,12 @@ class Search:
     def context(self, profile: Profile) -> PlanContext:
         """What planning knows about the configuration in use."""
         before = last_float(self._job.baseline, self.trials)
-        return plan_context(self._job, self.incumbent, profile, before)
+        return plan_context(self._job, self.incumbent, profile, before, self._peak_rss_mb())
+
+    def _peak_rss_mb(self) -> float | None:
+        """Measured peak memory of the configuration in use, where a goal asks for it."""
+        asked = any(goal.metric == "peak_rss_mb" for goal in self._job.goals)
+        return self._reference().first.block.peak_rss_mb if asked else None
 
     def _next(self, context: PlanContext, forced: Optimization | None) -> Candidate | None:
         """The next change: a repair that was asked for, or the best of the plan."""
@@ -326,6 +330,9 @@ class Search:
         if judged is not None:
             trial = _with_drop(trial, judged, comparison.reason)
         needed = why_worth_its_size(self._job.goals, result, self.incumbent, runner.config)
+        large = why_too_large(self._job.goals, result, self.incumbent, runner.config)
+        if large:
+            return replace(trial, verdict="worse", reason=f"{comparison.reason}; {large}")
         faster = comparison.verdict == "faster" or bool(needed)
         reason = f"{comparison.reason}; {needed}" if needed else comparison.reason
         if not faster and comparison.verdict == "not distinguishable" and saves_cpu(result):
@@ -365,38 +372,6 @@ def _with_drop(trial: Trial, judged: Judgement, reason: str = "") -> Trial:
         return replace(trial, reason=said)
     metrics = {**trial.metrics, judged.drop.metric: judged.accuracy}
     return replace(trial, drop=judged.drop, by_size=judged.by_size, metrics=metrics, reason=said)
-
-
-def last_unquantized(baseline: PipelineConfig, trials: Sequence[Trial]) -> PipelineConfig:
-    """The newest configuration kept whose arithmetic was in float."""
-    return _newest(baseline, trials, lambda config: not config.model.quantized)
-
-
-def last_float(baseline: PipelineConfig, trials: Sequence[Trial]) -> PipelineConfig:
-    """The newest configuration kept whose weights were stored as floats."""
-    return _newest(baseline, trials, is_float)
-
-
-def _newest(
-    baseline: PipelineConfig, trials: Sequence[Trial], wanted: Callable[[PipelineConfig], bool]
-) -> PipelineConfig:
-    """The newest that is as wanted, of those kept and of what was rounded to make them."""
-    for trial in reversed([trial for trial in trials if trial.kept]):
-        for document in filter(None, (trial.config, trial.float_config)):
-            config = PipelineConfig.from_dict(document)
-            if wanted(config):
-                return config
-    return baseline
-
-
-def float_document(
-    change: Optimization, config: PipelineConfig, context: PlanContext
-) -> dict[str, Any] | None:
-    """What a change that makes new weights made before it rounded them; None where it did not."""
-    if is_float(config) or not hasattr(change, "unrounded"):
-        return None
-    before: PipelineConfig = change.unrounded(context)
-    return before.to_dict()
 
 
 # Where wall time cannot tell, CPU time may: it is what the other cores' work is made of. The wall

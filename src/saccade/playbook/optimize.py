@@ -12,11 +12,12 @@ import yaml
 from saccade.data.contract import DataProblem
 from saccade.deploy.bundle import write_bundle
 from saccade.errors import InputError
+from saccade.optimize.float_versions import last_unquantized
 from saccade.optimize.job import Job
 from saccade.optimize.plan import OTHER_MODEL, make_plan
 from saccade.optimize.race import Runner
 from saccade.optimize.referee import Referee
-from saccade.optimize.search import Search, last_unquantized
+from saccade.optimize.search import Search
 from saccade.optimize.tuning import tune
 from saccade.pipeline.config import PipelineConfig
 from saccade.playbook.absent import KIT, optimize_absent
