@@ -103,8 +103,8 @@ def make_plan(context: PlanContext, tried: Set[str] = frozenset()) -> Plan:
     return Plan(tuple(candidates), tuple(inapplicable))
 
 
-def _order(candidates: Sequence[Candidate]) -> Callable[[Candidate], tuple[int, float]]:
-    """What costs no accuracy comes first, then by score.
+def _order(candidates: Sequence[Candidate]) -> Callable[[Candidate], tuple[int, bool, float]]:
+    """What costs no accuracy comes first, then what a missed goal of size needs, then by score.
 
     Later trials then start from a faster system, and what only labels can allow is not needed
     where the goals are met without it. Another model comes before whatever writes new files of
@@ -112,12 +112,15 @@ def _order(candidates: Sequence[Candidate]) -> Callable[[Candidate], tuple[int, 
     """
     swaps = any(is_swap(candidate.change) for candidate in candidates)
 
-    def order(candidate: Candidate) -> tuple[int, float]:
+    def order(candidate: Candidate) -> tuple[int, bool, float]:
+        # Speed has no end, and a goal of size that is missed is a goal.
+        needed = smallest(candidate.prediction, candidate.missed) < 1
         if is_swap(candidate.change):
-            return 1, -candidate.score
+            return 1, not needed, -candidate.score
         if candidate.change.effect == "lossy":
-            return 3, -candidate.score
-        return (2 if swaps and candidate.prediction.cost_s else 0), -candidate.score
+            return 3, not needed, -candidate.score
+        group = 2 if swaps and candidate.prediction.cost_s else 0
+        return group, not needed, -candidate.score
 
     return order
 

@@ -58,8 +58,8 @@ def why_too_large(
 ) -> str:
     """Why the candidate may not stay however fast it is; empty where its size is no reason.
 
-    It loses a goal of size that the incumbent meets, or makes worse one that is missed while the
-    goals of speed are met: then size is what is left to win.
+    It loses a goal of size that the incumbent meets, or makes worse one that is missed while no
+    goal of speed is: then size is what is left to win.
     """
     before = speed_metrics(result.reference, incumbent.model.size_mb)
     after = speed_metrics(result.candidate, candidate.model.size_mb)
@@ -68,7 +68,7 @@ def why_too_large(
             continue
         old, new = _value(before, goal.metric), _value(after, goal.metric)
         grew = new > goal.bound and LEAST_SHRINK * new > old
-        if grew and (old <= goal.bound or _fast_enough(goals, before)):
+        if grew and (old <= goal.bound or not _too_slow(goals, before)):
             what = "loses" if old <= goal.bound else "is further from"
             return f"{goal.metric} {old:.1f} to {new:.1f} {what} the goal {goal.name}"
     return ""
@@ -76,11 +76,18 @@ def why_too_large(
 
 def _fast_enough(goals: tuple[Goal, ...], metrics: dict[str, Estimate]) -> bool:
     """Whether there are goals of speed and all of them are met."""
-    speeds = [g for g in goals if g.metric in metrics and g.metric not in SIZES and not g.is_drop]
-    values = [(goal, metrics[goal.metric].value) for goal in speeds]
-    return bool(values) and all(
-        value is not None and goal.status(value, None, None) == "met" for goal, value in values
-    )
+    speeds = _speed_goals(goals, metrics)
+    return bool(speeds) and not _too_slow(goals, metrics)
+
+
+def _too_slow(goals: tuple[Goal, ...], metrics: dict[str, Estimate]) -> bool:
+    """Whether a goal of speed is missed."""
+    values = [(goal, metrics[goal.metric].value) for goal in _speed_goals(goals, metrics)]
+    return any(v is None or goal.status(v, None, None) != "met" for goal, v in values)
+
+
+def _speed_goals(goals: tuple[Goal, ...], metrics: dict[str, Estimate]) -> list[Goal]:
+    return [g for g in goals if g.metric in metrics and g.metric not in SIZES and not g.is_drop]
 
 
 def _lost(goal: Goal, before: dict[str, Estimate], after: dict[str, Estimate]) -> bool:

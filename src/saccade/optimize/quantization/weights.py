@@ -50,13 +50,18 @@ def mapped_file(model: ModelFile, folder: Path) -> ModelFile:
     Raises:
         ModelError: the model cannot be read.
     """
-    target = folder / f"mapped-{digest([model.sha256, METHOD])}.onnx"
+    target = mapped_path(model, folder)
     if not target.exists():
         folder.mkdir(parents=True, exist_ok=True)
         with Worker("saccade.optimize.quantization.weights:WeightWorker", ()) as worker:
             worker.call("map", model.path, str(target))
     weights = str(target.with_suffix(DATA))
     return replace(model, path=str(target), sha256=model_file(target).sha256, weights=weights)
+
+
+def mapped_path(model: ModelFile, folder: Path) -> Path:
+    """Where the graph without its weights is or will be."""
+    return folder / f"mapped-{digest([model.sha256, METHOD])}.onnx"
 
 
 class WeightWorker:
