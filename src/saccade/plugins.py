@@ -123,6 +123,7 @@ TABLE: dict[str, dict[str, str]] = {
         "executorch_int8": "saccade.optimize.changes.executorch_int8:QuantizeExecuTorch",
         "tensorrt_int8": "saccade.optimize.changes.tensorrt_int8:QuantizeTensorRt",
         "prune": "saccade.optimize.changes.prune:Prune",
+        "distill": "saccade.optimize.changes.distill:Distill",
         "resolution": "saccade.optimize.changes.resolution:LowerResolution",
         "dynamic_resolution": "saccade.optimize.changes.dynamic_resolution:LookTwice",
         "graph_preprocess": "saccade.optimize.changes.graph_preprocess:PreprocessInGraph",
@@ -134,6 +135,9 @@ TABLE: dict[str, dict[str, str]] = {
         "nms_in_graph": "saccade.optimize.changes.nms_in_graph:SuppressInGraph",
         "cropped_masks": "saccade.optimize.changes.cropped_masks:CroppedMasks",
         "frame_skip": "saccade.optimize.changes.frame_skip:SkipFrames",
+        "frugal_memory": "saccade.optimize.changes.frugal_memory:FrugalMemory",
+        "mapped_weights": "saccade.optimize.changes.mapped_weights:MapWeights",
+        "fewer_buffers": "saccade.optimize.changes.fewer_buffers:FewerBuffers",
         "overlap_stages": "saccade.optimize.changes.overlap_stages:OverlapStages",
     },
     # What training jobs are, tried in this order by `saccade.train.job.refer`.

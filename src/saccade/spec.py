@@ -22,7 +22,8 @@ _DURATION = re.compile(
 _NUMBER = re.compile(r"^\s*\d+(?:\.\d+)?\s*$")
 # The settings that name something on disk.
 _PATHS = ("model", "weights", "data", "video", "target")
-_RIVALS = "candidates"
+# The settings that list other models.
+_MODEL_LISTS = ("candidates", "students")
 # Longest input that an error message repeats.
 _SHOWN = 60
 
@@ -83,6 +84,21 @@ class CandidateModel(BaseModel):
     overrides: ModelOverrides = Field(
         default_factory=lambda: ModelOverrides(),
         description="corrections of what this model's file says",
+    )
+
+
+class StudentModel(BaseModel):
+    """A smaller model of the same task that is taught to answer as the model does."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    model: str = Field(
+        min_length=1,
+        description="torchvision:NAME, timm:NAME, package.module:factory or a .pt2 file",
+    )
+    weights: Path | None = Field(None, description="state dict of the module that it names")
+    training: Annotated[float, BeforeValidator(parse_duration)] = Field(
+        60.0, gt=0, allow_inf_nan=False, description="time to teach it, such as 2m"
     )
 
 
@@ -148,6 +164,9 @@ class Spec(BaseModel):
     candidates: tuple[CandidateModel, ...] = Field(
         (), description="other models of the same task, tried in the model's place"
     )
+    students: tuple[StudentModel, ...] = Field(
+        (), description="smaller torch models, taught by the model and tried in its place"
+    )
     seed: int = Field(0, description="of splits, bootstrap and search")
 
     @field_validator("video", mode="before")
@@ -160,9 +179,9 @@ class Spec(BaseModel):
     def _a_path_is_text(cls, value: object) -> object:
         return str(value) if isinstance(value, Path) else value
 
-    @field_validator("candidates", mode="before")
+    @field_validator(*_MODEL_LISTS, mode="before")
     @classmethod
-    def _a_path_is_a_candidate(cls, value: object) -> object:
+    def _a_path_is_a_model(cls, value: object) -> object:
         listed = [value] if isinstance(value, str | Path | dict) else value
         if not isinstance(listed, list | tuple):
             return value
@@ -189,8 +208,8 @@ class Spec(BaseModel):
     def document(self) -> dict[str, Any]:
         """A JSON- and YAML-ready document that `make_spec` reads back."""
         document = self.model_dump(mode="json", exclude_none=True)
-        # A run folder of a version without candidates is still of the same job.
-        return document if self.candidates else {k: document[k] for k in document if k != _RIVALS}
+        # A run folder of a version without these lists is still of the same job.
+        return {k: v for k, v in document.items() if v or k not in _MODEL_LISTS}
 
 
 def make_spec(values: dict[str, Any], base: Path | None = None) -> Spec:
@@ -219,15 +238,16 @@ def absolute_paths(values: dict[str, Any], base: Path | None = None) -> dict[str
     """
     root = Path.cwd() if base is None else base
     found = {k: _absolute(k, v, root) if k in _PATHS else v for k, v in values.items()}
-    if _RIVALS in found:
-        found[_RIVALS] = _absolute_candidates(found[_RIVALS], root)
+    for name in _MODEL_LISTS:
+        if name in found:
+            found[name] = _absolute_models(found[name], root)
     return found
 
 
-def _absolute_candidates(given: object, base: Path) -> object:
-    """Candidates with absolute paths; hub names such as ``timm:mobilenetv3`` stay."""
+def _absolute_models(given: object, base: Path) -> object:
+    """Models with absolute paths; hub names such as ``timm:mobilenetv3`` stay."""
     if isinstance(given, list | tuple):
-        return [_absolute_candidates(one, base) for one in given]
+        return [_absolute_models(one, base) for one in given]
     if isinstance(given, dict):
         return {k: _absolute(k, v, base) if k in _PATHS else v for k, v in given.items()}
     return _absolute("model", given, base)
@@ -284,7 +304,11 @@ def _owner(location: tuple[int | str, ...]) -> type[BaseModel]:
     """Whose setting lies at a location."""
     if "overrides" in location:
         return ModelOverrides
-    owners: dict[object, type[BaseModel]] = {_RIVALS: CandidateModel, "tracker": TrackerSettings}
+    owners: dict[object, type[BaseModel]] = {
+        "candidates": CandidateModel,
+        "students": StudentModel,
+        "tracker": TrackerSettings,
+    }
     return owners.get(location[0], Spec)
 
 

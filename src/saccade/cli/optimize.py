@@ -19,6 +19,7 @@ from saccade.cli.common import (
     Model,
     Out,
     SpecFile,
+    Students,
     Target,
     Task,
     Video,
@@ -41,6 +42,7 @@ def optimize(
     target: Target = None,
     goal: Goals = None,
     candidates: Candidates = None,
+    students: Students = None,
     budget: Budget = None,
     measurements: MeasurementsFile = None,
     kit: KitFolder = None,
@@ -69,6 +71,7 @@ def optimize(
         goals=goal,
         budget=budget,
         candidates=candidates,
+        students=students,
     )
     remember_folder(out)
     with closing(progress_for()) as progress:

@@ -102,10 +102,15 @@ def _fill(folder: Path, config: PipelineConfig, provenance: Mapping[str, Any]) -
 
 
 def _copy_model(folder: Path, model: ModelFile) -> ModelFile:
-    """Copy the model's files; external data of ONNX goes into the one file."""
+    """Copy the model's files; external data of ONNX goes into one file unless it has to stay."""
     model = replace(model, program=None)  # a bundle is not optimized any further
     suffix = Path(model.path).suffix
     target = folder / f"model{suffix}"
+    if model.format == "onnx" and model.weights is not None:
+        shutil.copyfile(model.path, target)
+        beside = target.with_name(Path(model.weights).name)  # the graph knows it by its name
+        shutil.copyfile(model.weights, beside)
+        return replace(model, path=target.name, weights=beside.name)
     if model.format == "onnx":
         from saccade.models.onnx_file import external_files, read_onnx
 

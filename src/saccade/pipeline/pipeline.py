@@ -19,6 +19,7 @@ from saccade.data.contract import DataProblem, LabelledImage
 from saccade.data.images import read_image
 from saccade.data.sequences import clips_of, pixels_of
 from saccade.errors import DataError
+from saccade.pipeline.allocator import make_frugal
 from saccade.pipeline.config import PipelineConfig
 from saccade.pipeline.doubt import above, doubtful
 from saccade.pipeline.engine import Clock, Emission, Stages, run_overlapped, run_sequential
@@ -49,6 +50,8 @@ class Pipeline:
     def __init__(
         self, config: PipelineConfig, *, profile: bool = False, clock: Clock = time.perf_counter
     ) -> None:
+        if config.allocator == "frugal":  # before anything large is opened
+            make_frugal()
         self.config = config
         self.problems: list[DataProblem] = []
         self.preprocessor = plugins.load("preprocessors", config.preprocessor)(config)

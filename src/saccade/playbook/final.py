@@ -229,25 +229,28 @@ class WayBack:
     Attributes:
         best: the last configuration kept with it.
         unquantized: the last one whose model file was not quantized.
+        brought_by: the change that put this model in the place of the one before; empty for the
+            user's own.
     """
 
     best: PipelineConfig
     unquantized: PipelineConfig
+    brought_by: str = ""
 
 
 def all_fallbacks(
     baseline: PipelineConfig, ways_back: Sequence[WayBack]
 ) -> list[tuple[str, PipelineConfig]]:
-    """What to fall back to, most doubtful first: int8, then the swap, then what came before it."""
+    """What to fall back to, most doubtful first: int8, then another model, then what was before."""
     newest, *older = ways_back
     if not older:
         return fallbacks(baseline, newest.unquantized, newest.best)
     found = [("int8", _without_int8(newest.best, newest.unquantized))]
     found = [step for step in found if step[1] != newest.best]
-    found += [("model_swap", way.best) for way in older]
-    own = older[-1]
+    found += [(after.brought_by, way.best) for after, way in zip(ways_back, older, strict=False)]
+    own, first = older[-1], ways_back[-2].brought_by
     return found + [
-        (f"model_swap and {words}", config)
+        (f"{first} and {words}", config)
         for words, config in fallbacks(baseline, own.unquantized, own.best)
     ]
 

@@ -13,11 +13,12 @@ import yaml
 from saccade.data.contract import DataProblem
 from saccade.deploy.bundle import write_bundle
 from saccade.errors import InputError
+from saccade.optimize.float_versions import last_unquantized
 from saccade.optimize.job import Job
-from saccade.optimize.plan import MODEL_SWAP, make_plan
+from saccade.optimize.plan import OTHER_MODEL, make_plan
 from saccade.optimize.race import Runner
 from saccade.optimize.referee import Referee
-from saccade.optimize.search import Search, last_unquantized
+from saccade.optimize.search import Search
 from saccade.optimize.tuning import tune
 from saccade.pipeline.config import PipelineConfig
 from saccade.playbook.absent import KIT, optimize_absent
@@ -34,6 +35,7 @@ from saccade.playbook.steps import (
     profiler_of,
     write_profile,
 )
+from saccade.playbook.students import with_students
 from saccade.profile.records import Profile
 from saccade.progress import Progress, SilentProgress
 from saccade.spec import Spec, read_spec
@@ -83,7 +85,7 @@ def optimize(
     if not is_here(spec.target):
         return optimize_absent(spec, run, say)
     say.step("Goals, model and data")
-    job = with_candidates(prepare(spec, run, say), run, say)
+    job = with_students(with_candidates(prepare(spec, run, say), run, say), run, say)
     run.write_json("environment.json", {**job.environment.to_dict(), "hash": job.environment.hash})
     playbook = Playbook(job, run, say, began)
     interrupted = False
@@ -304,17 +306,17 @@ def ways_back(
     baseline: PipelineConfig, best: PipelineConfig, trials: Sequence[Trial]
 ) -> list[WayBack]:
     """How far each model was taken, the one in use first, the user's own last."""
-    runs: list[tuple[PipelineConfig, list[Trial]]] = [(baseline, [])]
+    runs: list[tuple[str, PipelineConfig, list[Trial]]] = [("", baseline, [])]
     for trial in trials:
-        if trial.kept and trial.name == MODEL_SWAP:
-            runs.append((PipelineConfig.from_dict(trial.config), []))
+        if trial.kept and trial.name in OTHER_MODEL:
+            runs.append((trial.name, PipelineConfig.from_dict(trial.config), [trial]))
         elif trial.kept:
-            runs[-1][1].append(trial)
+            runs[-1][2].append(trial)
     found = []
-    for first, kept in reversed(runs):
+    for brought_by, first, kept in reversed(runs):
         last = PipelineConfig.from_dict(kept[-1].config) if kept else first
-        found.append(WayBack(last, last_unquantized(first, kept)))
-    return [WayBack(best, found[0].unquantized), *found[1:]]
+        found.append(WayBack(last, last_unquantized(first, kept), brought_by))
+    return [replace(found[0], best=best), *found[1:]]
 
 
 def provenance(story: Story) -> dict[str, object]:

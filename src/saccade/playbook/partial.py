@@ -27,6 +27,7 @@ from saccade.playbook.steps import (
     profiler_of,
     write_profile,
 )
+from saccade.playbook.students import with_students
 from saccade.profile.records import Profile
 from saccade.progress import Progress, SilentProgress
 from saccade.spec import Spec
@@ -110,7 +111,8 @@ def profile_baseline(spec: Spec, out: Path, progress: Progress | None = None) ->
 def plan_only(spec: Spec, out: Path, progress: Progress | None = None) -> Plan:
     """Rank the changes that apply to the baseline; write ``plan.json``."""
     job, profile, _ = profile_and_diagnose(spec, out, progress)
-    job = with_candidates(job, RunFolder(out), progress or SilentProgress())
+    say = progress or SilentProgress()
+    job = with_students(with_candidates(job, RunFolder(out), say), RunFolder(out), say)
     plan = make_plan(plan_context(job, job.baseline, profile))
     RunFolder(out).write_json("plan.json", plan.document())
     return plan

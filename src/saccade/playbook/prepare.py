@@ -62,7 +62,7 @@ def prepare(spec: Spec, run: RunFolder, progress: Progress) -> Job:
     source, video = choose_source(spec, roles)
     _check_judgeable(goals, roles, task)
     _check_trained(goals, spec, described.resolved)
-    notes: list[str] = []
+    notes: list[str] = list(described.resolved.notes)
     if classes:
         names = ", ".join(description.class_names[index] for index in classes)
         why = "" if spec.classes else ": the labels have tracks of no other class"

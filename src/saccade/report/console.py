@@ -13,7 +13,7 @@ from rich.status import Status
 from rich.table import Table
 from rich.text import Text
 
-from saccade.report import elsewhere, sections
+from saccade.report import elsewhere, provenance, sections
 from saccade.report import quantities as q
 from saccade.report.document import Change, kept_changes, rejected_changes, tone
 from saccade.report.repair import ladders
@@ -283,7 +283,7 @@ def _print_places(result: Mapping[str, Any], say: Speaker, report: str) -> None:
         ("kit", str(result.get("kit") or "")),
     ]
     lines = [say.text(f"{name}  {where}") for name, where in places if where]
-    length = sections.run_length(result)
+    length = provenance.run_length(result)
     say.console.print()
     for line in lines:
         # A path that is wrapped cannot be copied.

@@ -26,6 +26,8 @@ RELATIVE_TIME = {
     "onnxruntime-tensorrt": 0.07,
     "tensorrt": 0.06,
 }
+# Peak memory of the process relative to ONNX Runtime's, priors from YOLOX-nano and MobileNetV2.
+RELATIVE_MEMORY = {"onnxruntime": 1.0, "openvino": 1.3, "torch": 2.5}
 # Fastest first; each rounds a little.
 HARMLESS: tuple[Precision, ...] = ("fp16", "bf16")
 BEST_CASE = 0.5
@@ -98,12 +100,21 @@ class SwitchRuntime(StepByStep):
         factor = RELATIVE_TIME.get(self.runtime, 1.0) / here
         basis = "prior for this pair of runtimes"
         alone = by_stage(context, {"infer": factor}, basis, {"infer": factor * BEST_CASE})
+        alone = replace(alone, shrinks=self._shrinks(context))
         if self.precision == context.config.options.precision:
             return alone
         lower = precision_prediction(context, self.precision, bytes_factor=0.5)
-        return Prediction(
-            alone.gain * lower.gain, alone.bound * lower.bound, f"{basis}; {lower.basis}"
+        return replace(
+            alone,
+            gain=alone.gain * lower.gain,
+            bound=alone.bound * lower.bound,
+            basis=f"{basis}; {lower.basis}",
         )
+
+    def _shrinks(self, context: PlanContext) -> dict[str, float]:
+        here = RELATIVE_MEMORY.get(context.config.runtime, 1.0)
+        ratio = RELATIVE_MEMORY.get(self.runtime, 1.0) / here
+        return {"peak_rss_mb": ratio} if ratio < 1 else {}
 
     def apply(self, context: PlanContext) -> PipelineConfig:
         """Swap runtime and precision, converting the model where it must be."""
