@@ -58,6 +58,7 @@ TABLE: dict[str, dict[str, str]] = {
         "torch_to_onnx": "saccade.models.conversions.torch_to_onnx:TorchToOnnx",
         "torch_to_executorch": ("saccade.models.conversions.torch_to_executorch:TorchToExecuTorch"),
         "torch_to_tflite": "saccade.models.conversions.torch_to_tflite:TorchToTflite",
+        "onnx_to_tflite": "saccade.models.conversions.onnx_to_tflite:OnnxToTflite",
         "onnx_to_ncnn": "saccade.models.conversions.onnx_to_ncnn:OnnxToNcnn",
     },
     # Where frames come from: each turns a source into decoded frames.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,8 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from saccade import plugins
-from saccade.errors import ModelError
-from saccade.models.files import model_file
 from saccade.pipeline.config import ModelFile
 
 
@@ -82,39 +79,24 @@ class Route:
 
 
 def conversion_to(source: str, targets: Collection[str]) -> Conversion | Route | None:
-    """The shortest way from ``source`` to one of ``targets``; None where there is none."""
+    """The shortest way from ``source`` to one of ``targets`` that can be gone here.
+
+    Where none can, the shortest that there is, which says what it lacks; None where there is none.
+    """
     every = [plugins.load("conversions", name) for name in plugins.names("conversions")]
     ways: list[tuple[Conversion, ...]] = [(step,) for step in every if step.source == source]
+    found: list[Conversion | Route] = []
     for way in ways:  # grows while it is read: shorter ways come first
         if way[-1].target in targets:
-            return way[0] if len(way) == 1 else Route(way)
+            found.append(way[0] if len(way) == 1 else Route(way))
+            continue
         seen = {source, *(step.target for step in way)}
         onward = (s for s in every if s.source == way[-1].target and s.target not in seen)
         ways += [(*way, step) for step in onward]
-    return None
+    return next((way for way in found if way.why_not() is None), found[0] if found else None)
 
 
 def converted_path(model: ModelFile, request: ConversionRequest, ending: str) -> Path:
     """Where the converted file goes: named by the original's content, so that it is made once."""
     height, width = request.hw
     return request.folder / f"{model.sha256[:12]}-{height}x{width}{ending}"
-
-
-def write_origin(path: Path, model: ModelFile) -> None:
-    """Note beside a converted file what it was made from, for what can only start from there."""
-    document = {"path": str(Path(model.path).resolve()), "sha256": model.sha256}
-    _origin_path(path).write_text(json.dumps(document), encoding="utf-8")
-
-
-def origin_of(model: ModelFile) -> ModelFile | None:
-    """What a converted model was made from; None where that is not known or has changed."""
-    try:
-        document = json.loads(_origin_path(Path(model.path)).read_text(encoding="utf-8"))
-        found = model_file(document["path"])
-    except (OSError, ValueError, KeyError, ModelError):
-        return None
-    return found if found.sha256 == document["sha256"] else None
-
-
-def _origin_path(path: Path) -> Path:
-    return path.with_name(path.name + ".origin.json")
