@@ -146,6 +146,12 @@ TABLE: dict[str, dict[str, str]] = {
         "onnx_int8_symmetric": "saccade.deploy.exports.onnx_int8:OnnxInt8Symmetric",
         "openvino_ir": "saccade.deploy.exports.openvino_ir:OpenVinoIr",
         "openvino_int8": "saccade.deploy.exports.openvino_ir:OpenVinoInt8",
+        "tflite": "saccade.deploy.exports.tflite:Tflite",
+        "tflite_int8": "saccade.deploy.exports.tflite:TfliteInt8",
+        "tflite_full_integer": "saccade.deploy.exports.tflite:TfliteFullInteger",
+        "ncnn": "saccade.deploy.exports.ncnn_model:NcnnModel",
+        "executorch": "saccade.deploy.exports.executorch_program:ExecuTorchProgram",
+        "executorch_int8": "saccade.deploy.exports.executorch_program:ExecuTorchInt8",
     },
 }
 

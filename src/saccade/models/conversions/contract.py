@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from saccade import plugins
+from saccade.models.files import model_file
 from saccade.pipeline.config import ModelFile
 
 
@@ -67,6 +68,11 @@ class Route:
 
     steps: tuple[Conversion, ...]
 
+    @property
+    def source(self) -> str:
+        """Format that the first step takes."""
+        return self.steps[0].source
+
     def why_not(self) -> str | None:
         """None where every step can be done here, else what the first lacks."""
         return next((reason for step in self.steps if (reason := step.why_not())), None)
@@ -94,6 +100,30 @@ def conversion_to(source: str, targets: Collection[str]) -> Conversion | Route |
         onward = (s for s in every if s.source == way[-1].target and s.target not in seen)
         ways += [(*way, step) for step in onward]
     return next((way for way in found if way.why_not() is None), found[0] if found else None)
+
+
+def way_from(model: ModelFile, targets: Collection[str]) -> Conversion | Route | None:
+    """The best way to one of ``targets``: from the program behind a model, else from the model.
+
+    A program is nearer to what the user brought, and leads further. Where its way cannot be gone
+    here and the model's can, that one is taken.
+    """
+    formats = ["torch_export"] if model.program is not None else []
+    ways = [conversion_to(kind, targets) for kind in (*formats, model.format)]
+    found = [way for way in ways if way is not None]
+    return next((way for way in found if way.why_not() is None), found[0] if found else None)
+
+
+def start_of(model: ModelFile, way: Conversion | Route) -> ModelFile:
+    """The file that a way of `way_from` starts with.
+
+    Raises:
+        ModelError: the program behind the model is no longer there.
+    """
+    if way.source == model.format:
+        return model
+    assert model.program is not None  # `way_from` found no other start
+    return model_file(model.program)
 
 
 def converted_path(model: ModelFile, request: ConversionRequest, ending: str) -> Path:
