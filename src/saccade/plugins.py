@@ -58,6 +58,7 @@ TABLE: dict[str, dict[str, str]] = {
         "torch_to_onnx": "saccade.models.conversions.torch_to_onnx:TorchToOnnx",
         "torch_to_executorch": ("saccade.models.conversions.torch_to_executorch:TorchToExecuTorch"),
         "torch_to_tflite": "saccade.models.conversions.torch_to_tflite:TorchToTflite",
+        "onnx_to_tflite": "saccade.models.conversions.onnx_to_tflite:OnnxToTflite",
         "onnx_to_ncnn": "saccade.models.conversions.onnx_to_ncnn:OnnxToNcnn",
     },
     # Where frames come from: each turns a source into decoded frames.
@@ -189,6 +190,12 @@ TABLE: dict[str, dict[str, str]] = {
         "onnx_int8_symmetric": "saccade.deploy.exports.onnx_int8:OnnxInt8Symmetric",
         "openvino_ir": "saccade.deploy.exports.openvino_ir:OpenVinoIr",
         "openvino_int8": "saccade.deploy.exports.openvino_ir:OpenVinoInt8",
+        "tflite": "saccade.deploy.exports.tflite:Tflite",
+        "tflite_int8": "saccade.deploy.exports.tflite:TfliteInt8",
+        "tflite_full_integer": "saccade.deploy.exports.tflite:TfliteFullInteger",
+        "ncnn": "saccade.deploy.exports.ncnn_model:NcnnModel",
+        "executorch": "saccade.deploy.exports.executorch_program:ExecuTorchProgram",
+        "executorch_int8": "saccade.deploy.exports.executorch_program:ExecuTorchInt8",
     },
 }
 

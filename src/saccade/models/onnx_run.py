@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tempfile
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -29,3 +31,26 @@ def run_once(model: onnx.ModelProto, inputs: dict[str, NDArray[Any]]) -> list[ND
     except Exception as error:  # onnxruntime's exceptions share no base
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ModelError(f"ONNX Runtime refuses the graph ({first[:300]})") from error
+
+
+def simplified(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A copy after ONNX Runtime's basic rewriting, which keeps to standard operators.
+
+    Constants are folded, shape arithmetic with them, and batch norms fused. A model that ONNX
+    Runtime refuses comes back as it is.
+    """
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    with tempfile.TemporaryDirectory(prefix="saccade-") as folder:
+        target = Path(folder) / "simplified.onnx"
+        options.optimized_model_filepath = str(target)
+        try:
+            onnxruntime.InferenceSession(
+                model.SerializeToString(), options, ["CPUExecutionProvider"]
+            )
+            return onnx.load(str(target))
+        except Exception:  # what is wrong with it is said best by who runs it
+            return model

@@ -20,7 +20,7 @@ from saccade.optimize.metrics import Estimate
 from saccade.optimize.race import Runner
 from saccade.optimize.referee import Judgement, Referee
 from saccade.pipeline.pipeline import Pipeline
-from saccade.playbook.kit import Estimates, estimate_job, make_kit
+from saccade.playbook.kit import Estimates, as_onnx, estimate_job, make_kit
 from saccade.playbook.prepare import guard_goal, prepare
 from saccade.playbook.referees import search_referee
 from saccade.playbook.result import trial_row
@@ -39,7 +39,7 @@ def optimize_absent(spec: Spec, run: RunFolder, say: Progress) -> Study:
     """
     began = time.monotonic()
     say.step("Goals, model and data")
-    job = prepare(spec, run, say)
+    job = as_onnx(prepare(spec, run, say))
     run.write_json("environment.json", {**job.environment.to_dict(), "hash": job.environment.hash})
     say.step(f"Estimates for {spec.target}, nothing of it measured")
     estimates = estimate_job(job)
@@ -203,7 +203,9 @@ def _goal_row(
     if goal.metric == "model_mb" and kit is not None:
         broken = {t.name for t in trials if t.verdict == "broke a goal"}
         usable = {c["file"] for c in kit.document["candidates"]} - broken
-        size = min(kit.document["files"][name]["size_mb"] for name in usable or {"onnx"})
+        size = min(
+            kit.document["files"][name]["size_mb"] for name in usable or kit.document["files"]
+        )
         note = "the smallest file of the kit that keeps its accuracy"
         return goal_row(goal, Estimate(size, size, size), note)
     row = goal_row(goal, Estimate(None), f"not measured on {_name(estimates)}")

@@ -16,7 +16,7 @@ from saccade.optimize.plan import Plan, make_plan
 from saccade.optimize.race import Runner
 from saccade.pipeline.pipeline import input_hw
 from saccade.playbook.candidates import with_candidates
-from saccade.playbook.kit import estimate, estimate_job, make_kit
+from saccade.playbook.kit import as_onnx, estimate, estimate_job, make_kit
 from saccade.playbook.model import describe_model
 from saccade.playbook.optimize import remember_spec
 from saccade.playbook.prepare import naive, prepare
@@ -144,6 +144,6 @@ def export_kit(spec: Spec, out: Path, progress: Progress | None = None) -> dict[
     say = progress or SilentProgress()
     with tempfile.TemporaryDirectory(prefix="saccade-") as folder:
         say.step("Model and frames")
-        job = prepare(spec, RunFolder(Path(folder) / "run"), say)
+        job = as_onnx(prepare(spec, RunFolder(Path(folder) / "run"), say))
         say.step("Kit")
         return dict(make_kit(job, estimate_job(job), out, say))

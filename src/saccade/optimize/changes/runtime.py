@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar, Self
 
-from saccade.models.conversions.contract import ConversionRequest, conversion_to
+from saccade.models.conversions.contract import ConversionRequest, way_from
 from saccade.optimize.change import Effect, PlanContext, Prediction, StepByStep, Tried, by_stage
 from saccade.optimize.converting import converted
 from saccade.optimize.precision_gain import precision_prediction
@@ -89,7 +89,7 @@ class SwitchRuntime(StepByStep):
         if kind == "onnx" and "onnx" in taken:
             return None
         # Other formats that a runtime takes are converted files: made for the one in use.
-        conversion = conversion_to(kind, taken)
+        conversion = way_from(context.config.model, taken)
         if conversion is None:
             return f"the model is in {kind} format"
         return conversion.why_not()
