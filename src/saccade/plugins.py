@@ -136,6 +136,13 @@ TABLE: dict[str, dict[str, str]] = {
         "frame_skip": "saccade.optimize.changes.frame_skip:SkipFrames",
         "overlap_stages": "saccade.optimize.changes.overlap_stages:OverlapStages",
     },
+    # What two models on the same frames can do once, in the order in which one builds on another.
+    "sharings": {
+        "share_decode": "saccade.optimize.sharing.decode:ShareDecode",
+        "share_preprocess": "saccade.optimize.sharing.preprocess:SharePreprocess",
+        "one_pass": "saccade.optimize.sharing.one_pass:OnePass",
+        "shared_backbone": "saccade.optimize.sharing.backbone:SharedBackbone",
+    },
     # Model files for a kit, which is measured on a device that is not at hand.
     "exports": {
         "onnx": "saccade.deploy.exports.onnx_given:OnnxGiven",
