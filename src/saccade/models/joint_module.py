@@ -1,8 +1,8 @@
 """Two PyTorch networks as one with a common backbone.
 
 The backbone is found by structure, not by name: both graphs are followed from the image, and a
-layer of the second is that of the first that is of the same kind and size and reads the same values.
-Where the networks part, the heads begin.
+layer of the second is that of the first that is of the same kind and size and reads the same
+values. Where the networks part, the heads begin.
 """
 
 from __future__ import annotations
