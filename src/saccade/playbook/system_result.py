@@ -67,7 +67,6 @@ def system_document(story: SystemStory, folder: Path) -> dict[str, Any]:
     told = [_story_of(story, index) for index in range(len(story.jobs))]
     goals = [row for one in told for row in goal_rows(one)]
     notes = [f"{job.spec.task}: {note}" for job in story.jobs for note in job.notes]
-    notes += [f"Not shared: {label}: {reason}." for label, reason in story.inapplicable]
     return {
         "status": overall(goals, told[0]),
         "goals": goals,

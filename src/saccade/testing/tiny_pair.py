@@ -91,7 +91,7 @@ def scenes(count: int, seed: int = 0) -> tuple[NDArray[np.uint8], NDArray[np.uin
 def main_colours(masks: NDArray[np.uint8]) -> NDArray[np.int64]:
     """The colour that most pixels of each image have."""
     counts = np.stack([(masks == colour).sum((1, 2)) for colour in range(len(COLOURS))], 1)
-    return counts.argmax(1)
+    return np.asarray(counts.argmax(1), np.int64)
 
 
 def trained(

@@ -20,7 +20,7 @@ from saccade.optimize.race import RacePlan, RaceResult, race
 from saccade.optimize.referee import Judgement, Referee
 from saccade.optimize.search import saves_cpu
 from saccade.optimize.sharing.contract import SharingChange, SharingContext
-from saccade.optimize.sharing.subject import SystemRunner, same_results
+from saccade.optimize.sharing.subject import SystemRunner, same_answers
 from saccade.pipeline.system import SystemConfig
 from saccade.progress import Progress
 from saccade.study import Drop, Ratio, RunFolder, Trial, Verdict
@@ -105,7 +105,7 @@ class SharingSearch:
         self._runner: SystemRunner | None = None
         self.trials: list[Trial] = []
         self.inapplicable: dict[str, str] = {}
-        self.incumbent = self.exact = start
+        self.incumbent = self.exact = self._start = start
         self._parent = 0
 
     @property
@@ -123,6 +123,8 @@ class SharingSearch:
                 self._try(candidate)
         finally:
             self.close()
+        if not any(trial.kept for trial in self.trials):
+            self.incumbent = self._start
         return self.incumbent
 
     def _time_left(self) -> float:
@@ -135,11 +137,20 @@ class SharingSearch:
             return
         before = [config.task for config in improved.parts]
         draft = self._draft(f"{' and '.join(before)} improved on their own", "own", None)
-        # Judged already, each in its own study; what is settled is not settled again.
-        self._contest(improved, draft, "near_lossless")
-        if self.incumbent.hash != improved.hash:
+        if not self._replayed(draft, "near_lossless"):
+            self._contest(improved, draft, "near_lossless", time.monotonic())
+        if self.trials[-1].kept:
+            return
+        if self.trials[-1].verdict in _NOT_FASTER.values():
             # Sharing is still tried from there: what two together lose, one decode may win back.
             self.incumbent, self._parent = improved, 1
+            return
+        # Each was fine alone, and both together are not: only the naive pipelines are left.
+        first, second = (
+            replace(plan, config=part)
+            for plan, part in zip(self._context.plans, self._start.parts, strict=True)
+        )
+        self._context = replace(self._context, config=self._start, plans=(first, second))
 
     def _next(self) -> SharingCandidate | None:
         candidates, inapplicable = plan_sharing(self._context)
@@ -156,12 +167,7 @@ class SharingSearch:
     def _try(self, candidate: SharingCandidate) -> None:
         change = candidate.change
         draft = self._draft(change.label, change.name, candidate.prediction)
-        known = self._known_trial(draft)
-        if known is not None and known.kept:
-            self._keep(SystemConfig.from_dict(known.config), change.effect)
-        if known is not None:
-            self._record(replace(known, number=draft.number, parent=draft.parent), known=True)
-        else:
+        if not self._replayed(draft, change.effect):
             began = time.monotonic()
             self._progress.trial_started(draft.number, change.label, candidate.prediction.gain)
             self._apply(change, draft, began)
@@ -178,7 +184,6 @@ class SharingSearch:
             failed = replace(draft, reason=str(error), wall_s=time.monotonic() - began)
             self._record(failed)
             return
-        draft = replace(draft, config=config.to_dict(), config_hash=config.hash)
         self._contest(config, draft, change.effect, began)
 
     def _draft(self, label: str, name: str, prediction: Prediction | None) -> Trial:
@@ -198,9 +203,9 @@ class SharingSearch:
             environment_hash=self._environment_hash,
         )
 
-    def _known_trial(self, draft: Trial) -> Trial | None:
-        """What an earlier run found of the same change of the same system."""
-        return next(
+    def _replayed(self, draft: Trial, effect: Effect) -> bool:
+        """Whether an earlier run has tried the same change of the same system; it is taken over."""
+        known = next(
             (
                 trial
                 for trial in self._known
@@ -210,19 +215,16 @@ class SharingSearch:
             ),
             None,
         )
+        if known is None:
+            return False
+        if known.kept:
+            self._keep(SystemConfig.from_dict(known.config), effect)
+        self._record(replace(known, number=draft.number, parent=draft.parent), known=True)
+        return True
 
-    def _contest(
-        self, config: SystemConfig, draft: Trial, effect: Effect, began: float | None = None
-    ) -> None:
+    def _contest(self, config: SystemConfig, draft: Trial, effect: Effect, began: float) -> None:
         """Race, judge, record; the winner becomes the incumbent."""
-        began = time.monotonic() if began is None else began
         draft = replace(draft, config=config.to_dict(), config_hash=config.hash)
-        known = self._known_trial(draft)
-        if known is not None:
-            if known.kept:
-                self._keep(config, effect)
-            self._record(replace(known, number=draft.number, parent=draft.parent), known=True)
-            return
         try:
             trial = self._raced(config, draft, effect)
         except SaccadeError as error:
@@ -282,21 +284,18 @@ class SharingSearch:
             )
         if not faster:
             return replace(trial, verdict=_NOT_FASTER[comparison.verdict])
-        if effect == "exact" and same_results(runner.config, result):
+        if effect == "exact" and same_answers(self._reference(), runner):
             reason = f"{trial.reason}; the same results of both tasks on the same frames"
             return replace(trial, verdict="better", kept=True, reason=reason)
         judged = self._judged(runner, "near_lossless" if effect == "exact" else effect)
         return with_judgements(trial, runner.config.tasks, judged)
 
     def _judged(self, runner: SystemRunner, effect: Effect) -> list[Judgement | None]:
-        """Of each task; the second is not asked where the first says no."""
-        found: list[Judgement | None] = []
-        for part, referee in enumerate(self._referees):
-            if referee is None:
-                found.append(None)
-                continue
-            found.append(referee.judge(runner.part(part), effect))
-        return found
+        """What each task's referee says; None for one that has none."""
+        return [
+            referee.judge(runner.part(part), effect) if referee is not None else None
+            for part, referee in enumerate(self._referees)
+        ]
 
     def _keep(self, config: SystemConfig, effect: Effect) -> None:
         self.incumbent = config

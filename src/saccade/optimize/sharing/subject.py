@@ -9,10 +9,14 @@ from saccade import plugins
 from saccade.data.contract import Dataset
 from saccade.data.frame_roles import OFFSETS, STEP, Role
 from saccade.optimize.measuring import Subject
-from saccade.optimize.race import RaceResult, Runner
+from saccade.optimize.race import Runner
 from saccade.pipeline.config import PipelineConfig
 from saccade.pipeline.system import SystemConfig
 from saccade.pipeline.system_pipeline import SystemPipeline
+
+# Frames on which two systems are compared.
+COMPARED = 12
+TIMEOUT_S = 300.0
 
 
 class SystemSubject(Subject):
@@ -88,11 +92,17 @@ class RunnerPart:
         )
 
 
-def same_results(config: SystemConfig, result: RaceResult) -> bool:
-    """Whether both sides said the same of the same frames, in both tasks, but for rounding."""
-    pairs = list(zip(result.reference_results, result.candidate_results, strict=True))
-    return all(
-        plugins.load("tasks", task).same(a[task], b[task])
-        for a, b in pairs
-        for task in config.tasks
-    )
+def same_answers(reference: SystemRunner, candidate: SystemRunner) -> bool:
+    """Whether both say the same of the same frames, in both tasks, but for rounding.
+
+    Each is asked anew: a reference that has raced before stands elsewhere in the stream.
+    """
+    for part, task in enumerate(reference.config.tasks):
+        threshold = reference.config.parts[part].score_threshold
+        found = [
+            runner.part(part).call("watch", COMPARED, "selection", threshold, timeout_s=TIMEOUT_S)
+            for runner in (reference, candidate)
+        ]
+        if not plugins.load("tasks", task).same(*found):
+            return False
+    return True
