@@ -181,6 +181,13 @@ TABLE: dict[str, dict[str, str]] = {
         "recompilation": "saccade.diagnose.training.recompilation:recompilation",
         "unbalanced_ranks": "saccade.diagnose.training.unbalanced_ranks:unbalanced_ranks",
     },
+    # What two models on the same frames can do once, in the order in which one builds on another.
+    "sharings": {
+        "share_decode": "saccade.optimize.sharing.decode:ShareDecode",
+        "share_preprocess": "saccade.optimize.sharing.preprocess:SharePreprocess",
+        "one_pass": "saccade.optimize.sharing.one_pass:OnePass",
+        "shared_backbone": "saccade.optimize.sharing.backbone:SharedBackbone",
+    },
     # Model files for a kit, which is measured on a device that is not at hand.
     "exports": {
         "onnx": "saccade.deploy.exports.onnx_given:OnnxGiven",

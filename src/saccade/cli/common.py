@@ -43,6 +43,10 @@ Students = Annotated[
     list[str] | None,
     typer.Option(help="Smaller torch models that the model teaches and that may take its place."),
 ]
+Also = Annotated[
+    Path | None,
+    typer.Option(help="A YAML spec of a second model on the same frames, for another task."),
+]
 Target = Annotated[
     str | None,
     typer.Option(help="Where it will run: cpu (this machine), cuda, or one that `doctor` lists."),
@@ -82,6 +86,7 @@ def spec_from(
     preprocessor: str | None = None,
     candidates: list[str] | None = None,
     students: list[str] | None = None,
+    also: Path | None = None,
 ) -> Spec:
     """A spec from a file, from flags, or from a file that flags override.
 
@@ -102,6 +107,7 @@ def spec_from(
         "preprocessor": preprocessor,
         "candidates": tuple(candidates) if candidates else None,
         "students": tuple(students) if students else None,
+        "also": also,
     }
     document.update({key: value for key, value in flags.items() if value is not None})
     if not document:

@@ -9,6 +9,7 @@ import typer
 from saccade.cli.common import (
     DEFAULT_OUT,
     EXIT_OF,
+    Also,
     AsJson,
     Budget,
     Candidates,
@@ -43,6 +44,7 @@ def optimize(
     goal: Goals = None,
     candidates: Candidates = None,
     students: Students = None,
+    also: Also = None,
     budget: Budget = None,
     measurements: MeasurementsFile = None,
     kit: KitFolder = None,
@@ -53,6 +55,8 @@ def optimize(
 
     For a target that is not this machine: estimates, a kit to measure there (OUT/kit), and exit
     code 4 for goals of speed; with --measurements, the best candidate by what the device measured.
+    With --also (or 'also' in the spec) a second model on the same frames is optimized too, and then
+    what both can share.
 
     Example:
     saccade optimize --model yolo11n.onnx --data data.yaml --video street.mp4
@@ -72,6 +76,7 @@ def optimize(
         budget=budget,
         candidates=candidates,
         students=students,
+        also=also,
     )
     remember_folder(out)
     with closing(progress_for()) as progress:

@@ -17,6 +17,7 @@ from saccade.measurement import Block
 from saccade.optimize.job import Job
 from saccade.optimize.metrics import Estimate, speed_metrics
 from saccade.optimize.race import RacePlan, Runner, compare_blocks, race
+from saccade.optimize.referee import Answering
 from saccade.pipeline.config import PipelineConfig
 from saccade.progress import Progress
 from saccade.study import Drop, Ratio
@@ -81,12 +82,14 @@ class Final:
 class FinalJudge:
     """Accuracy on the report data; the baseline is run on them once."""
 
-    def __init__(self, job: Job, guard: Goal, baseline: Runner, frame_hw: tuple[int, int]) -> None:
+    def __init__(
+        self, job: Job, guard: Goal, baseline: Answering, frame_hw: tuple[int, int]
+    ) -> None:
         self._job = job
         self._guard = guard
         if job.roles is not None and job.roles.report is not None:
             self._dataset: Dataset = job.roles.report
-            self._results_of: Callable[[Runner], Any] = self._on_images
+            self._results_of: Callable[[Answering], Any] = self._on_images
             self._reference = self._results_of(baseline)
         else:
             self._results_of = lambda runner: frames_of(runner, VIDEO_FRAMES, "report")
@@ -98,13 +101,13 @@ class FinalJudge:
         self._weights = unit_weights(self._dataset, job.spec.seed + 1)
         self._before = self._scored(self._reference) if job.labelled else None
 
-    def _on_images(self, runner: Runner) -> Any:
+    def _on_images(self, runner: Answering) -> Any:
         return results_on(runner, self._dataset)
 
     def _scored(self, results: Any) -> Scored:
         return self._judge.scored(self._dataset, results, self._weights)
 
-    def judge(self, runner: Runner, attempt: int) -> Accuracy:
+    def judge(self, runner: Answering, attempt: int) -> Accuracy:
         """Bound the candidate's drops."""
         candidate = self._results_of(runner)
         agreed = self._judge.agreement(self._dataset, self._reference, candidate, self._weights)

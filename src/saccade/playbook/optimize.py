@@ -25,7 +25,7 @@ from saccade.playbook.absent import KIT, optimize_absent
 from saccade.playbook.candidates import with_candidates
 from saccade.playbook.final import WayBack, validate
 from saccade.playbook.measured import optimize_measured
-from saccade.playbook.prepare import guard_goal, prepare
+from saccade.playbook.prepare import check_alone, guard_goal, prepare
 from saccade.playbook.referees import search_referee
 from saccade.playbook.result import Story, result_document
 from saccade.playbook.steps import (
@@ -80,12 +80,45 @@ def optimize(
     say = progress or SilentProgress()
     run = RunFolder(out)
     remember_spec(run, spec)
+    if measurements is not None or not is_here(spec.target):
+        check_alone(spec)
     if measurements is not None:
         return optimize_measured(spec, run, say, measurements, kit or run.path / KIT)
     if not is_here(spec.target):
         return optimize_absent(spec, run, say)
+    try:
+        if spec.also is not None:
+            # Two systems are each this playbook first, so it cannot be imported from above.
+            from saccade.playbook.system import optimize_system
+
+            return optimize_system(spec, run, say, began)
+        return improve(job_of(spec, run, say), run, say, began)
+    finally:
+        say.close()
+
+
+def job_of(spec: Spec, run: RunFolder, say: Progress) -> Job:
+    """Look at goals, model and data.
+
+    Raises:
+        SaccadeError: the input is unusable.
+    """
     say.step("Goals, model and data")
-    job = with_students(with_candidates(prepare(spec, run, say), run, say), run, say)
+    return with_students(with_candidates(prepare(spec, run, say), run, say), run, say)
+
+
+def improve(job: Job, run: RunFolder, say: Progress, began: float) -> Study:
+    """Everything after that, for one system.
+
+    Args:
+        job: what is improved.
+        run: its run folder.
+        say: who is told.
+        began: on ``time.monotonic``'s clock; the budget is counted from there.
+
+    Raises:
+        KeyboardInterrupt: after everything known was written to the run folder.
+    """
     run.write_json("environment.json", {**job.environment.to_dict(), "hash": job.environment.hash})
     playbook = Playbook(job, run, say, began)
     interrupted = False
@@ -93,8 +126,6 @@ def optimize(
         playbook.carry_out()
     except KeyboardInterrupt:
         interrupted = True
-    finally:
-        say.close()
     study = playbook.write(interrupted)
     if interrupted:
         raise KeyboardInterrupt

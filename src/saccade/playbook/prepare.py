@@ -34,7 +34,7 @@ from saccade.targets.read import names
 from saccade.targets.target import GPU_HERE
 from saccade.tasks.contract import Task
 
-__all__ = ["choose_source", "guard_goal", "naive", "prepare", "runtimes", "verified"]
+__all__ = ["check_alone", "choose_source", "guard_goal", "naive", "prepare", "runtimes", "verified"]
 
 # The preprocessing guess is checked at this size where the model allows it: fast, and enough to
 # tell right from wrong.
@@ -50,6 +50,7 @@ def prepare(spec: Spec, run: RunFolder, progress: Progress) -> Job:
         SaccadeError: something is missing, unreadable or contradictory; see `saccade.errors`.
     """
     check_at_hand(spec.target, detect(), runtimes())
+    check_alone(spec)
     goals = spec.parsed_goals()
     task: Task = plugins.load("tasks", spec.task)
     described = describe_model(spec, run.path / "models")
@@ -90,6 +91,19 @@ def prepare(spec: Spec, run: RunFolder, progress: Progress) -> Job:
     )
     progress.note(_summary(job))
     return job
+
+
+def check_alone(spec: Spec) -> None:
+    """Only the whole playbook knows what to do with two systems.
+
+    Raises:
+        SpecError: there are two.
+    """
+    if spec.also is not None:
+        raise SpecError(
+            "The spec has a second system under 'also', which only `saccade optimize` takes, for a "
+            "machine that is at hand. Leave it out, or give each system a spec of its own."
+        )
 
 
 def check_at_hand(target: str, environment: Environment, found: Mapping[str, Availability]) -> None:

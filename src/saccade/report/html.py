@@ -19,7 +19,7 @@ import jinja2
 from markupsafe import Markup
 
 from saccade.errors import StorageError
-from saccade.report import elsewhere, provenance, sections
+from saccade.report import elsewhere, provenance, sections, systems
 from saccade.report import quantities as q
 from saccade.report.by_size import size_rows
 from saccade.report.charts import MAX_CHANGES, gain_chart, operator_chart, stage_chart
@@ -155,6 +155,8 @@ def _view(result: Mapping[str, Any]) -> dict[str, Any]:
         "estimates": elsewhere.estimate_rows(result),
         "device": elsewhere.device_name(result),
         "measured": elsewhere.measured_rows(result),
+        "tasks": systems.task_rows(result),
+        "not_shared": systems.not_shared(result),
         "metrics": rows,
         "has_best": bool(best),
         "has_speedup": bool(sections.speedup_text(result)),
