@@ -12,6 +12,7 @@ import yaml
 
 from saccade.data.contract import DataProblem
 from saccade.deploy.bundle import write_bundle
+from saccade.environment import detect
 from saccade.errors import InputError
 from saccade.optimize.float_versions import last_unquantized
 from saccade.optimize.job import Job
@@ -25,7 +26,7 @@ from saccade.playbook.absent import KIT, optimize_absent
 from saccade.playbook.candidates import with_candidates
 from saccade.playbook.final import WayBack, validate
 from saccade.playbook.measured import optimize_measured
-from saccade.playbook.prepare import check_alone, guard_goal, prepare
+from saccade.playbook.prepare import at_hand, check_alone, guard_goal, prepare, runtimes
 from saccade.playbook.referees import search_referee
 from saccade.playbook.result import Story, result_document
 from saccade.playbook.steps import (
@@ -40,7 +41,6 @@ from saccade.profile.records import Profile
 from saccade.progress import Progress, SilentProgress
 from saccade.spec import Spec, read_spec
 from saccade.study import RunFolder, Study, Trial, finite
-from saccade.targets.read import is_here
 from saccade.validate.referee import VIDEO_FRAMES, LabelReferee
 
 # Of the time that is left after profiling, this share goes into changes and the rest into knobs.
@@ -84,7 +84,7 @@ def optimize(
         check_alone(spec)
     if measurements is not None:
         return optimize_measured(spec, run, say, measurements, kit or run.path / KIT)
-    if not is_here(spec.target):
+    if not at_hand(spec.target, detect(), runtimes()):
         return optimize_absent(spec, run, say)
     try:
         if spec.also is not None:

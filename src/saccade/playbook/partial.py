@@ -9,6 +9,7 @@ from statistics import fmean
 from typing import Any
 
 from saccade.diagnose.records import Finding
+from saccade.environment import detect
 from saccade.errors import SpecError
 from saccade.measurement import STAGES
 from saccade.optimize.job import Job, plan_context
@@ -19,7 +20,7 @@ from saccade.playbook.candidates import with_candidates
 from saccade.playbook.kit import as_onnx, estimate, estimate_job, make_kit
 from saccade.playbook.model import describe_model
 from saccade.playbook.optimize import remember_spec
-from saccade.playbook.prepare import naive, prepare
+from saccade.playbook.prepare import check_at_hand, naive, prepare, runtimes
 from saccade.playbook.steps import (
     Baseline,
     measure_baseline,
@@ -48,6 +49,7 @@ def start(spec: Spec, out: Path, progress: Progress | None = None) -> tuple[Job,
             f"This measures this machine, and the target is '{spec.target}'. Use `saccade plan` or "
             "`saccade optimize` for estimates, and `saccade export --kit` to measure there."
         )
+    check_at_hand(spec.target, detect(), runtimes())
     run = RunFolder(out)
     remember_spec(run, spec)
     job = prepare(spec, run, progress or SilentProgress())

@@ -52,8 +52,8 @@ def _compiled(document: Mapping[str, Any]) -> str:
     """What to do first where a file has to be compiled for an accelerator."""
     if not any(c["runtime"] == EDGETPU for c in document["candidates"]):
         return ""
-    return f"""Before it is copied, on x86-64 Linux with Google's compiler (else the Edge TPU is skipped
-and only its host is measured):
+    return f"""Before it is copied, on x86-64 Linux with Google's compiler (else the Edge TPU is
+skipped and only its host is measured):
 
     ./{COMPILE_SCRIPT}
 
