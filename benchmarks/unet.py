@@ -62,11 +62,10 @@ def _rows(result: dict[str, Any]) -> list[Row]:
 
 def _pair_row(result: dict[str, Any]) -> Row:
     """The pair that neither a greedy search nor single trials find."""
-    found = next(
-        (i for i in result["interactions"] if {i["first"], i["second"]} == PAIR), None
-    )
+    found = next((i for i in result["interactions"] if {i["first"], i["second"]} == PAIR), None)
     figure = "U-Net: channels_last and bf16, together over the product of each alone"
     if found is None:
         return Row(figure, None, detail="the pair was not measured")
-    alone = f"{found['first']} {found['gain_first']:.2f}x, {found['second']} {found['gain_second']:.2f}x"
-    return Row(figure, found["factor"], unit="x", detail=f"{alone}, both {found['gain_both']:.2f}x")
+    gains = [f"{found[key]:.2f}x" for key in ("gain_first", "gain_second", "gain_both")]
+    detail = f"{found['first']} {gains[0]}, {found['second']} {gains[1]}, both {gains[2]}"
+    return Row(figure, found["factor"], unit="x", detail=detail)

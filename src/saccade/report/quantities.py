@@ -60,6 +60,7 @@ ACCURACY = (
 MORE_IS_BETTER = ("throughput_fps", "busy_share", "samples_per_s", "device_busy_share", "metric")
 # Name endings → unit; longest first, so that `_core_ms` is not read as `_ms`.
 UNITS = (
+    ("samples_per_s", "samples/s"),
     ("_per_s", "/s"),
     ("_core_ms_per_frame", "core-ms/frame"),
     ("_ms_per_frame", "ms/frame"),

@@ -6,10 +6,10 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+from saccade.diagnose.diagnose import findings_document
 from saccade.diagnose.records import Finding
 from saccade.diagnose.training import diagnose_training
 from saccade.errors import SaccadeError
-from saccade.optimize.training.runner import TrainingRunner
 from saccade.optimize.training.search import Found, TrainingSearch
 from saccade.optimize.training.sets import plan_training
 from saccade.optimize.training.trial_log import TrialLog
@@ -39,7 +39,6 @@ from saccade.train.spec import TrainingSpec
 # Shares of the budget: loss curves of the baseline, the search; the rest is for the final.
 CURVE_SHARE, SEARCH_SHARE = 0.22, 0.62
 PROFILE_SHARE = 0.08
-NOISE_SHARE = 0.03
 REPORT_S = 2.0
 
 
@@ -89,10 +88,15 @@ class TrainingPlaybook:
         for finding in findings[:4]:
             say.note(f"{finding.name}: {finding.title}")
         say.step("Baseline: loss curves")
-        steps, resolution = self._curve_steps(profile)
+        steps = task.spec.steps or curve_length(
+            profile.block.step_ms / 1e3, task.spec.seeds, CURVE_SHARE * task.spec.budget
+        )
         seeds = tuple(range(task.spec.seed, task.spec.seed + task.spec.seeds))
         baseline = train_curves(task.baseline, seeds, steps, self._run.path)
-        self._know(baseline=baseline, resolution=resolution)
+        resolution = resolution_of(baseline)
+        self._samples = int(baseline.about["samples"])
+        self._know(baseline=baseline, resolution=resolution, samples=self._samples)
+        self._know(parameters=int(baseline.about["parameters"]))
         rate = training_metrics(baseline.blocks, self._samples, task.epochs)["samples_per_s"]
         say.note(
             f"{rate.value:.3g} samples/s over {len(seeds)} seeds of {steps} steps; this machine "
@@ -109,19 +113,8 @@ class TrainingPlaybook:
         )
         findings = diagnose_training(profile)
         self._know(profile=profile, findings=findings)
-        self._run.write_json("findings.json", {"findings": [f.document() for f in findings]})
+        self._run.write_json("findings.json", findings_document(findings))
         return profile, findings
-
-    def _curve_steps(self, profile: TrainingProfile) -> tuple[int, float]:
-        """Length of the loss curves, and what differences can be resolved."""
-        spec = self._task.spec
-        with TrainingRunner(self._task.baseline, "block", self._run.path) as runner:
-            about = runner.about()
-            resolution = resolution_of(runner, NOISE_SHARE * spec.budget)
-            step_s = runner.warmup[-1]
-        self._samples = int(about["samples"])
-        self._know(samples=self._samples, parameters=int(about["parameters"]))
-        return spec.steps or curve_length(step_s, spec.seeds, CURVE_SHARE * spec.budget), resolution
 
     @property
     def _folder(self) -> Path:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -15,15 +16,20 @@ from saccade.train.config import TrainingConfig
 from saccade.train.records import LossCurve, TrainingBlock
 
 MIN_CURVE, MAX_CURVE = 6, 80
-NOISE_PAIRS = 4
+NOISE_LEVEL = 0.68
 
 
 @dataclass(frozen=True)
 class Curves:
-    """Short trainings of one configuration from several seeds."""
+    """Short trainings of one configuration from several seeds.
+
+    Attributes:
+        about: what its worker says of the job: ``samples``, ``parameters``, ``steps_per_epoch``.
+    """
 
     config: TrainingConfig
     curves: tuple[LossCurve, ...]
+    about: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def blocks(self) -> tuple[TrainingBlock, ...]:
@@ -39,14 +45,18 @@ def curve_length(step_s: float, seeds: int, seconds: float) -> int:
 def train_curves(config: TrainingConfig, seeds: Sequence[int], steps: int, folder: Path) -> Curves:
     """Train from every seed, in one worker."""
     with TrainingRunner(config, "block", folder) as runner:
-        return Curves(config, tuple(runner.curve(seed, steps) for seed in seeds))
+        curves = tuple(runner.curve(seed, steps) for seed in seeds)
+        return Curves(config, curves, runner.about())
 
 
-def resolution_of(runner: TrainingRunner, seconds: float) -> float:
-    """The relative difference that this machine can resolve now: steps against the next steps."""
-    steps = runner.steps_for(seconds / (2 * NOISE_PAIRS))
-    rates = [runner.block(steps).samples_per_s for _ in range(2 * NOISE_PAIRS)]
-    return noise_floor(list(zip(rates[::2], rates[1::2], strict=True)), 0.68)
+def resolution_of(curves: Curves) -> float:
+    """The relative difference that this machine can resolve now: each step against the next.
+
+    Steps of one configuration are alike but for noise; the first of each curve warms up.
+    """
+    rates = [1 / s for curve in curves.curves for s in curve.block.step_s[1:]]
+    pairs = list(zip(rates[::2], rates[1::2], strict=False))
+    return noise_floor(pairs, NOISE_LEVEL)
 
 
 def final_race(
