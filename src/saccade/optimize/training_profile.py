@@ -74,9 +74,7 @@ def profile_training(
     timeout_s = max(LEAST_TIMEOUT_S, TIMEOUT_FACTOR * seconds)
     said.step("Measuring steps")
     with start(MEASURER, (config,), timeout_s=timeout_s) as worker:
-        measured = worker.call(
-            "measure", MEASURING * seconds, least_steps, timeout_s=timeout_s
-        )
+        measured = worker.call("measure", MEASURING * seconds, least_steps, timeout_s=timeout_s)
     said.step("Watching steps")
     passes = _passes(measured, WATCHING * seconds, nvtx)
     watched = _watch(config, passes, timeout_s, start)

@@ -17,6 +17,7 @@ from saccade.train.subject import TrainingSubject
 # Steps below which a trend cannot be seen, and after which a warm-up is given up on.
 MIN_WARMUP, MAX_WARMUP = 4, 60
 MIN_STEPS, MAX_STEPS = 3, 400
+MIN_SYNTHETIC = 2
 MIN_BATCHES, MAX_BATCHES = 8, 200
 
 
@@ -93,7 +94,7 @@ class TrainingMeasurer(TrainingSubject):
         self._loop.use_cached_batch()
         try:
             first = self.block(1)
-            return self.block(_count(seconds, first.step_s[0], MIN_STEPS, MAX_STEPS))
+            return self.block(_count(seconds, first.step_s[0], MIN_SYNTHETIC, MAX_STEPS))
         finally:
             self._loop.use_cached_batch(False)
 

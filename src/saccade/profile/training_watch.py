@@ -20,7 +20,7 @@ from saccade.train.loading import open_dataset
 from saccade.train.profile import SampleFacts, SampleScan, Synchronisation
 from saccade.train.subject import TrainingSubject
 
-MIN_STEPS, MAX_STEPS = 2, 30
+MIN_STEPS, MAX_STEPS = 1, 30
 WARMUP_STEPS = 2
 # Reading what the profiler saw takes longer than the steps themselves.
 OPERATOR_STEPS = 5

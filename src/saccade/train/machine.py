@@ -92,10 +92,10 @@ def process_tree_rss_mb() -> float:
 
 
 def own_memory_mb() -> float:
-    """Resident memory that no file stands behind, of this process and its loader workers, 10^6 B.
+    """Resident memory of this process and its loader workers with no file behind it, 10^6 bytes.
 
-    It is what shows a leak: pages of libraries and of memory-mapped files come and go with what else
-    runs on the machine. Pages that a fork shares with its parent count in both.
+    It is what shows a leak: pages of libraries and of memory-mapped files come and go with what
+    else runs on the machine. Pages that a fork shares with its parent count in both.
     """
     total = 0.0
     own = psutil.Process()
