@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import typer
 
-from saccade.cli import train_optimize
+from saccade.cli import train_optimize, train_profile
 
-VERBS = (train_optimize,)
+VERBS = (train_optimize, train_profile)
 
 
 def register(app: typer.Typer) -> None:

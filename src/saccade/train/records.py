@@ -113,7 +113,8 @@ class LoaderBlock:
         samples: in all.
         load: where the samples' time went.
         read_mb: read from storage meanwhile, by all processes.
-        rss_mb: resident memory after each batch, of the process with its loader workers.
+        rss_mb: resident memory after each batch that no file stands behind, of the process with
+            its loader workers.
     """
 
     batch_s: tuple[float, ...]
