@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from saccade.environment import usable_cores
 from saccade.errors import SpecError
 from saccade.train.collating import InPlaceCollate
 from saccade.train.config import TrainingConfig
@@ -124,7 +125,7 @@ def fill(samples: Samples, threads: int | None = None) -> None:
         except Exception:
             return
 
-    with ThreadPoolExecutor((threads or _cores()) if named else 1) as pool:
+    with ThreadPoolExecutor((threads or usable_cores()) if named else 1) as pool:
         list(pool.map(decode, range(len(samples))))
 
 
@@ -133,12 +134,6 @@ def _names_files(samples: Samples) -> bool:
         return bool(images_in(samples.dataset[0]))
     except Exception:
         return False
-
-
-def _cores() -> int:
-    import psutil
-
-    return len(psutil.Process().cpu_affinity())
 
 
 def _collate(config: TrainingConfig) -> Callable[[list[Any]], Any]:

@@ -150,10 +150,24 @@ class Samples:
         Raises:
             DataError: too many in a row are broken.
         """
+        return self.first_readable(self.ready, ticket, times, corrupt)
+
+    def first_readable(
+        self,
+        prepare: Callable[[Ticket, LoadTimes], Any],
+        ticket: Ticket,
+        times: LoadTimes,
+        corrupt: list[Corrupt],
+    ) -> Any:
+        """`readable`, of what ``prepare`` makes of a ticket.
+
+        Raises:
+            DataError: too many in a row are broken.
+        """
         for offset in range(PATIENCE):
             index = (ticket.index + offset) % len(self)
             try:
-                return self.ready(Ticket(ticket.epoch, index, ticket.seed), times)
+                return prepare(Ticket(ticket.epoch, index, ticket.seed), times)
             except Exception as error:
                 corrupt.append(Corrupt(index, f"{type(error).__name__}: {error}"[:300]))
         raise DataError(
