@@ -59,7 +59,7 @@ class DaliLoader:
             SpecError: the job's transforms cannot be expressed.
         """
         if DaliLoader.available() is not None:
-            raise MissingExtraError("nvidia-dali", "dali", "loading by DALI")
+            raise MissingExtraError("nvidia-dali", "dali", "Loading by DALI")
         found = planned_for(request, dataset)
         reason = found if isinstance(found, str) else _inexpressible(request, dataset, found[1])
         if isinstance(found, str) or reason:
