@@ -38,6 +38,7 @@ FIGURES = (
     "repair",
     "quantizers",
     "pruning",
+    "loader",
 )
 BUSY_WARNING = 10.0
 

@@ -119,9 +119,9 @@ def _pillow(path: Path, data: bytes | memoryview) -> Pixels:
 
     try:
         with Image.open(io.BytesIO(data)) as image:
-            if image.mode in ("P", "L", "1"):
-                return np.asarray(image, np.uint8)
-            return np.asarray(image.convert("RGB"), np.uint8)
+            plain = image if image.mode in ("P", "L", "1") else image.convert("RGB")
+            # A copy that may be written to, as transforms expect of an array.
+            return np.array(plain, np.uint8)
     except (OSError, UnidentifiedImageError, SyntaxError, ValueError) as error:
         raise DataError(f"'{path}' cannot be decoded: {error}") from error
 

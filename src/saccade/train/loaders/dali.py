@@ -27,7 +27,7 @@ from saccade.train.decoding import is_image, opencv_pixels
 from saccade.train.image_header import image_header
 from saccade.train.loaders.contract import BatchLoader, LoaderRequest
 from saccade.train.loaders.threads import planned_for
-from saccade.train.loaders.torch_loader import TorchLoader
+from saccade.train.loaders.torch_loader import in_process
 from saccade.train.order import Ticket
 from saccade.train.planned_samples import Form, PlannedSamples
 from saccade.train.samples import PATIENCE, Corrupt, Loaded, LoadTimes
@@ -64,7 +64,7 @@ class DaliLoader:
         reason = found if isinstance(found, str) else _inexpressible(request, dataset, found[1])
         if isinstance(found, str) or reason:
             if request.split != "train":
-                return TorchLoader.open(request, count, dataset)
+                return in_process(request, dataset)
             raise SpecError(
                 f"DALI cannot do what the job's transforms do: {reason}. Use the loader 'torch'."
             )

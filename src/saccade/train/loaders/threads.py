@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 
 from saccade.errors import SpecError
 from saccade.train.loaders.contract import BatchLoader, LoaderRequest
-from saccade.train.loaders.torch_loader import TorchLoader
+from saccade.train.loaders.torch_loader import in_process
 from saccade.train.order import Ticket
 from saccade.train.planned_samples import Form, PlannedSamples, planned
 from saccade.train.sample_source import fill, reader
@@ -50,7 +50,7 @@ class ThreadLoader:
                 f"The loader '{request.config.loader.backend}' cannot be used: {found}. Use the "
                 "loader 'torch', or transforms that torchvision has a name for."
             )
-        return TorchLoader.open(request, count, dataset)
+        return in_process(request, dataset)
 
 
 def planned_for(request: LoaderRequest, dataset: Any) -> tuple[PlannedSamples, Form] | str:

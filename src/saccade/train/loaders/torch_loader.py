@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import multiprocessing
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any, ClassVar
 
 from saccade.train.loaders.contract import LoaderRequest
@@ -79,6 +80,12 @@ class OpenTorchLoader:
         """End the workers."""
         for iterator in self._iterators:
             _end(iterator)
+
+
+def in_process(request: LoaderRequest, dataset: Any) -> OpenTorchLoader:
+    """A loader without workers, for what another backend cannot do while its threads run."""
+    alone = request.config.with_loader(workers=0, persistent=False)
+    return OpenTorchLoader(replace(request, config=alone), dataset)
 
 
 class _Endless:
