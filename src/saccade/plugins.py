@@ -148,9 +148,23 @@ TABLE: dict[str, dict[str, str]] = {
     # Who makes batches of samples.
     "loaders": {
         "torch": "saccade.train.loaders.torch_loader:TorchLoader",
+        "threads": "saccade.train.loaders.threads:ThreadLoader",
+        "dali": "saccade.train.loaders.dali:DaliLoader",
     },
     # Changes of a training's configuration, as `saccade.train.change` describes them.
     "training_changes": {
+        "workers": "saccade.train.changes.workers:LoaderWorkers",
+        "prefetch": "saccade.train.changes.prefetch:Prefetch",
+        "persistent": "saccade.train.changes.persistent:PersistentWorkers",
+        "pinned": "saccade.train.changes.pinned:PinnedMemory",
+        "fast_decode": "saccade.train.changes.fast_decode:FastDecode",
+        "scaled_decode": "saccade.train.changes.scaled_decode:ScaledDecode",
+        "cache": "saccade.train.changes.cache:CacheSamples",
+        "normalize_on_device": "saccade.train.changes.normalize_on_device:NormalizeOnDevice",
+        "vectorized_collate": "saccade.train.changes.vectorized_collate:VectorizedCollate",
+        "thread_loader": "saccade.train.changes.thread_loader:LoadByThreads",
+        "dali": "saccade.train.changes.dali:LoadByDali",
+        "shards": "saccade.train.changes.shards:ReadShards",
         "channels_last": "saccade.train.changes.channels_last:ChannelsLast",
         "ddp": "saccade.train.changes.ddp:DataParallel",
         "fsdp": "saccade.train.changes.fsdp:FullyShard",

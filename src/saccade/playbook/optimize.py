@@ -80,11 +80,12 @@ def optimize(
     say = progress or SilentProgress()
     run = RunFolder(out)
     remember_spec(run, spec)
-    if measurements is not None or not is_here(spec.target):
+    here = at_hand(spec.target, detect(), runtimes())
+    if measurements is not None or not here:
         check_alone(spec)
     if measurements is not None:
         return optimize_measured(spec, run, say, measurements, kit or run.path / KIT)
-    if not at_hand(spec.target, detect(), runtimes()):
+    if not here:
         return optimize_absent(spec, run, say)
     try:
         if spec.also is not None:

@@ -18,6 +18,7 @@ from saccade.train.computing import (
 from saccade.train.config import ComputeSettings, TrainingConfig
 from saccade.train.corruption import CorruptionLimit
 from saccade.train.distributed import full_state, load_full_state, rank_here, shared
+from saccade.train.feeding import fed
 from saccade.train.job import TrainingJob
 from saccade.train.loaders.contract import BatchLoader
 from saccade.train.loading import open_dataset, open_loader
@@ -146,7 +147,8 @@ class TrainingLoop:
     def _stream(self) -> Iterator[Loaded]:
         if self._loader is None:
             self._loader = open_loader(self.job, self.config, rank=self.rank)
-        return self._loader.batches(self.step_number * self.config.batch.accumulation)
+        first = self.step_number * self.config.batch.accumulation
+        return fed(self._loader.batches(first), self.config)
 
     def _forward_backward(self, batch: Loaded, accumulation: int, last: bool) -> Any:
         settings, clock = self.config.compute, self.clock
