@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 from saccade.train.computing import (
     compiled,
@@ -17,16 +17,25 @@ from saccade.train.computing import (
 )
 from saccade.train.config import ComputeSettings, TrainingConfig
 from saccade.train.corruption import CorruptionLimit
+from saccade.train.explaining import check_loss, explained
 from saccade.train.job import TrainingJob
 from saccade.train.loaders.contract import BatchLoader
 from saccade.train.loading import open_dataset, open_loader
 from saccade.train.order import SampleOrder, ticket_seed
-from saccade.train.samples import Corrupt, Loaded, LoadTimes
+from saccade.train.samples import Corrupt, Loaded, LoadTimes, seed_everything
 from saccade.train.step_clock import clock_for
+
+# How far a step got that did not end: nowhere, to gradients (weights are as before, running
+# statistics are not), or into the optimizer (nothing is as before).
+MidStep = Literal["", "gradients", "update"]
 
 
 class TrainingLoop:
     """One training in progress. The k-th step is the same whenever and wherever it is taken.
+
+    Attributes:
+        step_number: steps taken, which is the number of the next one, counted from 0.
+        mid_step: how far a step got that failed.
 
     Args:
         job: what is trained.
@@ -43,8 +52,15 @@ class TrainingLoop:
         self.rank = rank
         set_backends(config)
         _, self.samples = open_dataset(job, "train")
-        order = SampleOrder(self.samples, config.batch.size, config.seed, world=config.scale.world)
-        self.steps_per_epoch = max(1, order.batches // config.batch.accumulation)
+        batch = config.batch
+        order = SampleOrder(
+            self.samples,
+            batch.size,
+            config.seed,
+            world=config.scale.world,
+            group=batch.accumulation,
+        )
+        self.steps_per_epoch = order.batches // batch.accumulation
         self.steps = steps or self.steps_per_epoch * job.epochs
         self.clock = clock_for(config.compute.device)
         self.corruption = CorruptionLimit(config.max_corrupt, self.samples)
@@ -64,6 +80,7 @@ class TrainingLoop:
         self.load_times = LoadTimes()
         self.corrupt: list[Corrupt] = []
         self.last_batch: Any = None
+        self.mid_step: MidStep = ""
 
     def _make_scaler(self) -> Any:
         import torch
@@ -91,20 +108,33 @@ class TrainingLoop:
         losses = []
         for number in range(accumulation):
             batch = self._next_batch()
+            self.mid_step = "gradients"
             clock.mark("data")
             last = number == accumulation - 1
             losses.append(self._forward_backward(batch, accumulation, last))
+        self.mid_step = "update"
         self._update()
         clock.mark("optimizer")
         self.step_number += 1
+        self.mid_step = ""
         clock.end()
         return losses[0] if accumulation == 1 else sum(losses) / accumulation
+
+    def skip(self) -> None:
+        """Go past a step without taking it: its batches are dropped, the schedule goes on."""
+        for _ in range(self.config.batch.accumulation):
+            self._next_batch()
+        self._end_of_step()
+        self.step_number += 1
 
     def _seed_step(self) -> None:
         import torch
 
         seed = ticket_seed(self.seed, 1, self.step_number, self.rank)
-        torch.default_generator.manual_seed(seed)
+        seed_everything(seed)
+        at_step = getattr(self.model, "at_step", None)
+        if at_step is not None:  # of models that are told where they are, such as Lightning's
+            at_step(self.step_number, self.steps_per_epoch)
         if self.config.compute.device.startswith("cuda"):
             torch.cuda.manual_seed(seed)
 
@@ -133,10 +163,13 @@ class TrainingLoop:
         self.last_batch = (inputs, target)
         clock.mark("copy")
         with precision(settings), self.synchronised(last):
-            output = self.callable(inputs)
+            with explained("model", inputs):
+                output = self.callable(inputs)
             clock.mark("forward")
-            loss = self.job.loss(output, target)
+            with explained("loss", output, target):
+                loss = self.job.loss(output, target)
             clock.mark("loss")
+        check_loss(loss)
         scaled = loss / accumulation if accumulation > 1 else loss
         with self.synchronised(last):
             self.scaler.scale(scaled).backward()
@@ -152,6 +185,9 @@ class TrainingLoop:
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
+        self._end_of_step()
+
+    def _end_of_step(self) -> None:
         if self.scheduler is None:
             return
         if self._each_step or (self.step_number + 1) % self.steps_per_epoch == 0:

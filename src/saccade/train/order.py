@@ -42,6 +42,8 @@ class SampleOrder:
         shuffle: False keeps the order of the data set and its last, smaller batch, for judging.
         rank: which of ``world`` equal parts of each batch of ``batch * world`` samples.
         world: processes that train together.
+        group: batches of an optimizer step; an epoch is of whole steps, so that a step has the
+            same samples however they are divided into batches.
     """
 
     count: int
@@ -50,6 +52,7 @@ class SampleOrder:
     shuffle: bool = True
     rank: int = 0
     world: int = 1
+    group: int = 1
 
     @property
     def batches(self) -> int:
@@ -57,7 +60,7 @@ class SampleOrder:
         whole = self.batch * self.world
         if not self.shuffle:
             return -(-self.count // whole)
-        return max(1, self.count // whole)
+        return max(1, self.count // (whole * self.group)) * self.group
 
     def permutation(self, epoch: int) -> NDArray[np.int64]:
         """The order of an epoch, ``(count,)``."""
