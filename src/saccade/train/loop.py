@@ -104,10 +104,11 @@ class TrainingLoop:
         """Take one optimizer step; its loss as a scalar tensor on the device, not yet read."""
         clock, accumulation = self.clock, self.config.batch.accumulation
         clock.begin()
-        self._seed_step()
         losses = []
         for number in range(accumulation):
             batch = self._next_batch()
+            # After the batch: a loader that has to be opened first draws from the generators.
+            self._seed_step(number)
             self.mid_step = "gradients"
             clock.mark("data")
             last = number == accumulation - 1
@@ -127,10 +128,10 @@ class TrainingLoop:
         self._end_of_step()
         self.step_number += 1
 
-    def _seed_step(self) -> None:
+    def _seed_step(self, number: int) -> None:
         import torch
 
-        seed = ticket_seed(self.seed, 1, self.step_number, self.rank)
+        seed = ticket_seed(self.seed, 1, self.step_number, self.rank, number)
         seed_everything(seed)
         at_step = getattr(self.model, "at_step", None)
         if at_step is not None:  # of models that are told where they are, such as Lightning's
