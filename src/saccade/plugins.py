@@ -150,6 +150,12 @@ TABLE: dict[str, dict[str, str]] = {
     },
     # Other architectures in the place of a job's own: from a module to the one that is trained.
     "architectures": {},
+    # Where the course of a training is written; ``files`` always.
+    "training_loggers": {
+        "files": "saccade.train.loggers.files:FileLogger",
+        "tensorboard": "saccade.train.loggers.tensorboard:TensorBoardLogger",
+        "mlflow": "saccade.train.loggers.mlflow:MlflowLogger",
+    },
     # Bottlenecks of a training, by name.
     "training_rules": {},
     # Model files for a kit, which is measured on a device that is not at hand.

@@ -25,6 +25,7 @@ VERBS = (
     "validate",
     "compare",
     "export",
+    "train",
     "run",
     "report",
     "doctor",

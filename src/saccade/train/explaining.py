@@ -20,8 +20,7 @@ HINTS = {
         "A tensor was made on another device: register it with register_buffer in the model, or "
         "make it with device=output.device in the loss."
     ),
-    "meta tensors": "A tensor is on the device 'meta', which holds no values; make it on a real one.",
-    "is on meta": "A tensor is on the device 'meta', which holds no values; make it on a real one.",
+    "meta": "A tensor is on the device 'meta', which holds no values; make it on a real one.",
     "should be the same": (
         "Input and weights differ in type; let the transforms return float32 images."
     ),

@@ -52,11 +52,18 @@ class TrainingJob:
     max_corrupt: float = 0.01
     device: str = ""
 
+    @property
+    def schedule_needs_length(self) -> bool:
+        """Whether the schedule is made for a number of steps, and stepped once a step."""
+        if self.scheduler is None:
+            return False
+        return len(inspect.signature(self.scheduler).parameters) > 1
+
     def make_scheduler(self, optimizer: Any, steps: int) -> tuple[Any | None, bool]:
         """The scheduler, and whether it is stepped once a step."""
         if self.scheduler is None:
             return None, False
-        each_step = len(inspect.signature(self.scheduler).parameters) > 1
+        each_step = self.schedule_needs_length
         made = self.scheduler(optimizer, steps) if each_step else self.scheduler(optimizer)
         return made, each_step
 
