@@ -38,6 +38,7 @@ FIGURES = (
     "repair",
     "quantizers",
     "pruning",
+    "unet",
 )
 BUSY_WARNING = 10.0
 

@@ -157,7 +157,29 @@ TABLE: dict[str, dict[str, str]] = {
         "mlflow": "saccade.train.loggers.mlflow:MlflowLogger",
     },
     # Bottlenecks of a training, by name.
-    "training_rules": {},
+    "training_rules": {
+        "nonfinite_loss": "saccade.diagnose.training.nonfinite_loss:nonfinite_loss",
+        "corrupt_samples": "saccade.diagnose.training.corrupt_samples:corrupt_samples",
+        "leaking_loader": "saccade.diagnose.training.leaking_loader:leaking_loader",
+        "disk_bound": "saccade.diagnose.training.disk_bound:disk_bound",
+        "decode_bound": "saccade.diagnose.training.decode_bound:decode_bound",
+        "slow_transform": "saccade.diagnose.training.slow_transform:slow_transform",
+        "slow_collate": "saccade.diagnose.training.slow_collate:slow_collate",
+        "interprocess_copy": "saccade.diagnose.training.interprocess_copy:interprocess_copy",
+        "python_loading": "saccade.diagnose.training.python_loading:python_loading",
+        "copy_bound": "saccade.diagnose.training.copy_bound:copy_bound",
+        "launch_bound": "saccade.diagnose.training.launch_bound:launch_bound",
+        "compute_bound": "saccade.diagnose.training.compute_bound:compute_bound",
+        "memory_bandwidth_bound": (
+            "saccade.diagnose.training.memory_bandwidth_bound:memory_bandwidth_bound"
+        ),
+        "memory_capacity": "saccade.diagnose.training.memory_capacity:memory_capacity",
+        "optimizer_bound": "saccade.diagnose.training.optimizer_bound:optimizer_bound",
+        "tiny_batch": "saccade.diagnose.training.tiny_batch:tiny_batch",
+        "synchronisation": "saccade.diagnose.training.synchronisation:synchronisation",
+        "recompilation": "saccade.diagnose.training.recompilation:recompilation",
+        "unbalanced_ranks": "saccade.diagnose.training.unbalanced_ranks:unbalanced_ranks",
+    },
     # Model files for a kit, which is measured on a device that is not at hand.
     "exports": {
         "onnx": "saccade.deploy.exports.onnx_given:OnnxGiven",

@@ -31,6 +31,7 @@ VERBS = (
     "doctor",
     "init",
     "demo",
+    "train",
 )
 
 # Options that take more than one value.

@@ -30,16 +30,4 @@ def attainable_gain(finding: Finding, profile: Profile) -> float:
 
 def findings_document(findings: Iterable[Finding]) -> dict[str, Any]:
     """The findings as a JSON-ready document, in the given order."""
-    return {"schema_version": SCHEMA_VERSION, "findings": [_document(f) for f in findings]}
-
-
-def _document(finding: Finding) -> dict[str, Any]:
-    return {
-        "name": finding.name,
-        "title": finding.title,
-        "evidence": dict(finding.evidence),
-        "share": finding.share,
-        "max_gain_sequential": finding.max_gain_sequential,
-        "max_gain_pipelined": finding.max_gain_pipelined,
-        "hints": list(finding.hints),
-    }
+    return {"schema_version": SCHEMA_VERSION, "findings": [f.document() for f in findings]}

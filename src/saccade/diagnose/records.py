@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from saccade.profile.records import Profile
 
@@ -31,6 +31,10 @@ class Finding:
     max_gain_sequential: float
     max_gain_pipelined: float
     hints: tuple[str, ...] = ()
+
+    def document(self) -> dict[str, Any]:
+        """JSON-ready."""
+        return {**vars(self), "evidence": dict(self.evidence), "hints": list(self.hints)}
 
 
 class Rule(Protocol):

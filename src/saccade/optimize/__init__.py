@@ -23,11 +23,17 @@ class _Callable(ModuleType):
         Args:
             spec: what to do; leave it out to give its fields as keywords.
             out: the run folder; a run of the same spec in it is resumed.
-            settings: fields of `Spec`.
+            settings: fields of `Spec`; or, with ``job``, of `saccade.train.spec.TrainingSpec`: then
+                it is a training that is optimized.
 
         Raises:
             SaccadeError: see `saccade.errors`.
         """
+        if spec is None and "job" in settings:
+            from saccade.playbook.training.optimize import optimize_training
+            from saccade.train.spec import make_training_spec
+
+            return optimize_training(make_training_spec(settings), Path(out))
         from saccade.playbook.optimize import optimize
         from saccade.spec import make_spec
 

@@ -26,10 +26,10 @@ def speed_metrics(blocks: Sequence[Block], model_mb: float) -> dict[str, Estimat
     """Every metric of speed and size of one configuration's blocks."""
     latencies = [value for block in blocks for value in block.latency_ms]
     found = {
-        "throughput_fps": _of_blocks([block.fps for block in blocks]),
-        "core_ms_per_frame": _of_blocks([block.core_ms_per_frame for block in blocks]),
-        "busy_share": _of_blocks([block.busy_share for block in blocks]),
-        "latency_ms.mean": _of_blocks([float(np.mean(block.latency_ms)) for block in blocks]),
+        "throughput_fps": mean_of_blocks([block.fps for block in blocks]),
+        "core_ms_per_frame": mean_of_blocks([block.core_ms_per_frame for block in blocks]),
+        "busy_share": mean_of_blocks([block.busy_share for block in blocks]),
+        "latency_ms.mean": mean_of_blocks([float(np.mean(block.latency_ms)) for block in blocks]),
         "peak_rss_mb": _exact(max(block.peak_rss_mb for block in blocks)),
         "model_mb": _exact(model_mb),
     }
@@ -47,7 +47,7 @@ def _exact(value: float) -> Estimate:
     return Estimate(value, value, value)
 
 
-def _of_blocks(samples: Iterable[float]) -> Estimate:
+def mean_of_blocks(samples: Iterable[float]) -> Estimate:
     """Mean over blocks with Student's interval, because blocks are few."""
     array = np.asarray(list(samples), np.float64)
     mean = float(array.mean())

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -104,7 +105,15 @@ def remember_spec(run: RunFolder, spec: Spec) -> None:
     Raises:
         InputError: the folder holds a run of another job.
     """
-    document = spec.document()
+    remember_document(run, spec.document())
+
+
+def remember_document(run: RunFolder, document: Mapping[str, Any]) -> None:
+    """`remember_spec` of what a spec says.
+
+    Raises:
+        InputError: the folder holds a run of another job.
+    """
     path = run.path / "spec.yaml"
     if path.exists():
         before = read_spec(path)
@@ -116,7 +125,7 @@ def remember_spec(run: RunFolder, spec: Spec) -> None:
                 f"'{run.path}' holds a run with another {changed[0]} ({before.get(changed[0])}). "
                 "Choose another --out, or give the same settings to resume it."
             )
-    run.write_text("spec.yaml", yaml.safe_dump(document, sort_keys=False, allow_unicode=True))
+    run.write_text("spec.yaml", yaml.safe_dump(dict(document), sort_keys=False, allow_unicode=True))
 
 
 class Playbook:

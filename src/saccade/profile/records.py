@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from saccade.runtimes.contract import OperatorTime
@@ -26,7 +27,12 @@ class StageTime:
 
 @dataclass(frozen=True)
 class Span:
-    """One interval on one thread, for the trace. Times in seconds on one clock."""
+    """One interval on one thread, for the trace. Times in seconds on one clock.
+
+    Attributes:
+        frame: number of the frame, of the step in a training; negative where it belongs to none.
+        details: more about it, JSON-ready.
+    """
 
     name: str
     thread: str
@@ -34,6 +40,7 @@ class Span:
     end_s: float
     category: str = "stage"
     frame: int = -1
+    details: Mapping[str, object] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -46,7 +46,7 @@ def parse_torch_profile(averages: Iterable[Any], runs: int) -> list[OperatorTime
     found = [
         OperatorTime(
             name=average.key,
-            kind=_kind(average.key),
+            kind=kind_of(average.key),
             wall_ms=average.self_cpu_time_total / 1e3 / max(1, runs),
             kernel=average.key,
         )
@@ -56,6 +56,7 @@ def parse_torch_profile(averages: Iterable[Any], runs: int) -> list[OperatorTime
     return sorted(found, key=lambda op: op.wall_ms, reverse=True)
 
 
-def _kind(key: str) -> str:
+def kind_of(key: str) -> str:
+    """An operator's kind, under ONNX's name where it has one."""
     name = key.rpartition("::")[2]
     return KINDS.get(name.rstrip("_"), name)

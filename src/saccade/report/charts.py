@@ -69,7 +69,10 @@ class Scale:
 
 
 def stage_chart(
-    baseline: Sequence[Mapping[str, Any]], best: Sequence[Mapping[str, Any]], width: float
+    baseline: Sequence[Mapping[str, Any]],
+    best: Sequence[Mapping[str, Any]],
+    width: float,
+    panels: Sequence[tuple[str, str, str]] = STAGE_PANELS,
 ) -> Markup:
     """Stacked bars of stage time, the baseline above the best system, wall and CPU time.
 
@@ -77,6 +80,7 @@ def stage_chart(
         baseline: stages with ``name``, ``wall_ms``, ``cpu_ms``.
         best: likewise; empty draws the baseline alone.
         width: px.
+        panels: what is drawn: key, title and unit of each.
     """
     rows = [(label, list(s)) for label, s in (("Baseline", baseline), ("Best", best)) if s]
     if not rows:
@@ -84,7 +88,7 @@ def stage_chart(
     names = list(dict.fromkeys(str(s.get("name")) for _, stages in rows for s in stages))
     canvas = Canvas(width, 0, "Time per frame by stage, before and after")
     top = _stage_legend(canvas, names)
-    for key, title, unit in STAGE_PANELS:
+    for key, title, unit in panels:
         if any(q.number(stage.get(key)) for _, stages in rows for stage in stages):
             top = _stage_panel(canvas, rows, names, (key, title, unit), top)
     canvas.height = top

@@ -32,15 +32,15 @@ def summary(result: Mapping[str, Any], console: Console, report: str = "") -> No
         console: where to print.
         report: path of the written report, empty where there is none.
     """
-    say = _Speaker(console)
+    say = Speaker(console)
     colour = STYLES[tone(str(result.get("status") or "inconclusive"))]
     console.print()
     console.print(Rule(say.text(sections.badge(result), f"bold {colour}"), style=colour))
     console.print(say.text(sections.headline(result)))
-    _print_goals(result, say)
+    print_goals(result, say)
     _print_measured(result, say)
     _print_estimates(result, say)
-    _print_metrics(result, say)
+    print_metrics(result, say)
     _print_kept(result, say)
     _print_repair(result, say)
     _print_rejected(result, say)
@@ -63,7 +63,7 @@ class ConsoleProgress:
             clock: seconds, monotonic.
         """
         self._console = console or Console(stderr=True, highlight=False)
-        self._say = _Speaker(self._console)
+        self._say = Speaker(self._console)
         self._clock = clock
         self._began = clock()
         self._status: Status | None = None
@@ -127,7 +127,7 @@ class ConsoleProgress:
             self._status.update(self._say.text(text))
 
 
-class _Speaker:
+class Speaker:
     """Turns untrusted strings into `Text`: no markup, no control characters, no lost glyphs."""
 
     def __init__(self, console: Console) -> None:
@@ -143,7 +143,8 @@ class _Speaker:
         return Text(safe, style=style)
 
 
-def _table(say: _Speaker, title: str, columns: tuple[tuple[str, bool], ...]) -> Table:
+def columned(say: Speaker, title: str, columns: tuple[tuple[str, bool], ...]) -> Table:
+    """An empty table; ``columns`` are names and whether they are right-aligned."""
     table = Table(
         title=say.text(title, "bold"),
         title_justify="left",
@@ -156,63 +157,67 @@ def _table(say: _Speaker, title: str, columns: tuple[tuple[str, bool], ...]) -> 
     return table
 
 
-def _print_goals(result: Mapping[str, Any], say: _Speaker) -> None:
+def print_goals(result: Mapping[str, Any], say: Speaker) -> None:
+    """Goals with value, interval and verdict; nothing where there are none."""
     rows = sections.goal_rows(result)
     if not rows:
         return
     columns = (("", False), ("measured", True), ("interval", True), ("", False), ("", False))
-    table = _table(say, "Goals", columns)
+    table = columned(say, "Goals", columns)
     for row in rows:
         verdict = say.text(f"{row.mark} {row.word}", STYLES[row.tone])
         cells = (row.name, row.value, row.interval)
         table.add_row(*(say.text(cell) for cell in cells), verdict, say.text(row.note, "dim"))
-    _print_table(say, table)
+    print_table(say, table)
 
 
-def _print_measured(result: Mapping[str, Any], say: _Speaker) -> None:
+def _print_measured(result: Mapping[str, Any], say: Speaker) -> None:
     rows = elsewhere.measured_rows(result)
     if not rows:
         return
     columns = (("", False), ("", False), ("speed", True), ("median", True))
-    table = _table(say, f"Measured on {elsewhere.device_name(result)}, inference alone", columns)
+    table = columned(say, f"Measured on {elsewhere.device_name(result)}, inference alone", columns)
     for row in rows:
         cells = (row.candidate, row.status, row.ratio, row.median)
         table.add_row(*(say.text(cell) for cell in cells))
-    _print_table(say, table)
+    print_table(say, table)
 
 
-def _print_estimates(result: Mapping[str, Any], say: _Speaker) -> None:
+def _print_estimates(result: Mapping[str, Any], say: Speaker) -> None:
     rows = elsewhere.estimate_rows(result)
     if not rows or elsewhere.measured_rows(result):
         return
     title = f"Estimates for {elsewhere.target_name(result)}, not verified on hardware"
     columns = (("", False), ("", False), ("runs", False), ("memory", True), ("at least", True))
-    table = _table(say, title, (*columns, ("unfused", True)))
+    table = columned(say, title, (*columns, ("unfused", True)))
     for row in rows:
         cells = (row.runtime, row.precision, row.runs, row.memory, row.bound, row.unfused)
         table.add_row(*(say.text(cell) for cell in cells))
-    _print_table(say, table)
+    print_table(say, table)
 
 
-def _print_metrics(result: Mapping[str, Any], say: _Speaker) -> None:
+def print_metrics(result: Mapping[str, Any], say: Speaker) -> None:
+    """All metrics before and after."""
     rows = sections.metric_rows(result)
     if not rows:
         return
     has_best = bool(result.get("best"))
     columns = (("", False), ("baseline", True), ("best", True), ("change", True))
-    table = _table(say, "Before and after" if has_best else "Baseline", columns[: 2 + 2 * has_best])
+    table = columned(
+        say, "Before and after" if has_best else "Baseline", columns[: 2 + 2 * has_best]
+    )
     for row in rows:
         cells = (row.label, row.before, row.after, row.change)[: 2 + 2 * has_best]
         table.add_row(*(say.text(cell) for cell in cells))
-    _print_table(say, table)
+    print_table(say, table)
 
 
-def _print_kept(result: Mapping[str, Any], say: _Speaker) -> None:
+def _print_kept(result: Mapping[str, Any], say: Speaker) -> None:
     kept = kept_changes(result)
     if not kept:
         return
     columns = (("", True), ("change", False), ("predicted", True), ("achieved", True))
-    table = _table(say, "Kept", columns)
+    table = columned(say, "Kept", columns)
     for change in kept:
         table.add_row(
             say.text(_number(change), "dim"),
@@ -220,22 +225,22 @@ def _print_kept(result: Mapping[str, Any], say: _Speaker) -> None:
             say.text(q.ratio(change.predicted)),
             say.text(sections.gain_text(change.achieved, change.interval)),
         )
-    _print_table(say, table)
+    print_table(say, table)
 
 
-def _print_repair(result: Mapping[str, Any], say: _Speaker) -> None:
+def _print_repair(result: Mapping[str, Any], say: Speaker) -> None:
     columns = (("rung", False), ("setting", False), ("drop before", True), ("after", True))
     for ladder in ladders(result):
         name = f"Repair of {ladder.name}, on selection images"
-        table = _table(say, name, (*columns, ("took", True), ("", False)))
+        table = columned(say, name, (*columns, ("took", True), ("", False)))
         for step in ladder.steps:
             setting = step.setting.partition(", ")[2] or step.setting
             cells = (step.rung, setting, step.before, step.after, step.took, step.outcome)
             table.add_row(*(say.text(cell) for cell in cells))
-        _print_table(say, table)
+        print_table(say, table)
 
 
-def _print_rejected(result: Mapping[str, Any], say: _Speaker) -> None:
+def _print_rejected(result: Mapping[str, Any], say: Speaker) -> None:
     """Two lines each: a table would squeeze the reasons into a narrow column."""
     rejected = rejected_changes(result)
     if not rejected:
@@ -265,12 +270,13 @@ def _gains(change: Change) -> str:
     return ", ".join(parts)
 
 
-def _print_table(say: _Speaker, table: Table) -> None:
+def print_table(say: Speaker, table: Table) -> None:
+    """A table with an empty line before it."""
     say.console.print()
     say.console.print(table)
 
 
-def _print_places(result: Mapping[str, Any], say: _Speaker, report: str) -> None:
+def _print_places(result: Mapping[str, Any], say: Speaker, report: str) -> None:
     places = [
         ("report", report),
         ("bundle", str(result.get("bundle") or "")),

@@ -60,7 +60,8 @@ def write_html(folder: str | Path) -> Path:
         InputError: there is no usable result in the folder.
         StorageError: the page cannot be written.
     """
-    page = render_html(load_run(folder))
+    result = load_run(folder)
+    page = _renderer(str(result.get("kind") or ""))(result)
     target = Path(folder) / REPORT_FILE
     try:
         handle, temporary = tempfile.mkstemp(dir=folder, prefix=".report-", suffix=".html")
@@ -80,6 +81,15 @@ def write_html(folder: str | Path) -> Path:
     return target
 
 
+def _renderer(kind: str) -> Callable[[Mapping[str, Any]], str]:
+    """Who draws the page of a kind of run."""
+    if kind != "training":
+        return render_html
+    from saccade.report.training.page import render_training
+
+    return render_training
+
+
 def render_html(result: Mapping[str, Any]) -> str:
     """The report as one HTML page.
 
@@ -90,19 +100,28 @@ def render_html(result: Mapping[str, Any]) -> str:
         The page, UTF-8 declared, with styles and drawings inside.
     """
     # Lone surrogates (file names that are not UTF-8) cannot be written; show them as "?".
-    page = _template().render(**_view(result))
+    return render("template.html", _view(result))
+
+
+def render(template: str, view: Mapping[str, Any]) -> str:
+    """A page from one of the package's templates and what it names."""
+    page = _templates().get_template(template).render(**view)
     return page.encode("utf-8", "replace").decode("utf-8")
 
 
 @cache
-def _template() -> jinja2.Template:
-    folder = files("saccade.report")
+def _templates() -> jinja2.Environment:
     environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=jinja2.PackageLoader("saccade", "report"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     environment.filters.update(_filters())
-    environment.globals["style"] = Markup((folder / "report.css").read_text("utf-8"))
-    return environment.from_string((folder / "template.html").read_text("utf-8"))
+    style = (files("saccade.report") / "report.css").read_text("utf-8")
+    environment.globals["style"] = Markup(style)
+    return environment
 
 
 def _filters() -> dict[str, Callable[..., str]]:
@@ -141,7 +160,7 @@ def _view(result: Mapping[str, Any]) -> dict[str, Any]:
         "has_speedup": bool(sections.speedup_text(result)),
         "has_gaps": any(q.MISSING in (row.before, row.after if best else "") for row in rows),
         "frame_interval": sections.frame_interval_text(result),
-        "findings": _findings(result),
+        "findings": findings(result),
         "accuracy_name": q.metric_label(accuracy_metric(result) or "accuracy"),
         "drop": sections.best_drop(result),
         "allowed": q.number(guard.get("allowed")),
@@ -180,7 +199,7 @@ def _change_view(result: Mapping[str, Any]) -> dict[str, Any]:
         "change_names": texts(mapping(result.get("best")).get("changes")),
         "rejected": rejected,
         "trials": everything,
-        "gain_chart": _both(lambda width: gain_chart(compared[:MAX_CHANGES], width)),
+        "gain_chart": both(lambda width: gain_chart(compared[:MAX_CHANGES], width)),
         "not_drawn": len(kept) + len(others) - len(compared[:MAX_CHANGES]),
     }
 
@@ -194,7 +213,7 @@ def _front_view(result: Mapping[str, Any]) -> dict[str, Any]:
     axes = _axes(result, points)
     front = pareto_front(points, axes.faster_is_more)
     return {
-        "front_chart": _both(lambda width: front_chart(points, axes, width)),
+        "front_chart": both(lambda width: front_chart(points, axes, width)),
         "front": front if len(points) > 1 else [],
         "speed_metric": axes.speed,
         "accuracy_metric": axes.accuracy,
@@ -228,16 +247,16 @@ def _profile_view(result: Mapping[str, Any]) -> dict[str, Any]:
     times = [q.number(op.get("wall_ms")) or 0.0 for ops in listed.values() for op in ops]
     longest = max(times, default=0.0)
     return {
-        "stage_chart": _both(lambda width: stage_chart(before, after, width)),
+        "stage_chart": both(lambda width: stage_chart(before, after, width)),
         "operator_charts": [
-            (title, _both(partial(operator_chart, listed[which], longest_ms=longest)))
+            (title, both(partial(operator_chart, listed[which], longest_ms=longest)))
             for which, title in (("baseline", "Baseline"), ("best", "Best"))
             if listed[which]
         ],
     }
 
 
-def _both(draw: Callable[[float], Markup]) -> Markup:
+def both(draw: Callable[[float], Markup]) -> Markup:
     """The drawing for wide pages and for phones; the style sheet shows one of them."""
     wide = draw(WIDE)
     if not wide:
@@ -246,7 +265,8 @@ def _both(draw: Callable[[float], Markup]) -> Markup:
     return Markup(both).format(wide, draw(NARROW))
 
 
-def _findings(result: Mapping[str, Any]) -> list[dict[str, Any]]:
+def findings(result: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The findings as the templates show them."""
     return [
         {
             "name": str(found.get("name") or "").replace("_", " "),
@@ -296,7 +316,7 @@ def _repair(result: Mapping[str, Any]) -> list[dict[str, Any]]:
 def _ladders(result: Mapping[str, Any]) -> list[tuple[Ladder, Markup]]:
     """Each ladder of the search with the drawing of its layers' sensitivity."""
     return [
-        (found, _both(partial(sensitivity_chart, found.layers, found.kept_float)))
+        (found, both(partial(sensitivity_chart, found.layers, found.kept_float)))
         for found in ladders(result)
     ]
 

@@ -32,6 +32,17 @@ LABELS = {
     "mota": "MOTA",
     "idf1": "IDF1",
     "agreement": "Agreement with the baseline",
+    "samples_per_s": "Samples per second",
+    "step_ms": "Step",
+    "epoch_s": "Epoch",
+    "training_s": "Whole training",
+    "data_wait_share": "Waiting for data",
+    "device_busy_share": "GPU busy",
+    "peak_device_mb": "Peak GPU memory",
+    "time_to_loss_s": "Time to the baseline's last loss",
+    "held_out_loss": "Held-out loss",
+    "loss_drift": "Loss against the baseline's",
+    "metric": "Metric on held-out data",
 }
 ACCURACY = (
     "map50_95",
@@ -46,8 +57,11 @@ ACCURACY = (
     "idf1",
     "agreement",
 )
+MORE_IS_BETTER = ("throughput_fps", "busy_share", "samples_per_s", "device_busy_share", "metric")
 # Name endings → unit; longest first, so that `_core_ms` is not read as `_ms`.
 UNITS = (
+    ("samples_per_s", "samples/s"),
+    ("_per_s", "/s"),
     ("_core_ms_per_frame", "core-ms/frame"),
     ("_ms_per_frame", "ms/frame"),
     ("_core_ms", "core-ms"),
@@ -169,12 +183,12 @@ def metric_unit(name: str) -> str:
 
 def higher_is_better(name: str) -> bool:
     """Whether more of the metric is what a user wants."""
-    return name in ("throughput_fps", "busy_share") or name in ACCURACY
+    return name in MORE_IS_BETTER or name in ACCURACY
 
 
 def metric_number(name: str, value: float, extra: int = 0) -> str:
     """The metric's value without its unit, with ``extra`` more digits than usual."""
-    if name.endswith("_drop"):
+    if name.endswith("_drop") or name == "loss_drift":
         return fixed(value, 4 + extra)
     if name in ACCURACY:
         return fixed(value, 3 + extra)

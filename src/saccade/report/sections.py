@@ -191,7 +191,7 @@ def tiles(result: Mapping[str, Any]) -> list[Tile]:
     ]
     measured = [m for m in latencies if q.number((after or before).get(m)) is not None]
     names = ["throughput_fps", *measured[:1], "core_ms_per_frame", accuracy_metric(result)]
-    return [_tile(name, result) for name in names if _known(name, before, after)]
+    return [tile(name, result) for name in names if _known(name, before, after)]
 
 
 def metric_rows(result: Mapping[str, Any]) -> list[MetricRow]:
@@ -330,7 +330,8 @@ def _metric(name: str, found: Mapping[str, Any]) -> str:
     return q.metric_text(name, found.get(name))
 
 
-def _tile(name: str, result: Mapping[str, Any]) -> Tile:
+def tile(name: str, result: Mapping[str, Any]) -> Tile:
+    """One number of the headline."""
     before, after = metrics(result, "baseline"), metrics(result, "best")
     value = _metric(name, after) if after else _metric(name, before)
     was = f"from {_metric(name, before)}" if after else "baseline"

@@ -48,7 +48,7 @@ def open_loader(
         shuffle=split == "train",
         rank=rank if split == "train" else 0,
         world=config.scale.world if split == "train" else 1,
-        group=config.batch.accumulation,
+        accumulation=config.batch.accumulation,
     )
     backend = plugins.load("loaders", config.loader.backend)
     loader: BatchLoader = backend.open(LoaderRequest(job, config, split, order), count, dataset)

@@ -52,21 +52,22 @@ class TrainingLoop:
         self.rank = rank
         set_backends(config)
         _, self.samples = open_dataset(job, "train")
-        batch = config.batch
         order = SampleOrder(
             self.samples,
-            batch.size,
+            config.batch.size,
             config.seed,
             world=config.scale.world,
-            group=batch.accumulation,
+            accumulation=config.batch.accumulation,
         )
-        self.steps_per_epoch = order.batches // batch.accumulation
+        self.steps_per_epoch = order.batches // config.batch.accumulation
         self.steps = steps or self.steps_per_epoch * job.epochs
         self.clock = clock_for(config.compute.device)
         self.corruption = CorruptionLimit(config.max_corrupt, self.samples)
         self._loader: BatchLoader | None = None
         self._batches: Iterator[Loaded] = iter(())
-        self._cached: Loaded | None = None
+        self.cached_batch: Loaded | None = None
+        # Sees every batch that the loader hands over; for profiling.
+        self.observe: Callable[[Loaded], None] | None = None
         self.model = make_model(job, config, config.seed)
         self.callable = compiled(self.model, config.compute)
         self._begin(0)
@@ -97,8 +98,15 @@ class TrainingLoop:
         self._begin(0)
 
     def use_cached_batch(self, cached: bool = True) -> None:
-        """Take every step on one and the same batch, which shows compute without loading."""
-        self._cached = next(self._stream()) if cached else None
+        """Take every step on one and the same batch, which shows compute without loading.
+
+        Loader workers end, so that they do not compute beside it.
+        """
+        self.close_loader()
+        if cached:
+            self.cached_batch = next(self._stream())
+            assert self._loader is not None
+            self._loader.close()
 
     def step(self) -> Any:
         """Take one optimizer step; its loss as a scalar tensor on the device, not yet read."""
@@ -140,11 +148,13 @@ class TrainingLoop:
             torch.cuda.manual_seed(seed)
 
     def _next_batch(self) -> Loaded:
-        if self._cached is not None:
-            return self._cached
+        if self.cached_batch is not None:
+            return self.cached_batch
         if self._loader is None:
             self._batches = self._stream()
         batch = next(self._batches)
+        if self.observe is not None:
+            self.observe(batch)
         if batch.corrupt:
             self.corrupt += batch.corrupt
             self.corruption.check(batch.corrupt)
@@ -223,7 +233,7 @@ class TrainingLoop:
         """End the loader's workers; the next step opens it again."""
         if self._loader is not None:
             self._loader.close()
-        self._loader, self._batches, self._cached = None, iter(()), None
+        self._loader, self._batches, self.cached_batch = None, iter(()), None
 
     def close(self) -> None:
         """Free what the loop holds. Calling it twice is allowed."""

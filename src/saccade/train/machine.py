@@ -31,53 +31,49 @@ class Meter:
     """Reads counters at its making, and again when it is read."""
 
     def __init__(self, device: str) -> None:
-        self._cuda = device.startswith("cuda")
-        self._gpu = _Gpu(device) if self._cuda else None
+        self._device = device
+        self._began_us = int(time.time() * 1e6)
         self._cpu_s = time.process_time()
         psutil.cpu_percent()
 
     def read(self) -> Used:
         """What was used since."""
         peak = None
-        if self._cuda:
+        if self._device.startswith("cuda"):
             import torch
 
             peak = torch.cuda.max_memory_allocated() / 1e6
+        shares = [share for _, share in gpu_samples(self._device, self._began_us)]
         return Used(
             time.process_time() - self._cpu_s,
             psutil.cpu_percent() / 100,
-            self._gpu.busy_share() if self._gpu else None,
+            sum(shares) / len(shares) if shares else None,
             peak,
         )
 
 
-class _Gpu:
-    """Busy share from the driver's own samples, where NVML answers."""
+def gpu_samples(device: str, since_us: int) -> list[tuple[int, float]]:
+    """Busy share 0-1 of a GPU by time, from the samples that its driver keeps.
 
-    def __init__(self, device: str) -> None:
-        self._began_us = int(time.time() * 1e6)
-        self._handle: Any = None
-        try:
-            import pynvml
+    Empty where there is no GPU or its driver does not tell.
 
-            pynvml.nvmlInit()
-            index = int(device.partition(":")[2] or 0)
-            self._handle = pynvml.nvmlDeviceGetHandleByIndex(index)
-        except Exception:  # no driver, no library: the share is then unknown
-            self._handle = None
-
-    def busy_share(self) -> float | None:
-        if self._handle is None:
-            return None
+    Args:
+        device: as PyTorch names it.
+        since_us: microseconds of the day's clock (``time.time``), as are the stamps.
+    """
+    if not device.startswith("cuda"):
+        return []
+    try:
         import pynvml
 
-        try:
-            kind = pynvml.NVML_GPU_UTILIZATION_SAMPLES
-            _, found = pynvml.nvmlDeviceGetSamples(self._handle, kind, self._began_us)
-        except pynvml.NVMLError:
-            return None
-        values = [sample.sampleValue.uiVal for sample in found]
-        return sum(values) / len(values) / 100 if values else None
+        pynvml.nvmlInit()
+        index = int(device.partition(":")[2] or 0)
+        handle: Any = pynvml.nvmlDeviceGetHandleByIndex(index)
+        kind = pynvml.NVML_GPU_UTILIZATION_SAMPLES
+        _, samples = pynvml.nvmlDeviceGetSamples(handle, kind, since_us)
+    except Exception:  # no driver, no library, or no samples: the share is then unknown
+        return []
+    return [(int(s.timeStamp), s.sampleValue.uiVal / 100) for s in samples]
 
 
 def process_tree_rss_mb() -> float:

@@ -42,8 +42,8 @@ class SampleOrder:
         shuffle: False keeps the order of the data set and its last, smaller batch, for judging.
         rank: which of ``world`` equal parts of each batch of ``batch * world`` samples.
         world: processes that train together.
-        group: batches of an optimizer step; an epoch is of whole steps, so that a step has the
-            same samples however they are divided into batches.
+        accumulation: batches of an optimizer step. An epoch is of whole steps, so that the k-th
+            step has the same samples however it is divided into batches.
     """
 
     count: int
@@ -52,7 +52,7 @@ class SampleOrder:
     shuffle: bool = True
     rank: int = 0
     world: int = 1
-    group: int = 1
+    accumulation: int = 1
 
     @property
     def batches(self) -> int:
@@ -60,7 +60,7 @@ class SampleOrder:
         whole = self.batch * self.world
         if not self.shuffle:
             return -(-self.count // whole)
-        return max(1, self.count // (whole * self.group)) * self.group
+        return max(1, self.count // (whole * self.accumulation)) * self.accumulation
 
     def permutation(self, epoch: int) -> NDArray[np.int64]:
         """The order of an epoch, ``(count,)``."""

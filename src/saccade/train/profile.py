@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from saccade.runtimes.contract import OperatorTime
+from saccade.train.config import TrainingConfig
 from saccade.train.records import LoaderBlock, TrainingBlock
+from saccade.train.samples import Corrupt
 
 
 @dataclass(frozen=True)
@@ -24,6 +26,8 @@ class SampleFacts:
         scalable: how much smaller, 1/2, 1/4 or 1/8, images may be decoded and still be no smaller
             than what the transforms take of them; 1.0 where they must be decoded whole.
         normalizes: the transforms end in a conversion and normalization that can be done later.
+        refusals: change of how data is loaded → why the job's samples or transforms do not allow
+            it; found by trying it on a few samples.
     """
 
     samples: int
@@ -35,6 +39,7 @@ class SampleFacts:
     input_hw: tuple[int, int] | None = None
     scalable: float = 1.0
     normalizes: bool = False
+    refusals: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def cache_mb(self) -> float:
@@ -44,17 +49,53 @@ class SampleFacts:
 
 @dataclass(frozen=True)
 class Synchronisation:
-    """A place where the loop waits for the device or reads a single value.
+    """A place where Python asks for a value and waits for the device to have it, or prints.
 
     Attributes:
-        operator: what was called, such as ``aten::item``.
+        operator: what was called, such as ``Tensor.item`` or ``print``.
         where: file and line in the user's code, empty where unknown.
-        per_step: calls of it in a step.
+        per_step: calls of it in a step; in the loader and the metric, for one batch.
+        function: name of the user's function that calls it.
+        wait_ms: a step waits in it, as far as the watched steps tell.
+        device: device of the tensor, ``"cpu"`` where nothing has to be waited for.
+        part: where it was seen: in a ``"step"``, in the ``"loader"``, or in the ``"metric"``.
     """
 
     operator: str
     where: str
     per_step: float
+    function: str = ""
+    wait_ms: float = 0.0
+    device: str = "cpu"
+    part: str = "step"
+
+
+@dataclass(frozen=True)
+class SampleScan:
+    """Samples that were looked at for being readable, in random order.
+
+    Attributes:
+        scanned: how many.
+        broken: those that cannot be read.
+    """
+
+    scanned: int
+    broken: tuple[Corrupt, ...] = ()
+
+
+@dataclass(frozen=True)
+class BusyMoment:
+    """How busy the machine was at one moment.
+
+    Attributes:
+        t_s: seconds since the watching began.
+        cpu: share 0-1 of the usable cores' time, all processes.
+        gpu: share 0-1 of the GPU's; None without one.
+    """
+
+    t_s: float
+    cpu: float
+    gpu: float | None = None
 
 
 @dataclass(frozen=True)
@@ -67,14 +108,26 @@ class TrainingProfile:
         synthetic: the same on one cached batch: compute without loading.
         loader: the loader alone: loading without compute.
         facts: what samples are made of.
-        operators: of one step, slowest first.
-        syncs: where the loop waits.
-        recompilations: of ``torch.compile`` after the first step.
+        operators: of one step, slowest first: on a GPU its kernels, else calls into PyTorch.
+        syncs: where the loop waits for single values.
+        recompilations: of ``torch.compile`` after the warm-up.
         memory_mb: category → 10^6 bytes: ``parameters``, ``gradients``, ``optimizer``,
             ``activations``, ``batch``.
-        ranks_ms: mean step of each process that trains, where there are several.
+        ranks_ms: mean step of each process that trains, where there are several, without waiting
+            for the others.
         overhead: share by which profiled steps were slower than unprofiled ones.
         effective_cores: cores that the process may use.
+        config: the configuration; None where it is not known.
+        warmup: steps before ``block``, kept apart.
+        graph_breaks: of ``torch.compile``, in the whole model.
+        launches: operators (on a GPU kernels) that one step starts.
+        operators_share: share 0-1 of profiled steps in which any of ``operators`` ran.
+        device_ms: the GPU runs kernels in one step; None without one.
+        scaled_ms: batch size → fastest of a few steps on that many samples, without loading.
+        memory_limit_mb: of the device that trains, 10^6 bytes; 0 where it is not known.
+        scan: of the samples; None where none was made.
+        busy: of the machine, over time.
+        missing: passes that could not be made → why.
     """
 
     config_hash: str
@@ -89,6 +142,17 @@ class TrainingProfile:
     ranks_ms: tuple[float, ...] = ()
     overhead: float | None = None
     effective_cores: int = 1
+    config: TrainingConfig | None = None
+    warmup: TrainingBlock | None = None
+    graph_breaks: int = 0
+    launches: float = 0.0
+    operators_share: float = 0.0
+    device_ms: float | None = None
+    scaled_ms: Mapping[int, float] = field(default_factory=dict)
+    memory_limit_mb: float = 0.0
+    scan: SampleScan | None = None
+    busy: tuple[BusyMoment, ...] = ()
+    missing: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def data_share(self) -> float:

@@ -126,3 +126,14 @@ class LoaderBlock:
     def samples_per_s(self) -> float:
         """Samples per second."""
         return self.samples / sum(self.batch_s)
+
+    @property
+    def steady_batch_s(self) -> float:
+        """Mean seconds between batches, without the first, for which workers have to start."""
+        rest = self.batch_s[1:] or self.batch_s
+        return sum(rest) / len(rest)
+
+    @property
+    def read_mb_s(self) -> float:
+        """Read from storage, 10^6 bytes per second."""
+        return self.read_mb / sum(self.batch_s)

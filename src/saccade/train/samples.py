@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import time
 from collections.abc import Callable
@@ -40,16 +41,25 @@ class LoadTimes:
         decode_s: in decoding image files.
         transform_s: in the transforms.
         collate_s: in making a batch of them.
+        waited_s: of ``read_s`` and ``decode_s`` together, without using the CPU.
+        queued_s: ready to run but without a core, in all parts; zero where the kernel tells none.
     """
 
     read_s: float = 0.0
     decode_s: float = 0.0
     transform_s: float = 0.0
     collate_s: float = 0.0
+    waited_s: float = 0.0
+    queued_s: float = 0.0
 
     def total_s(self) -> float:
         """All parts."""
         return self.read_s + self.decode_s + self.transform_s + self.collate_s
+
+    @property
+    def blocked_s(self) -> float:
+        """Waiting for storage or the network, at least: without CPU and not for want of a core."""
+        return max(0.0, self.waited_s - self.queued_s)
 
 
 @dataclass(frozen=True)
@@ -61,12 +71,15 @@ class Loaded:
         size: samples in it.
         times: where its samples spent their time, in whichever process prepared them.
         corrupt: samples that were left out, another taken in the place of each.
+        made: process that made it, and when it began and ended, on ``time.perf_counter`` (which
+            processes share on Linux); None where that is not known.
     """
 
     data: tuple[Any, Any]
     size: int
     times: LoadTimes = field(default_factory=LoadTimes)
     corrupt: tuple[Corrupt, ...] = ()
+    made: tuple[int, float, float] | None = None
 
 
 class Samples:
@@ -93,12 +106,14 @@ class Samples:
 
     def raw(self, index: int, times: LoadTimes) -> Any:
         """A sample, decoded and not transformed."""
-        began = time.perf_counter()
+        began, cpu_began = time.perf_counter(), time.thread_time()
         sample = self.dataset[index]
         read = time.perf_counter()
         sample = decoded(sample, self.decode)
+        ended = time.perf_counter()
         times.read_s += read - began
-        times.decode_s += time.perf_counter() - read
+        times.decode_s += ended - read
+        times.waited_s += max(0.0, ended - began - (time.thread_time() - cpu_began))
         return sample
 
     def ready(self, ticket: Ticket, times: LoadTimes) -> Any:
@@ -147,15 +162,28 @@ class BatchMaker:
     def __call__(self, tickets: list[Ticket]) -> Loaded:
         """The batch of these tickets."""
         times, corrupt = LoadTimes(), []  # type: LoadTimes, list[Corrupt]
+        started, queued = time.perf_counter(), _queued_s()
         with kept_randomness():
             ready = [self._samples.readable(ticket, times, corrupt) for ticket in tickets]
         began = time.perf_counter()
         data = self._collate(ready)
-        times.collate_s += time.perf_counter() - began
-        return Loaded(_pair(data), len(tickets), times, tuple(corrupt))
+        ended = time.perf_counter()
+        times.collate_s += ended - began
+        times.queued_s += _queued_s() - queued
+        made = (os.getpid(), started, ended)
+        return Loaded(_pair(data), len(tickets), times, tuple(corrupt), made)
 
     # A map-style data set whose items are batches, as DataLoader takes them.
     __getitem__ = __call__
+
+
+def _queued_s() -> float:
+    """Seconds that this thread was ready to run but had no core, since it began."""
+    try:
+        with open("/proc/thread-self/schedstat") as file:  # noqa: PTH123 - once a batch
+            return int(file.read().split()[1]) / 1e9
+    except (OSError, IndexError, ValueError):
+        return 0.0
 
 
 def _pair(data: Any) -> tuple[Any, Any]:

@@ -11,7 +11,7 @@ from typing import Any
 
 import psutil
 
-from saccade.train.config import TrainingConfig
+from saccade.train.config import JobReference, TrainingConfig
 from saccade.train.evaluating import evaluate
 from saccade.train.job import open_job
 from saccade.train.loading import open_loader
@@ -21,6 +21,25 @@ from saccade.train.records import Evaluation, LoaderBlock, LossCurve, TrainingBl
 from saccade.train.samples import LoadTimes
 
 SUBJECT = "saccade.train.subject:TrainingSubject"
+
+
+class JobReader:
+    """Opens a job and says what stands in it; a process of its own, because it runs user code."""
+
+    def read(self, reference: JobReference) -> dict[str, Any]:
+        """Settings of the user's own script, and the device that it would use."""
+        import torch
+
+        job = open_job(reference)
+        found = "cuda" if torch.cuda.is_available() else "cpu"
+        return {
+            "batch_size": job.batch_size,
+            "epochs": job.epochs,
+            "workers": job.workers,
+            "max_corrupt": job.max_corrupt,
+            "device": job.device or found,
+            "has_metric": job.metric is not None,
+        }
 
 
 class TrainingSubject:

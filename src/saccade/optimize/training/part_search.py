@@ -25,11 +25,12 @@ from saccade.optimize.training.runner import (
 )
 from saccade.optimize.training.sets import Option, configured, together
 from saccade.optimize.training.trial_log import Outcome, TrialLog
-from saccade.study import Ratio
+from saccade.study import Ratio, Trial
 from saccade.train.change import TrainingContext
 from saccade.train.config import TrainingConfig
 
 Set = tuple[Option, ...]
+OpenRunner = Callable[[TrainingConfig, Timed, Path], TrainingRunner]
 # Seconds of steps that a screening looks at, after the warm-up.
 SCREEN_S = 2.0
 # A screened set has to be so much faster than the best one to be raced against it.
@@ -49,6 +50,7 @@ class PartSearch:
         folder: for compiled code.
         resolution: relative difference that this machine can resolve now.
         time_left: seconds until the part's time is up.
+        open_runner: opens a worker for a configuration.
     """
 
     def __init__(
@@ -60,11 +62,13 @@ class PartSearch:
         folder: Path,
         resolution: float,
         time_left: Callable[[], float],
+        open_runner: OpenRunner = TrainingRunner,
     ) -> None:
         self._context, self._options = context, tuple(options)
         self._timed: Timed = timed
         self._log, self._folder = log, folder
         self._resolution, self._time_left = resolution, time_left
+        self._open = open_runner
         self._paces: dict[frozenset[str], Pace | None] = {}
         self._failed: dict[str, str] = {}
         self._best: TrainingRunner | None = None
@@ -80,9 +84,16 @@ class PartSearch:
             best = self._needed(self._working(together(self._context, self._options)))
             self._screen(best)
             best = self._challenged(best)
-            return self._extended(best)
+            return self._worthwhile(self._extended(best))
         finally:
             self._close_best()
+
+    def _worthwhile(self, best: Set) -> Set:
+        """``best`` if it is faster than nothing at all; a search cut short may not have seen it."""
+        start, now = self._pace(()), self._pace(best)
+        if start is None or now is None:
+            return ()
+        return best if now.samples_per_s > start.samples_per_s * (1 + self._resolution) else ()
 
     def _working(self, chosen: Set) -> Set:
         """``chosen`` if it runs; without the changes that fail alone if it does not."""
@@ -119,6 +130,11 @@ class PartSearch:
             return None
         if config is None:
             return None
+        known = self._log.known(self._context.config, config, _how(chosen), self._timed)
+        if known is not None:
+            self._paces[key] = _pace_of(known)
+            self._log.again(known)
+            return self._paces[key]
         began = time.monotonic()
         if chosen:
             self._log.started(chosen, _how(chosen))
@@ -157,13 +173,14 @@ class PartSearch:
         self._log.record(chosen, self._context.config, config, self._timed, outcome)
 
     def _runner(self, config: TrainingConfig) -> TrainingRunner:
-        return TrainingRunner(config, self._timed, self._folder)
+        return self._open(config, self._timed, self._folder)
 
     def _needed(self, chosen: Set) -> Set:
         """Take away, one after the other, what the set is as fast without."""
         remaining = chosen
         while True:
-            for option in sorted(remaining, key=lambda o: (o.prediction.gain, -_cost(o))):
+            # What costs most to make, such as compiling, has to show first that it is needed.
+            for option in sorted(remaining, key=lambda o: (-_cost(o), o.prediction.gain)):
                 without = tuple(o for o in remaining if o is not option)
                 if self._time_left() <= 0 and without:
                     return remaining
@@ -176,6 +193,12 @@ class PartSearch:
 
     def _contributes(self, option: Option, whole: Set, without: Set) -> bool:
         """Race a set against itself without one change; the change has to win."""
+        known = self._known_race(without, whole)
+        if known is not None:
+            self._log.again(known)
+            if known.gain is not None:
+                self.marginal[option.label] = known.gain
+            return known.verdict == "better"
         if not without and self._pace(whole) is not None:
             start, now = self._paces[frozenset()], self._pace(whole)
             assert start is not None and now is not None
@@ -189,6 +212,13 @@ class PartSearch:
         ratio = result.comparison.ratio
         self.marginal[option.label] = Ratio(ratio.value, ratio.interval.low, ratio.interval.high)
         return result.comparison.verdict == "faster"
+
+    def _known_race(self, before: Set, after: Set) -> Trial | None:
+        """The same race of an interrupted run."""
+        parent, config = self._config(before), self._config(after)
+        if parent is None or config is None:
+            return None
+        return self._log.known(parent, config, "without", self._timed)
 
     def _keep_single(self, option: Option, ratio: float) -> None:
         spread = 1 + self._resolution
@@ -276,6 +306,12 @@ class PartSearch:
     def paces(self) -> dict[frozenset[str], Pace]:
         """Every set that was measured alone, by the labels of its changes."""
         return {key: pace for key, pace in self._paces.items() if pace is not None}
+
+
+def _pace_of(trial: Trial) -> Pace | None:
+    """What an interrupted run measured."""
+    rate, step_ms = trial.metrics.get("samples_per_s"), trial.metrics.get("step_ms")
+    return Pace(rate, step_ms / 1e3, ()) if rate and step_ms else None
 
 
 def _how(chosen: Set) -> str:

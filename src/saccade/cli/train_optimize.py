@@ -1,0 +1,99 @@
+"""`saccade train optimize`: the playbook of a training."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from saccade.cli.common import (
+    EXIT_OF,
+    AsJson,
+    Budget,
+    Goals,
+    Out,
+    print_json,
+    progress_for,
+    remember_folder,
+)
+
+DEFAULT_OUT = Path("runs/training")
+Job = Annotated[str, typer.Argument(help="A job.py, a spec.yaml, or another training job.")]
+JobData = Annotated[Path | None, typer.Option("--data", help="Data, where the job says none.")]
+JobTask = Annotated[str | None, typer.Option("--task", help="Task, where the job says none.")]
+Device = Annotated[str | None, typer.Option(help="cpu or cuda; by default a GPU if there is one.")]
+Seeds = Annotated[int | None, typer.Option(help="Trainings that loss curves are compared on.")]
+Steps = Annotated[int | None, typer.Option(help="Steps of each; by default as time allows.")]
+Allow = Annotated[
+    list[str] | None,
+    typer.Option(help="Changes of the recipe that may be tried: batch, model, scale."),
+]
+MaxCorrupt = Annotated[
+    float | None, typer.Option(help="Share of unreadable samples, 0-1, that is skipped.")
+]
+
+
+def optimize(
+    job: Job,
+    data: JobData = None,
+    task: JobTask = None,
+    goal: Goals = None,
+    budget: Budget = None,
+    device: Device = None,
+    seeds: Seeds = None,
+    steps: Steps = None,
+    allow: Allow = None,
+    max_corrupt: MaxCorrupt = None,
+    out: Out = DEFAULT_OUT,
+    as_json: AsJson = False,
+) -> None:
+    """Find what makes a training faster and leaves what it learns.
+
+    Example: saccade train optimize job.py --goal 'epoch_s<=60' --goal 'loss_drift<=0.02'
+    --budget 10m --out runs/unet
+    """
+    from saccade.playbook.training.optimize import optimize_training
+    from saccade.train.spec import make_training_spec
+
+    flags = {
+        "data": data,
+        "task": task,
+        "goals": goal,
+        "budget": budget,
+        "device": device,
+        "seeds": seeds,
+        "steps": steps,
+        "allow": allow,
+        "max_corrupt": max_corrupt,
+    }
+    spec = make_training_spec(
+        {**_document(job), **{k: v for k, v in flags.items() if v is not None}}
+    )
+    remember_folder(out)
+    with closing(progress_for()) as progress:
+        study = optimize_training(spec, out, progress)
+    if as_json:
+        print_json(study.result)
+    else:
+        from rich.console import Console
+
+        from saccade.report.training.console import training_summary
+
+        training_summary(study.result, Console(), str(study.folder / "report.html"))
+    raise typer.Exit(EXIT_OF[study.status])
+
+
+def _document(job: str) -> dict[str, Any]:
+    """The settings that the argument stands for: a spec file, or a job."""
+    if not job.endswith((".yaml", ".yml")):
+        return {"job": job}
+    from saccade.spec import read_spec
+
+    return read_spec(Path(job))
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verb."""
+    app.command()(optimize)

@@ -1,0 +1,179 @@
+"""The search over a whole training: the part that holds it back most first, then profiled again.
+
+Changes of one part interact and are searched as sets (`PartSearch`); parts hardly do, but once
+steps are faster the loader may no longer keep up, and so the other part's turn comes with a new
+profile.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from saccade.errors import SaccadeError
+from saccade.optimize.training.interactions import Interaction, interactions
+from saccade.optimize.training.part_search import PartSearch
+from saccade.optimize.training.runner import Timed
+from saccade.optimize.training.sets import Option, configured, label_of, plan_training
+from saccade.optimize.training.trial_log import TrialLog
+from saccade.progress import Progress
+from saccade.study import Ratio
+from saccade.train.change import Part, TrainingContext
+from saccade.train.config import TrainingConfig
+from saccade.train.profile import TrainingProfile
+
+ProfileOf = Callable[[TrainingConfig], TrainingProfile]
+# What a part's steps are timed with; compute without loading, whose noise it need not bear.
+TIMED: dict[Part, Timed] = {
+    "compute": "synthetic",
+    "data": "block",
+    "batch": "block",
+    "scale": "block",
+    "model": "synthetic",
+}
+# Rounds over the parts; a part whose bound is below this is left alone.
+ROUNDS = 3
+WORTH = 1.03
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A change that is part of the best configuration.
+
+    Attributes:
+        marginal: what it gains among the others: the system with it over the system without.
+        base: what it was added to.
+    """
+
+    option: Option
+    marginal: Ratio | None
+    alone: float | None
+    base: TrainingConfig
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a search came to."""
+
+    config: TrainingConfig
+    kept: tuple[Kept, ...]
+    interactions: tuple[Interaction, ...]
+
+
+class TrainingSearch:
+    """Search, part by part.
+
+    Args:
+        context: of the baseline.
+        log: where trials are recorded.
+        profile_of: profiles a configuration.
+        folder: the run folder.
+        resolution: relative difference that this machine can resolve now.
+        deadline: on ``time.monotonic``'s clock.
+    """
+
+    def __init__(
+        self,
+        context: TrainingContext,
+        log: TrialLog,
+        profile_of: ProfileOf,
+        progress: Progress,
+        folder: Path,
+        resolution: float,
+        deadline: float,
+    ) -> None:
+        self._context, self._log = context, log
+        self._profile_of, self._progress = profile_of, progress
+        self._folder, self._resolution, self._deadline = folder, resolution, deadline
+        self._kept: list[Kept] = []
+        self._interactions: list[Interaction] = []
+        self._searched: list[Part] = []
+
+    def run(self) -> Found:
+        """Search until no part promises anything or time is up."""
+        for _ in range(ROUNDS):
+            parts = self._order()
+            if not parts or self._left() <= 0:
+                break
+            for part in parts[:1]:
+                self._search(part, self._left() * self._share(part, parts))
+        return Found(self._context.config, tuple(self._kept), tuple(self._interactions))
+
+    def _left(self) -> float:
+        return self._deadline - time.monotonic()
+
+    def _order(self) -> list[Part]:
+        """Parts not yet searched, by how much is to be gained."""
+        plan = plan_training(self._context)
+        open_parts = {
+            part: max((o.prediction.bound for o in plan.of(part)), default=1.0)
+            for part in TIMED
+            if part not in self._searched
+        }
+        worth = [part for part, bound in open_parts.items() if bound >= WORTH]
+        return sorted(worth, key=lambda part: -open_parts[part])
+
+    def _share(self, part: Part, parts: Sequence[Part]) -> float:
+        """Part of the time that is left that a search may take."""
+        return 1.0 if len(parts) == 1 else 0.65
+
+    def _search(self, part: Part, seconds: float) -> None:
+        self._searched.append(part)
+        options = plan_training(self._context).of(part)
+        deadline = time.monotonic() + seconds
+        search = PartSearch(
+            self._context,
+            options,
+            TIMED[part],
+            self._log,
+            self._folder,
+            self._resolution,
+            lambda: deadline - time.monotonic(),
+        )
+        chosen = search.run()
+        rates = {key: pace.samples_per_s for key, pace in search.paces().items()}
+        self._interactions += interactions(rates)
+        if not chosen:
+            self._progress.note(f"{part}: nothing that pays")
+            return
+        self._adopt(chosen, search, rates)
+        self._progress.note(f"{part}: {label_of(chosen)}")
+
+    def _adopt(
+        self, chosen: Sequence[Option], search: PartSearch, rates: dict[frozenset[str], float]
+    ) -> None:
+        start = rates[frozenset()]
+        config = configured(self._context, chosen)
+        assert config is not None
+        for option in sorted(chosen, key=lambda o: o.order):
+            alone = rates.get(frozenset({option.label}))
+            self._kept.append(
+                Kept(
+                    option,
+                    search.marginal.get(option.label),
+                    alone / start if alone else None,
+                    self._context.config,
+                )
+            )
+        self._context = replace(self._context, config=config, profile=self._profiled(config))
+
+    def _profiled(self, config: TrainingConfig) -> TrainingProfile:
+        try:
+            return self._profile_of(config)
+        except SaccadeError as error:
+            self._progress.note(f"the new configuration could not be profiled: {error}")
+            return self._context.profile
+
+
+def without(kept: Sequence[Kept], context: TrainingContext, left_out: set[str]) -> TrainingConfig:
+    """The configuration of all kept changes but those whose labels are in ``left_out``."""
+    config = context.config
+    for item in kept:
+        if item.option.label in left_out:
+            continue
+        here = replace(context, config=config)
+        if item.option.change.applies(here) is None:
+            config = item.option.change.apply(here)
+    return config

@@ -1,0 +1,210 @@
+"""Profiles a training under a configuration, in fresh worker processes."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from saccade.environment import usable_cores
+from saccade.errors import SaccadeError, SpecError
+from saccade.optimize.worker import Worker
+from saccade.profile.trace import OPERATORS_PID, PIPELINE_PID, RESOURCES_PID, Trace
+from saccade.profile.training import Measured
+from saccade.profile.training_machine import device_memory_mb
+from saccade.profile.training_operators import OperatorPass
+from saccade.profile.training_timeline import StepTimeline
+from saccade.progress import Progress, SilentProgress
+from saccade.train.config import TrainingConfig
+from saccade.train.profile import BusyMoment, SampleFacts, TrainingProfile
+
+MEASURER = "saccade.profile.training:TrainingMeasurer"
+WATCHER = "saccade.profile.training_watch:TrainingWatcher"
+# Slow steps are given the time they need: each pass takes a least number of them.
+LEAST_TIMEOUT_S, TIMEOUT_FACTOR = 900.0, 20.0
+# Shares of the time; the rest is for starting the workers and for the passes' least steps.
+MEASURING, WATCHING = 0.65, 0.25
+TRACE_NAMES = {
+    PIPELINE_PID: "training",
+    OPERATORS_PID: "operators of one step (profiled)",
+    RESOURCES_PID: "resources",
+}
+TRACE_FILE = "trace.json"
+
+
+def profile_training(
+    config: TrainingConfig,
+    seconds: float = 30.0,
+    folder: Path | None = None,
+    *,
+    nvtx: bool = False,
+    progress: Progress | None = None,
+) -> TrainingProfile:
+    """Where the time of a training goes.
+
+    Steps are measured in one worker process and watched in another; no number of the second is a
+    measured speed. A watching pass that fails is named in ``missing`` and leaves its part empty.
+
+    Args:
+        config: how it is trained.
+        seconds: about how long it takes; slow steps take longer.
+        folder: where ``trace.json`` goes; None writes none.
+        nvtx: name the parts of the watched steps for Nsight Systems, too; needs a GPU.
+        progress: told what is being done.
+
+    Raises:
+        SpecError: the job is wrong, or NVTX was asked for where there is no GPU.
+        DataError: its data cannot be read.
+        WorkerFailure: the measuring process crashed, hung or ran out of memory.
+    """
+    if nvtx and not config.compute.device.startswith("cuda"):
+        raise SpecError(
+            "NVTX ranges are for a GPU's timeline, and this job trains on the CPU. Leave out "
+            "--nvtx, or set device = 'cuda' in the job."
+        )
+    said = progress or SilentProgress()
+    timeout_s = max(LEAST_TIMEOUT_S, TIMEOUT_FACTOR * seconds)
+    said.step("Measuring steps")
+    with Worker(MEASURER, (config,), timeout_s=timeout_s) as worker:
+        measured = worker.call("measure", MEASURING * seconds, timeout_s=timeout_s)
+    said.step("Watching steps")
+    watched = _watch(config, measured, WATCHING * seconds, timeout_s, nvtx)
+    if folder is not None:
+        training_trace(config, watched).write(folder / TRACE_FILE)
+    return _profile(config, measured, watched)
+
+
+@dataclass
+class Watched:
+    """What the watching passes found; a pass that failed leaves its default and a reason."""
+
+    facts: SampleFacts | None = None
+    timeline: StepTimeline = field(default_factory=lambda: StepTimeline((), ()))
+    operators: OperatorPass | None = None
+    syncs: Any = ()
+    memory: Any = field(default_factory=dict)
+    scaled: Any = field(default_factory=dict)
+    scan: Any = None
+    missing: dict[str, str] = field(default_factory=dict)
+
+
+def _watch(
+    config: TrainingConfig, measured: Measured, seconds: float, timeout_s: float, nvtx: bool
+) -> Watched:
+    step_s = measured.block.step_ms / 1e3
+    alone_s = measured.synthetic.step_ms / 1e3
+    passes: dict[str, tuple[Any, ...]] = {
+        "facts": (),
+        "timeline": (0.25 * seconds, step_s, nvtx),
+        "operators": (0.2 * seconds, alone_s),
+        "syncs": (0.15 * seconds, alone_s),
+        "memory": (),
+        "scaled": (0.2 * seconds, alone_s),
+        "scan": (0.2 * seconds,),
+    }
+    watched = Watched()
+    left = list(passes)
+    while left:
+        # A pass that ends its worker does not take those after it along.
+        try:
+            with Worker(WATCHER, (config,), timeout_s=timeout_s) as worker:
+                worker.call("warm_up", timeout_s=timeout_s)
+                while left and worker.alive:
+                    name = left.pop(0)
+                    call = _calling(worker, name, passes[name], timeout_s)
+                    setattr(watched, name, _tried(watched, name, call))
+        except SaccadeError as error:
+            watched.missing |= dict.fromkeys(left, str(error))
+            break
+    return watched
+
+
+def _calling(
+    worker: Worker, name: str, arguments: tuple[Any, ...], timeout_s: float
+) -> Callable[[], Any]:
+    return lambda: worker.call(name, *arguments, timeout_s=timeout_s)
+
+
+def _tried(watched: Watched, name: str, call: Callable[[], Any]) -> Any:
+    try:
+        return call()
+    except SaccadeError as error:
+        watched.missing[name] = str(error)
+        return getattr(watched, name)
+
+
+def _profile(config: TrainingConfig, measured: Measured, watched: Watched) -> TrainingProfile:
+    operators = watched.operators
+    return TrainingProfile(
+        config_hash=config.hash,
+        block=measured.block,
+        synthetic=measured.synthetic,
+        loader=measured.loader,
+        facts=watched.facts or SampleFacts(samples=0),
+        operators=operators.operators if operators else (),
+        syncs=tuple(watched.syncs),
+        recompilations=measured.recompilations,
+        memory_mb=watched.memory,
+        overhead=operators.overhead if operators else None,
+        effective_cores=usable_cores(),
+        config=config,
+        warmup=measured.warmup,
+        graph_breaks=measured.graph_breaks,
+        launches=operators.launches if operators else 0.0,
+        operators_share=operators.share if operators else 0.0,
+        device_ms=operators.device_ms if operators else None,
+        scaled_ms=watched.scaled,
+        memory_limit_mb=device_memory_mb(config.compute.device),
+        scan=watched.scan,
+        busy=tuple(_busy(watched.timeline)),
+        missing=watched.missing,
+    )
+
+
+def _busy(timeline: StepTimeline) -> list[BusyMoment]:
+    samples = timeline.resources[1:]  # the first has nothing before it to compare with
+    if not samples:
+        return []
+    origin = samples[0].t_s
+    return [BusyMoment(s.t_s - origin, s.machine_busy, _at(timeline, s.t_s)) for s in samples]
+
+
+def _at(timeline: StepTimeline, t_s: float) -> float | None:
+    """The GPU's share at the moment closest to ``t_s``."""
+    if not timeline.gpu:
+        return None
+    return min(timeline.gpu, key=lambda moment: abs(moment[0] - t_s))[1]
+
+
+def training_trace(config: TrainingConfig, watched: Watched) -> Trace:
+    """Spans of steps and loader workers, operators of one step, and resources as counters."""
+    operators = watched.operators
+    return Trace(
+        names=TRACE_NAMES,
+        unit="step",
+        spans=watched.timeline.spans,
+        operators=operators.spans if operators else (),
+        resources=watched.timeline.resources,
+        gpu=watched.timeline.gpu,
+        about={
+            "config_hash": config.hash,
+            "profiling_overhead": operators.overhead if operators else None,
+        },
+    )
+
+
+def nsys_command(arguments: list[str], out: Path) -> list[str] | None:
+    """The command that runs the same profile under Nsight Systems; None where that is absent.
+
+    Args:
+        arguments: of this command, such as ``["saccade", "train", "profile", "job.py"]``.
+        out: the run folder, where its report goes.
+    """
+    nsys = shutil.which("nsys")
+    if nsys is None:
+        return None
+    own = [argument for argument in arguments if argument != "--nvtx"]
+    options = ["--trace=cuda,nvtx,osrt", "--force-overwrite=true", "--output", str(out / "nsys")]
+    return [nsys, "profile", *options, *own, "--nvtx"]

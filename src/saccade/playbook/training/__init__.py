@@ -1,0 +1,1 @@
+"""The playbook of a training: baseline to final, into one run folder."""

@@ -1,0 +1,198 @@
+"""The whole playbook of a training, in order; what `saccade train optimize` runs."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from pathlib import Path
+
+from saccade.diagnose.diagnose import findings_document
+from saccade.diagnose.records import Finding
+from saccade.diagnose.training import diagnose_training
+from saccade.errors import SaccadeError
+from saccade.optimize.training.search import Found, TrainingSearch
+from saccade.optimize.training.sets import plan_training
+from saccade.optimize.training.trial_log import TrialLog
+from saccade.optimize.training_profile import profile_training
+from saccade.playbook.optimize import remember_document
+from saccade.playbook.training.final import judge_and_mend
+from saccade.playbook.training.prepare import TrainingTask, prepare
+from saccade.playbook.training.result import TrainingStory, result_document
+from saccade.playbook.training.steps import (
+    Curves,
+    curve_length,
+    final_race,
+    ratio_text,
+    resolution_of,
+    train_curves,
+    training_metrics,
+)
+from saccade.profile.training_machine import training_machine
+from saccade.progress import Progress, SilentProgress
+from saccade.study import RunFolder, Study, finite
+from saccade.train.change import TrainingContext
+from saccade.train.config import TrainingConfig
+from saccade.train.profile import TrainingProfile
+from saccade.train.run_file import write_run_file
+from saccade.train.spec import TrainingSpec
+
+# Shares of the budget: loss curves of the baseline, the search; the rest is for the final.
+CURVE_SHARE, SEARCH_SHARE = 0.22, 0.62
+PROFILE_SHARE = 0.08
+REPORT_S = 2.0
+
+
+def optimize_training(spec: TrainingSpec, out: Path, progress: Progress | None = None) -> Study:
+    """Carry out the playbook; trials of an interrupted run with the same spec are used again.
+
+    Raises:
+        SaccadeError: the job is unusable, or the disk refused; see `saccade.errors`.
+        KeyboardInterrupt: after everything known was written to the run folder.
+    """
+    began = time.monotonic()
+    say = progress or SilentProgress()
+    run = RunFolder(out)
+    remember_document(run, spec.document())
+    say.step("Goals and job")
+    task = prepare(spec, run.path)
+    run.write_json(
+        "environment.json", {**task.environment.to_dict(), "hash": task.environment.hash}
+    )
+    playbook = TrainingPlaybook(task, run, say, began)
+    interrupted = False
+    try:
+        playbook.carry_out()
+    except KeyboardInterrupt:
+        interrupted = True
+    finally:
+        say.close()
+    study = playbook.write(interrupted)
+    if interrupted:
+        raise KeyboardInterrupt
+    return study
+
+
+class TrainingPlaybook:
+    """One run in progress: what is known so far, and the next step."""
+
+    def __init__(self, task: TrainingTask, run: RunFolder, say: Progress, began: float) -> None:
+        self._task, self._run, self._say, self._began = task, run, say, began
+        self._log = TrialLog(run, say, task.environment.hash)
+        self._story = TrainingStory(task)
+
+    def carry_out(self) -> None:
+        """Baseline to final, each step leaving its document in the run folder."""
+        task, say = self._task, self._say
+        say.step("Profile and bottlenecks")
+        profile, findings = self._profile_baseline()
+        for finding in findings[:4]:
+            say.note(f"{finding.name}: {finding.title}")
+        say.step("Baseline: loss curves")
+        steps = task.spec.steps or curve_length(
+            profile.block.step_ms / 1e3, task.spec.seeds, CURVE_SHARE * task.spec.budget
+        )
+        seeds = tuple(range(task.spec.seed, task.spec.seed + task.spec.seeds))
+        baseline = train_curves(task.baseline, seeds, steps, self._run.path)
+        resolution = resolution_of(baseline)
+        self._samples = int(baseline.about["samples"])
+        self._know(baseline=baseline, resolution=resolution, samples=self._samples)
+        self._know(parameters=int(baseline.about["parameters"]))
+        rate = training_metrics(baseline.blocks, self._samples, task.epochs)["samples_per_s"]
+        say.note(
+            f"{rate.value:.3g} samples/s over {len(seeds)} seeds of {steps} steps; this machine "
+            f"can resolve differences of {resolution:.1%} now"
+        )
+        say.step("Changes: together, one left out, alone and in pairs")
+        found = self._search(profile, resolution)
+        say.step("Validation: does it learn the same?")
+        self._finish(found, baseline, steps, resolution)
+
+    def _profile_baseline(self) -> tuple[TrainingProfile, tuple[Finding, ...]]:
+        profile = profile_training(
+            self._task.baseline, PROFILE_SHARE * self._task.spec.budget, self._run.path
+        )
+        findings = diagnose_training(profile)
+        self._know(profile=profile, findings=findings)
+        self._run.write_json("findings.json", findings_document(findings))
+        return profile, findings
+
+    @property
+    def _folder(self) -> Path:
+        return self._run.path
+
+    def _context(self, profile: TrainingProfile) -> TrainingContext:
+        return TrainingContext(
+            self._task.baseline,
+            profile,
+            training_machine(self._folder, self._task.baseline),
+            self._folder / "training",
+            self._task.epochs,
+            frozenset(self._task.spec.allow),
+        )
+
+    def _search(self, profile: TrainingProfile, resolution: float) -> Found:
+        context = self._context(profile)
+        self._run.write_json("plan.json", plan_training(context).document())
+        deadline = self._began + SEARCH_SHARE * self._task.spec.budget + self._spent_before_search()
+        search = TrainingSearch(
+            context,
+            self._log,
+            lambda config: profile_training(config, 0.03 * self._task.spec.budget, None),
+            self._say,
+            self._folder,
+            resolution,
+            deadline,
+        )
+        try:
+            found = search.run()
+        finally:
+            self._know(trials=tuple(self._log.trials))
+        self._know(found=found)
+        return found
+
+    def _spent_before_search(self) -> float:
+        """Half of what the baseline took; the search gives up the other half."""
+        return 0.5 * (time.monotonic() - self._began)
+
+    def _left(self) -> float:
+        return self._task.spec.budget - (time.monotonic() - self._began) - REPORT_S
+
+    def _finish(self, found: Found, baseline: Curves, steps: int, resolution: float) -> None:
+        profile = self._story.profile
+        assert profile is not None
+        context = self._context(profile)
+        judged = judge_and_mend(
+            self._task, context, found, baseline, steps, self._folder, self._say
+        )
+        self._know(judged=judged, trials=tuple(self._log.trials))
+        if judged.config.hash == self._task.baseline.hash:
+            return
+        result = final_race(
+            self._task.baseline, judged.config, resolution, self._folder, self._left
+        )
+        self._know(final=result)
+        self._say.note(f"{ratio_text(result.comparison.ratio)} samples per second of the baseline")
+        self._know(best_profile=self._profiled(judged.config))
+
+    def _profiled(self, config: TrainingConfig) -> TrainingProfile | None:
+        try:
+            return profile_training(config, PROFILE_SHARE * self._task.spec.budget, None)
+        except SaccadeError as error:
+            self._say.note(f"the best configuration could not be profiled: {error}")
+            return None
+
+    def _know(self, **found: object) -> None:
+        self._story = replace(self._story, **found)  # type: ignore[arg-type]
+
+    def write(self, interrupted: bool) -> Study:
+        """``training.json``, ``result.json`` and ``report.html``, from whatever is known."""
+        from saccade.report.html import write_html
+
+        story = replace(self._story, wall_s=time.monotonic() - self._began, interrupted=interrupted)
+        judged = story.judged
+        if judged is not None:
+            write_run_file(self._run.path, judged.config, self._task.epochs)
+        result = result_document(story)
+        self._run.write_json("result.json", result)
+        write_html(self._run.path)
+        return Study(self._run.path, finite({"schema_version": 1, **result}), story.trials)

@@ -1,0 +1,310 @@
+"""``result.json`` of a training: what scripts and the report read. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from saccade.diagnose.records import Finding
+from saccade.goals import TRAINING_METRICS, Goal
+from saccade.optimize.metrics import Estimate, values
+from saccade.optimize.training.runner import TrainingRace
+from saccade.optimize.training.search import Found, Kept
+from saccade.playbook.result import loss, trial_row
+from saccade.playbook.training.final import Judged
+from saccade.playbook.training.prepare import TrainingTask
+from saccade.playbook.training.steps import Curves, training_metrics
+from saccade.study import Trial
+from saccade.train.profile import TrainingProfile
+from saccade.train.records import PARTS, TrainingBlock
+from saccade.validate.loss_drift import Bounded, final_loss, time_to_loss_s
+
+TOP_OPERATORS = 12
+
+
+@dataclass(frozen=True)
+class TrainingStory:
+    """Everything that one run found out; parts are None where it did not get that far."""
+
+    task: TrainingTask
+    samples: int = 0
+    parameters: int = 0
+    resolution: float = 0.0
+    profile: TrainingProfile | None = None
+    findings: tuple[Finding, ...] = ()
+    baseline: Curves | None = None
+    trials: tuple[Trial, ...] = ()
+    found: Found | None = None
+    judged: Judged | None = None
+    final: TrainingRace | None = None
+    best_profile: TrainingProfile | None = None
+    wall_s: float = 0.0
+    interrupted: bool = False
+
+
+def result_document(story: TrainingStory) -> dict[str, Any]:
+    """The whole document."""
+    goals = goal_rows(story)
+    task, found = story.task, story.found
+    return {
+        "kind": "training",
+        "folder": str(task.folder),
+        "status": overall(goals, story),
+        "goals": goals,
+        "baseline": _side(story, story.baseline, story.profile, _reference(story)),
+        "best": _best(story),
+        "pareto": [],
+        "rejected": _rejected(story),
+        "kept": [_kept_row(kept) for kept in _kept(story)],
+        "trials": [
+            {**trial_row(t), "samples_per_s": t.metrics.get("samples_per_s")} for t in story.trials
+        ],
+        "interactions": [
+            {**asdict(i), "factor": i.factor} for i in (found.interactions if found else ())
+        ],
+        "findings": [{**asdict(f), "evidence": dict(f.evidence)} for f in story.findings],
+        "drift": _drift(story),
+        "environment": task.environment.to_dict(),
+        "noise": {"percent": 100 * story.resolution},
+        "objective": "samples_per_s",
+        "budget_s": task.spec.budget,
+        "wall_s": story.wall_s,
+        "spec": task.spec.document(),
+        "job": {"samples": story.samples, "parameters": story.parameters, "epochs": task.epochs},
+        "guard": {"metric": "loss_drift", "allowed": task.guard.bound},
+        "interrupted": story.interrupted,
+    }
+
+
+def _trial_row(trial: Trial) -> dict[str, Any]:
+    return {**trial_row(trial), "samples_per_s": trial.metrics.get("samples_per_s")}
+
+
+def _kept(story: TrainingStory) -> tuple[Kept, ...]:
+    return story.judged.kept if story.judged else story.found.kept if story.found else ()
+
+
+def metrics_of(story: TrainingStory, blocks: Sequence[TrainingBlock]) -> dict[str, Estimate]:
+    """Metrics of one side."""
+    return training_metrics(blocks, story.samples, story.task.epochs) if blocks else {}
+
+
+def _reference(story: TrainingStory) -> tuple[TrainingBlock, ...]:
+    if story.final is not None:
+        return story.final.reference
+    return story.baseline.blocks if story.baseline else ()
+
+
+def _side(
+    story: TrainingStory,
+    curves: Curves | None,
+    profile: TrainingProfile | None,
+    blocks: Sequence[TrainingBlock],
+) -> dict[str, Any]:
+    found: dict[str, float | None] = dict(values(metrics_of(story, blocks)))
+    if curves is not None:
+        found |= _learnt(story, curves)
+    return {
+        "metrics": found,
+        "parts": _parts(blocks),
+        "curves": _curves(curves),
+        "operators": _operators(profile),
+        "memory_mb": dict(profile.memory_mb) if profile else {},
+        "resources": _resources(blocks),
+        "config": (curves.config if curves else story.task.baseline).to_dict(),
+    }
+
+
+def _learnt(story: TrainingStory, curves: Curves) -> dict[str, float | None]:
+    """What the curves say: held-out loss and metric, and the time to the baseline's last loss."""
+    judged = [c.evaluation for c in curves.curves if c.evaluation is not None]
+    found: dict[str, float | None] = {}
+    if judged:
+        found["held_out_loss"] = sum(e.loss for e in judged) / len(judged)
+        scores = [e.metric for e in judged if e.metric is not None]
+        if scores:
+            found["metric"] = sum(scores) / len(scores)
+    if story.baseline is not None:
+        target = final_loss(story.baseline.curves)
+        found["time_to_loss_s"] = time_to_loss_s(curves.curves, target)
+    return found
+
+
+def _best(story: TrainingStory) -> dict[str, Any] | None:
+    judged, final = story.judged, story.final
+    if judged is None:
+        return None
+    side = _side(
+        story, judged.curves, story.best_profile, final.candidate if final else _reference(story)
+    )
+    speedup = None
+    if final is not None:
+        ratio = final.comparison.ratio
+        speedup = {"value": ratio.value, "interval": [ratio.interval.low, ratio.interval.high]}
+    return {
+        **side,
+        "trial": story.trials[-1].number if story.trials else 0,
+        "changes": [k.option.label for k in judged.kept]
+        + [f"reverted: {t.label} ({t.reason})" for t in judged.taken_back],
+        "config": judged.config.to_dict(),
+        "config_hash": judged.config.hash,
+        "speedup": speedup,
+    }
+
+
+def _kept_row(kept: Kept) -> dict[str, Any]:
+    change, marginal = kept.option.change, kept.marginal
+    return {
+        "change": kept.option.label,
+        "optimization": change.name,
+        "part": change.part,
+        "effect": change.effect,
+        "predicted_gain": kept.option.prediction.gain,
+        "predicted_bound": kept.option.prediction.bound,
+        "prediction_basis": kept.option.prediction.basis,
+        "alone": kept.alone,
+        "achieved_gain": marginal.value if marginal else None,
+        "achieved_interval": [marginal.low, marginal.high] if marginal else None,
+    }
+
+
+def _rejected(story: TrainingStory) -> list[dict[str, Any]]:
+    """Every change that is not part of the best system, with its best evidence."""
+    kept = {k.option.label for k in _kept(story)}
+    rows: dict[str, dict[str, Any]] = {}
+    for trial in story.trials:
+        named = trial.details.get("set", [])
+        if len(named) != 1 or named[0] in kept:
+            continue
+        how = trial.details.get("how", "")
+        rows[named[0]] = {
+            "trial": trial.number,
+            "change": named[0],
+            "verdict": "not distinguishable" if trial.verdict == "better" else trial.verdict,
+            "reason": f"{_HOW.get(how, how)}: {trial.reason}",
+        }
+    taken = {t.label: t.reason for t in (story.judged.taken_back if story.judged else ())}
+    for label, reason in taken.items():
+        rows[label] = {
+            "trial": None,
+            "change": label,
+            "verdict": "broke a goal",
+            "reason": f"it learns worse: {reason}",
+        }
+    return list(rows.values())
+
+
+_HOW = {
+    "alone": "alone, and not needed beside the others",
+    "without": "the system is as fast without it",
+    "added": "added to the others",
+}
+
+
+def _drift(story: TrainingStory) -> dict[str, Any] | None:
+    found = story.judged.drift if story.judged else None
+    if found is None:
+        return None
+    return {
+        "loss": asdict(found.loss),
+        "metric": asdict(found.metric) if found.metric else None,
+        "held_out_loss": asdict(found.held_out_loss) if found.held_out_loss else None,
+    }
+
+
+def _parts(blocks: Sequence[TrainingBlock]) -> list[dict[str, Any]]:
+    """Mean milliseconds of each part of a step."""
+    steps = sum(len(block.step_s) for block in blocks)
+    if not steps:
+        return []
+    return [
+        {
+            "name": part,
+            "wall_ms": 1e3 * sum(sum(b.part_s.get(part, ())) for b in blocks) / steps,
+        }
+        for part in PARTS
+    ]
+
+
+def _curves(curves: Curves | None) -> list[dict[str, Any]]:
+    if curves is None:
+        return []
+    return [{"seed": c.seed, "losses": list(c.losses)} for c in curves.curves]
+
+
+def _operators(profile: TrainingProfile | None) -> list[dict[str, Any]]:
+    if profile is None:
+        return []
+    return [
+        {"name": op.name, "kind": op.kind, "wall_ms": op.wall_ms}
+        for op in profile.operators[:TOP_OPERATORS]
+    ]
+
+
+def _resources(blocks: Sequence[TrainingBlock]) -> dict[str, Any]:
+    return {
+        "busy_share": [b.busy_share for b in blocks],
+        "device_busy_share": [b.device_busy_share for b in blocks],
+    }
+
+
+def goal_rows(story: TrainingStory) -> list[dict[str, Any]]:
+    """Every goal with its value, interval and status."""
+    rows = []
+    for goal in story.task.goals:
+        estimate, note = _goal_value(goal, story)
+        bounded = estimate.low is not None and estimate.high is not None
+        rows.append(
+            {
+                "name": goal.name,
+                "metric": goal.metric,
+                "op": goal.op,
+                "bound": goal.bound,
+                "value": estimate.value,
+                "interval": [estimate.low, estimate.high] if bounded else None,
+                "status": goal.status(estimate.value, estimate.low, estimate.high),
+                "note": note,
+            }
+        )
+    return rows
+
+
+def _goal_value(goal: Goal, story: TrainingStory) -> tuple[Estimate, str]:
+    judged = story.judged
+    if judged is None:
+        return Estimate(None), "the run ended before the final measurement"
+    if goal.base in ("loss_drift", "metric"):
+        return _learning_value(goal, story, judged)
+    blocks = story.final.candidate if story.final else _reference(story)
+    best, base = metrics_of(story, blocks), metrics_of(story, _reference(story))
+    if not goal.is_drop:
+        return best[goal.base], ""
+    higher = TRAINING_METRICS[goal.base].better == "higher"
+    a, b = (base, best) if higher else (best, base)
+    return loss(a[goal.base], b[goal.base]), "the intervals of both, at their worst"
+
+
+def _learning_value(goal: Goal, story: TrainingStory, judged: Judged) -> tuple[Estimate, str]:
+    if judged.drift is None:
+        if goal.metric == "metric":
+            return Estimate(None), "only the drop of the metric is measured, not the trained value"
+        return Estimate(0.0, 0.0, 0.0), "it is the baseline"
+    found = judged.drift.loss if goal.base == "loss_drift" else judged.drift.metric
+    if found is None or goal.metric == "metric":
+        return Estimate(None), "short trainings bound the drop of the metric, not its final value"
+    return _estimate(found), f"{found.level:.0%} one-sided bounds over {found.seeds} seeds"
+
+
+def _estimate(found: Bounded) -> Estimate:
+    return Estimate(found.estimate, found.lower, found.upper)
+
+
+def overall(goals: Sequence[Mapping[str, Any]], story: TrainingStory) -> str:
+    """Met if all goals are; not met if any is not; else inconclusive."""
+    statuses = {goal["status"] for goal in goals}
+    if story.judged is None:
+        return "inconclusive"
+    if "not_met" in statuses:
+        return "not_met"
+    return "inconclusive" if "inconclusive" in statuses else "met"

@@ -1,0 +1,149 @@
+"""Measures where the time of a training goes. Lives in a worker process, like its subject.
+
+Steps that are measured and steps that are watched (`saccade.profile.training_watch`) are taken in
+processes of their own: a profiled number is never reported as a measured one.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+from saccade.statistics import warmup_end
+from saccade.train.records import LoaderBlock, TrainingBlock
+from saccade.train.samples import LoadTimes
+from saccade.train.subject import TrainingSubject
+
+# Steps below which a trend cannot be seen, and after which a warm-up is given up on.
+MIN_WARMUP, MAX_WARMUP = 4, 60
+MIN_STEPS, MAX_STEPS = 3, 400
+MIN_BATCHES, MAX_BATCHES = 8, 200
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What the measuring passes found.
+
+    Attributes:
+        warmup: the steps before.
+        block: steady steps.
+        synthetic: the same on a cached batch.
+        loader: the loader alone.
+        recompilations: of ``torch.compile`` during ``block``.
+        graph_breaks: of ``torch.compile`` since the beginning.
+    """
+
+    warmup: TrainingBlock
+    block: TrainingBlock
+    synthetic: TrainingBlock
+    loader: LoaderBlock
+    recompilations: int
+    graph_breaks: int
+
+
+class TrainingMeasurer(TrainingSubject):
+    """Takes the steps that are measured. See `TrainingSubject` for its arguments."""
+
+    def measure(self, seconds: float) -> Measured:
+        """All measuring passes, in about ``seconds``.
+
+        Slow steps take longer, for each pass has a least number of them.
+
+        Raises:
+            DataError: the data cannot be read.
+        """
+        self._forget_compilations()
+        warmup = self.warm_up(0.3 * seconds)
+        compiled = _compilations()
+        block = self.block(_count(0.35 * seconds, warmup.step_s[-1], MIN_STEPS, MAX_STEPS))
+        recompilations = _compilations() - compiled
+        synthetic = self._synthetic(0.2 * seconds)
+        return Measured(
+            warmup=warmup,
+            block=block,
+            synthetic=synthetic,
+            loader=self._loader_alone(0.15 * seconds, block),
+            recompilations=recompilations,
+            graph_breaks=_graph_breaks(),
+        )
+
+    def warm_up(self, seconds: float) -> TrainingBlock:
+        """Steps until they are stable and what the loader had ready before is used up."""
+        began = time.perf_counter()
+        ready = self._config.loader.workers * self._config.loader.prefetch
+        blocks: list[TrainingBlock] = []
+        while len(blocks) < MAX_WARMUP:
+            blocks.append(self.block(1))
+            lengths = [block.step_s[0] for block in blocks]
+            stable = len(blocks) >= MIN_WARMUP and warmup_end(lengths) < len(blocks)
+            if stable and len(blocks) > ready:
+                break
+            if len(blocks) >= 2 and time.perf_counter() - began > seconds:
+                break
+        return joined(blocks)
+
+    def _synthetic(self, seconds: float) -> TrainingBlock:
+        """Steps on one cached batch; the first does not count."""
+        self._loop.use_cached_batch()
+        try:
+            first = self.block(1)
+            return self.block(_count(seconds, first.step_s[0], MIN_STEPS, MAX_STEPS))
+        finally:
+            self._loop.use_cached_batch(False)
+
+    def _loader_alone(self, seconds: float, block: TrainingBlock) -> LoaderBlock:
+        workers = max(1, self._config.loader.workers)
+        batches = len(block.step_s) * self._config.batch.accumulation
+        each_s = block.load.total_s() / workers / max(1, batches)
+        return self.loader(_count(seconds, each_s, MIN_BATCHES, MAX_BATCHES))
+
+    def _forget_compilations(self) -> None:
+        if self._config.compute.compile:
+            from torch._dynamo.utils import counters
+
+            counters.clear()
+
+
+def joined(blocks: list[TrainingBlock]) -> TrainingBlock:
+    """Consecutive blocks as one."""
+    load = LoadTimes()
+    for block in blocks:
+        for name, seconds in vars(block.load).items():
+            setattr(load, name, getattr(load, name) + seconds)
+    wall_s = sum(block.wall_s for block in blocks)
+    return TrainingBlock(
+        step_s=tuple(s for block in blocks for s in block.step_s),
+        part_s={
+            part: tuple(s for block in blocks for s in block.part_s[part])
+            for part in blocks[0].part_s
+        },
+        losses=tuple(loss for block in blocks for loss in block.losses),
+        samples=sum(block.samples for block in blocks),
+        cpu_s=sum(block.cpu_s for block in blocks),
+        busy_share=sum(block.busy_share * block.wall_s for block in blocks) / max(wall_s, 1e-9),
+        peak_rss_mb=max(block.peak_rss_mb for block in blocks),
+        device_busy_share=blocks[-1].device_busy_share,
+        peak_device_mb=blocks[-1].peak_device_mb,
+        load=load,
+        corrupt=sum(block.corrupt for block in blocks),
+        first_step=blocks[0].first_step,
+    )
+
+
+def _count(seconds: float, each_s: float, least: int, most: int) -> int:
+    return min(most, max(least, int(seconds / max(each_s, 1e-6))))
+
+
+def _compilations() -> int:
+    """Graphs that ``torch.compile`` made so far; 0 where it is not in use."""
+    import sys
+
+    dynamo = sys.modules.get("torch._dynamo.utils")
+    return int(dynamo.counters["stats"]["unique_graphs"]) if dynamo is not None else 0
+
+
+def _graph_breaks() -> int:
+    import sys
+
+    dynamo = sys.modules.get("torch._dynamo.utils")
+    return len(dynamo.counters["graph_break"]) if dynamo is not None else 0

@@ -1,0 +1,219 @@
+"""`report.html` of a training, from its `result.json`. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from saccade.report import html, sections
+from saccade.report import quantities as q
+from saccade.report.charts import gain_chart, operator_chart, stage_chart
+from saccade.report.document import Change, mapping, metrics, records, texts, tone
+from saccade.report.training.charts import interaction_chart, loss_chart
+
+PARTS_PANEL = (("wall_ms", "Step time by part, ms", "ms"),)
+TILES = ("samples_per_s", "epoch_s", "data_wait_share", "device_busy_share", "peak_rss_mb")
+
+
+def render_training(result: Mapping[str, Any]) -> str:
+    """The page; whatever the result is missing is left out of it."""
+    return html.render("training.html", _view(result))
+
+
+def _view(result: Mapping[str, Any]) -> dict[str, Any]:
+    baseline, best = mapping(result.get("baseline")), mapping(result.get("best"))
+    status = str(result.get("status") or "inconclusive")
+    return {
+        "name": job_name(result),
+        "badge": sections.badge(result),
+        "tone": tone(status),
+        "headline": training_headline(result),
+        "length": sections.run_length(result),
+        "tiles": [sections.tile(name, result) for name in TILES if _known(name, result)],
+        "goals": sections.goal_rows(result),
+        "metrics": sections.metric_rows(result),
+        "has_best": bool(best),
+        "parts_chart": html.both(
+            lambda width: stage_chart(
+                records(baseline.get("parts")), records(best.get("parts")), width, PARTS_PANEL
+            )
+        ),
+        "busy": busy_text(result),
+        "loss_chart": html.both(
+            partial(loss_chart, records(baseline.get("curves")), records(best.get("curves")))
+        ),
+        "drift": drift_text(result),
+        "findings": html.findings(result),
+        "kept": kept_rows(result),
+        "gain_chart": html.both(partial(gain_chart, _as_changes(result))),
+        "interactions": interaction_rows(result),
+        "interaction_chart": html.both(
+            partial(interaction_chart, records(result.get("interactions")))
+        ),
+        "taken_back": [t for t in texts(best.get("changes")) if t.startswith("reverted")],
+        "rejected": records(result.get("rejected")),
+        "trials": trial_rows(result),
+        "operator_charts": _operators(baseline, best),
+        "memory": _memory(baseline, best),
+        "noise": q.number(mapping(result.get("noise")).get("percent")),
+        "environment": sections.environment_rows(result),
+        "spec": sections.spec_text(result),
+        "config": sections.config_text(result),
+        "commands": commands(result),
+    }
+
+
+def job_name(result: Mapping[str, Any]) -> str:
+    """What the user named, without its folder."""
+    return Path(str(mapping(result.get("spec")).get("job") or "")).name
+
+
+def _known(name: str, result: Mapping[str, Any]) -> bool:
+    return any(q.number(metrics(result, w).get(name)) is not None for w in ("baseline", "best"))
+
+
+def training_headline(result: Mapping[str, Any]) -> str:
+    """One sentence: how fast it was, how fast it is, and whether it learns the same."""
+    before, after = metrics(result, "baseline"), metrics(result, "best")
+    rate = q.metric_text("samples_per_s", before.get("samples_per_s"))
+    found = mapping(mapping(result.get("best")).get("speedup"))
+    if q.number(found.get("value")) is None:
+        return f"The training runs at {rate}; no faster way that learns the same was found."
+    now = q.metric_text("samples_per_s", after.get("samples_per_s"))
+    spread = q.between(found.get("interval"), q.ratio_number)
+    return (
+        f"The training runs at {now} instead of {rate}: {q.ratio(found['value'])} ({spread}). "
+        f"{drift_text(result)}"
+    )
+
+
+def drift_text(result: Mapping[str, Any]) -> str:
+    """Whether it learns the same, as a sentence."""
+    found = mapping(result.get("drift"))
+    loss = mapping(found.get("loss"))
+    estimate = q.number(loss.get("estimate"))
+    if estimate is None:
+        return ""
+    spread = q.between(
+        [loss.get("lower"), loss.get("upper")], lambda value: f"{q.fixed(100 * value, 2)} %"
+    )
+    text = (
+        f"Its loss is {q.fixed(100 * estimate, 2)} % off the baseline's ({spread}, one-sided "
+        f"bounds over {loss.get('seeds')} seeds)."
+    )
+    metric = mapping(found.get("metric"))
+    if q.number(metric.get("estimate")) is not None:
+        drop = q.between([metric.get("lower"), metric.get("upper")], lambda v: q.fixed(v, 4))
+        text += f" The metric drops by {q.fixed(float(metric['estimate']), 4)} ({drop})."
+    return text
+
+
+def busy_text(result: Mapping[str, Any]) -> str:
+    """How busy cores and GPU were, before and after."""
+    said = []
+    for name in ("busy_share", "device_busy_share"):
+        pair = [metrics(result, which).get(name) for which in ("baseline", "best")]
+        shown = [q.percent(value) for value in pair if q.number(value) is not None]
+        if shown:
+            said.append(
+                f"{q.metric_label(name)}: {' before, '.join(shown)}{' after' * (len(shown) > 1)}"
+            )
+    return ". ".join(said)
+
+
+def kept_rows(result: Mapping[str, Any]) -> list[dict[str, str]]:
+    """Every kept change: predicted, alone, among the others."""
+    return [
+        {
+            "change": str(row.get("change")),
+            "part": str(row.get("part")),
+            "predicted": q.ratio(row.get("predicted_gain")),
+            "alone": q.ratio(row.get("alone")),
+            "achieved": sections.gain_text(row.get("achieved_gain"), row.get("achieved_interval")),
+            "basis": str(row.get("prediction_basis") or ""),
+        }
+        for row in records(result.get("kept"))
+    ]
+
+
+def _as_changes(result: Mapping[str, Any]) -> list[Change]:
+    return [
+        Change(
+            trial=None,
+            name=str(row.get("change")),
+            predicted=q.number(row.get("predicted_gain")),
+            achieved=q.number(row.get("achieved_gain")),
+            interval=q.interval(row.get("achieved_interval")),
+            kept=True,
+        )
+        for row in records(result.get("kept"))
+    ]
+
+
+def interaction_rows(result: Mapping[str, Any]) -> list[dict[str, str]]:
+    """Every measured pair."""
+    return [
+        {
+            "pair": f"{row.get('first')} + {row.get('second')}",
+            "first": q.ratio(row.get("gain_first")),
+            "second": q.ratio(row.get("gain_second")),
+            "both": q.ratio(row.get("gain_both")),
+            "factor": q.ratio(row.get("factor")),
+        }
+        for row in records(result.get("interactions"))
+    ]
+
+
+def trial_rows(result: Mapping[str, Any]) -> list[dict[str, str]]:
+    """All trials in their order."""
+    return [
+        {
+            "trial": str(row.get("trial")),
+            "change": str(row.get("change")),
+            "how": str(mapping(row.get("details")).get("how") or ""),
+            "verdict": str(row.get("verdict")),
+            "gain": sections.gain_text(row.get("achieved_gain"), row.get("achieved_interval")),
+            "rate": q.metric_text("samples_per_s", row.get("samples_per_s")),
+            "reason": str(row.get("reason") or ""),
+            "took": q.duration(row.get("wall_s")),
+        }
+        for row in records(result.get("trials"))
+    ]
+
+
+def _operators(baseline: Mapping[str, Any], best: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    listed = [
+        ("Baseline", records(baseline.get("operators"))),
+        ("Best", records(best.get("operators"))),
+    ]
+    longest = max(
+        (q.number(op.get("wall_ms")) or 0.0 for _, ops in listed for op in ops), default=0.0
+    )
+    return [
+        (title, html.both(partial(operator_chart, ops, longest_ms=longest)))
+        for title, ops in listed
+        if ops
+    ]
+
+
+def _memory(baseline: Mapping[str, Any], best: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    before, after = mapping(baseline.get("memory_mb")), mapping(best.get("memory_mb"))
+    names = list(dict.fromkeys((*before, *after)))
+    return [
+        (
+            name.replace("_", " "),
+            q.metric_text("peak_rss_mb", before.get(name)),
+            q.metric_text("peak_rss_mb", after.get(name)),
+        )
+        for name in names
+    ]
+
+
+def commands(result: Mapping[str, Any]) -> list[str]:
+    """Shell commands that use and repeat the run."""
+    return [
+        "saccade train run RUN_FOLDER",
+        "saccade train optimize RUN_FOLDER/spec.yaml --out repeated",
+    ]

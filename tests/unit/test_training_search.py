@@ -1,0 +1,143 @@
+"""Sets of changes: pairs that pay together only, changes that are not needed, failures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from training_stand_ins import BASELINE, FakeRunner, SpeedOf, Turn, context_of
+
+from saccade.errors import RuntimeFailure
+from saccade.optimize.training.interactions import interactions
+from saccade.optimize.training.part_search import PartSearch
+from saccade.optimize.training.sets import Option, configured, together
+from saccade.optimize.training.trial_log import TrialLog
+from saccade.progress import SilentProgress
+from saccade.study import RunFolder, Trial
+from saccade.train.config import TrainingConfig
+
+BF16 = Turn("bf16", "precision", "bf16")
+LAST = Turn("channels_last", "channels_last", True)
+COMPILE = Turn("compile", "compile", "default", cost_s=60.0)
+FUSED = Turn("fused_optimizer", "fused_optimizer", True)
+
+
+def unet(config: TrainingConfig) -> float:
+    """Samples per second as measured on a CPU: neither of the pair gains much alone."""
+    c = config.compute
+    table = {
+        (False, False): 1.8, (True, False): 3.5, (False, True): 2.4, (True, True): 14.0,
+    }  # fmt: skip
+    found = table[c.precision == "bf16", c.channels_last]
+    if c.compile:
+        found = max(7.7, found) if not (c.precision == "bf16" and c.channels_last) else 14.0
+    return found
+
+
+def options(*changes: Turn) -> list[Option]:
+    context = context_of()
+    return [Option(c, c.predict(context), i) for i, c in enumerate(changes)]  # type: ignore[arg-type]
+
+
+def search(
+    folder: Path, speed_of: SpeedOf, *changes: Turn, seconds: float = 1e6
+) -> tuple[set[str], list[Trial], PartSearch]:
+    log = TrialLog(RunFolder(folder), SilentProgress(), "machine")
+    found = PartSearch(
+        context_of(),
+        options(*changes),
+        "synthetic",
+        log,
+        folder,
+        0.02,
+        lambda: seconds,
+        lambda config, timed, where: FakeRunner(config, speed_of),  # type: ignore[return-value, arg-type]
+    )
+    return {o.label for o in found.run()}, log.trials, found
+
+
+def test_a_pair_that_pays_only_together_is_found_without_what_adds_nothing(tmp_path: Path) -> None:
+    chosen, trials, _ = search(tmp_path, unet, BF16, LAST, COMPILE, FUSED)
+    assert chosen == {"bf16", "channels_last"}
+    assert {t.change for t in trials if t.details["how"] == "alone"} >= {"bf16", "channels_last"}
+
+
+def test_the_interaction_of_the_pair_is_on_record(tmp_path: Path) -> None:
+    _, _, found = search(tmp_path, unet, BF16, LAST, COMPILE)
+    rates = {key: pace.samples_per_s for key, pace in found.paces().items()}
+    strongest = interactions(rates)[0]
+    assert {strongest.first, strongest.second} == {"bf16", "channels_last"}
+    assert strongest.factor == pytest.approx(14 * 1.8 / (3.5 * 2.4), rel=0.05)
+
+
+def test_each_kept_change_has_a_marginal_gain_that_was_raced(tmp_path: Path) -> None:
+    _, _, found = search(tmp_path, unet, BF16, LAST, FUSED)
+    assert found.marginal["bf16"].value == pytest.approx(14 / 2.4, rel=0.05)
+    assert found.marginal["channels_last"].value == pytest.approx(14 / 3.5, rel=0.05)
+
+
+def test_a_change_that_spoils_the_whole_set_is_left_out(tmp_path: Path) -> None:
+    def speed(config: TrainingConfig) -> float:
+        found = 5.0 if config.compute.precision == "bf16" else 2.0
+        return found * (0.3 if config.compute.compile else 1.0)
+
+    chosen, _, _ = search(tmp_path, speed, BF16, COMPILE)
+    assert chosen == {"bf16"}
+
+
+def test_a_set_that_beats_what_elimination_left_is_taken(tmp_path: Path) -> None:
+    """Taking away one by one ends at {bf16}; the pair without it is faster."""
+
+    def speed(config: TrainingConfig) -> float:
+        c = config.compute
+        if c.precision == "bf16":
+            return 4.0
+        return 9.0 if c.channels_last and c.fused_optimizer else 2.0
+
+    chosen, _, _ = search(tmp_path, speed, BF16, LAST, FUSED)
+    assert chosen == {"channels_last", "fused_optimizer"}
+
+
+def test_what_fails_is_on_record_and_the_rest_goes_on(tmp_path: Path) -> None:
+    def speed(config: TrainingConfig) -> float:
+        if config.compute.compile:
+            raise RuntimeFailure("no compiler")
+        return 5.0 if config.compute.precision == "bf16" else 2.0
+
+    chosen, trials, _ = search(tmp_path, speed, BF16, COMPILE)
+    assert chosen == {"bf16"}
+    assert any(t.verdict == "failed" and "no compiler" in t.reason for t in trials)
+
+
+def test_nothing_is_kept_where_nothing_pays(tmp_path: Path) -> None:
+    chosen, _, _ = search(tmp_path, lambda config: 2.0, BF16, LAST)
+    assert chosen == set()
+
+
+def test_a_search_that_is_cut_short_keeps_no_set_that_is_slower(tmp_path: Path) -> None:
+    def slower(config: TrainingConfig) -> float:
+        return 2.0 if config.hash == BASELINE.hash else 1.0
+
+    chosen, _, _ = search(tmp_path, slower, BF16, LAST, seconds=0.0)
+    assert chosen == set()
+
+
+def test_variants_of_one_change_are_never_together() -> None:
+    half = Turn("precision", "precision", "fp16", gain=1.1)
+    full = Turn("precision", "precision", "bf16", gain=2.0)
+    chosen = together(context_of(), sorted(options(half, full), key=lambda o: -o.prediction.gain))
+    assert [o.change for o in chosen] == [full]
+
+
+def test_changes_are_applied_in_the_order_of_the_table() -> None:
+    first, second = options(LAST, BF16)
+    assert configured(context_of(), [second, first]) == configured(context_of(), [first, second])
+
+
+def test_an_interrupted_search_measures_nothing_twice(tmp_path: Path) -> None:
+    first, trials, _ = search(tmp_path, unet, BF16, LAST, FUSED)
+    FakeRunner.opened.clear()
+    again, repeated, _ = search(tmp_path, unet, BF16, LAST, FUSED)
+    assert again == first and len(repeated) == len(trials)
+    # Only the start, which is no trial, is measured again.
+    assert set(FakeRunner.opened) == {BASELINE.hash}
