@@ -139,6 +139,8 @@ TABLE: dict[str, dict[str, str]] = {
     # What training jobs are, tried in this order by `saccade.train.job.refer`.
     "training_jobs": {
         "python_file": "saccade.train.jobs.python_file:PythonFileJob",
+        "lightning": "saccade.train.jobs.lightning:LightningJob",
+        "module": "saccade.train.jobs.module_and_data:ModuleAndDataJob",
     },
     # Who makes batches of samples.
     "loaders": {

@@ -25,7 +25,6 @@ VERBS = (
     "validate",
     "compare",
     "export",
-    "train",
     "run",
     "report",
     "doctor",

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
 from saccade import plugins
@@ -125,4 +126,10 @@ def open_job(reference: JobReference) -> TrainingJob:
         SpecError: it is not a job, or its code fails.
     """
     job: TrainingJob = plugins.load("training_jobs", reference.kind).open(reference)
-    return job
+    weights = reference.settings.get("weights")
+    if not weights:
+        return job
+    from saccade.train.trainable import start_from
+
+    made = job.model
+    return replace(job, model=lambda: start_from(made(), Path(weights)))
