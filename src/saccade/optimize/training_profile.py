@@ -26,6 +26,8 @@ WATCHER = "saccade.profile.training_watch:TrainingWatcher"
 LEAST_TIMEOUT_S, TIMEOUT_FACTOR = 900.0, 20.0
 # Shares of the time; the rest is for starting the workers and for the passes' least steps.
 MEASURING, WATCHING = 0.65, 0.25
+# Time in which some thousand small files can be looked at.
+LEAST_SCAN_S = 2.0
 TRACE_NAMES = {
     PIPELINE_PID: "training",
     OPERATORS_PID: "operators of one step (profiled)",
@@ -39,8 +41,10 @@ def profile_training(
     seconds: float = 30.0,
     folder: Path | None = None,
     *,
+    least_steps: int = 0,
     nvtx: bool = False,
     progress: Progress | None = None,
+    start: Callable[..., Worker] = Worker,
 ) -> TrainingProfile:
     """Where the time of a training goes.
 
@@ -51,8 +55,10 @@ def profile_training(
         config: how it is trained.
         seconds: about how long it takes; slow steps take longer.
         folder: where ``trace.json`` goes; None writes none.
+        least_steps: that are measured at least, warm-up included.
         nvtx: name the parts of the watched steps for Nsight Systems, too; needs a GPU.
         progress: told what is being done.
+        start: makes worker processes.
 
     Raises:
         SpecError: the job is wrong, or NVTX was asked for where there is no GPU.
@@ -67,10 +73,11 @@ def profile_training(
     said = progress or SilentProgress()
     timeout_s = max(LEAST_TIMEOUT_S, TIMEOUT_FACTOR * seconds)
     said.step("Measuring steps")
-    with Worker(MEASURER, (config,), timeout_s=timeout_s) as worker:
-        measured = worker.call("measure", MEASURING * seconds, timeout_s=timeout_s)
+    with start(MEASURER, (config,), timeout_s=timeout_s) as worker:
+        measured = worker.call("measure", MEASURING * seconds, least_steps, timeout_s=timeout_s)
     said.step("Watching steps")
-    watched = _watch(config, measured, WATCHING * seconds, timeout_s, nvtx)
+    passes = _passes(measured, WATCHING * seconds, nvtx)
+    watched = _watch(config, passes, timeout_s, start)
     if folder is not None:
         training_trace(config, watched).write(folder / TRACE_FILE)
     return _profile(config, measured, watched)
@@ -90,26 +97,32 @@ class Watched:
     missing: dict[str, str] = field(default_factory=dict)
 
 
-def _watch(
-    config: TrainingConfig, measured: Measured, seconds: float, timeout_s: float, nvtx: bool
-) -> Watched:
+def _passes(measured: Measured, seconds: float, nvtx: bool) -> dict[str, tuple[Any, ...]]:
+    """Watching passes and their arguments, in order; those that may end the worker come last."""
     step_s = measured.block.step_ms / 1e3
     alone_s = measured.synthetic.step_ms / 1e3
-    passes: dict[str, tuple[Any, ...]] = {
+    return {
         "facts": (),
         "timeline": (0.25 * seconds, step_s, nvtx),
         "operators": (0.2 * seconds, alone_s),
         "syncs": (0.15 * seconds, alone_s),
+        "scan": (max(LEAST_SCAN_S, 0.2 * seconds),),
         "memory": (),
         "scaled": (0.2 * seconds, alone_s),
-        "scan": (0.2 * seconds,),
     }
-    watched = Watched()
-    left = list(passes)
+
+
+def _watch(
+    config: TrainingConfig,
+    passes: dict[str, tuple[Any, ...]],
+    timeout_s: float,
+    start: Callable[..., Worker],
+) -> Watched:
+    watched, left = Watched(), list(passes)
     while left:
         # A pass that ends its worker does not take those after it along.
         try:
-            with Worker(WATCHER, (config,), timeout_s=timeout_s) as worker:
+            with start(WATCHER, (config,), timeout_s=timeout_s) as worker:
                 worker.call("warm_up", timeout_s=timeout_s)
                 while left and worker.alive:
                     name = left.pop(0)

@@ -17,6 +17,7 @@ from saccade.train.subject import TrainingSubject
 # Steps below which a trend cannot be seen, and after which a warm-up is given up on.
 MIN_WARMUP, MAX_WARMUP = 4, 60
 MIN_STEPS, MAX_STEPS = 3, 400
+MIN_SYNTHETIC = 2
 MIN_BATCHES, MAX_BATCHES = 8, 200
 
 
@@ -44,10 +45,14 @@ class Measured:
 class TrainingMeasurer(TrainingSubject):
     """Takes the steps that are measured. See `TrainingSubject` for its arguments."""
 
-    def measure(self, seconds: float) -> Measured:
+    def measure(self, seconds: float, least_steps: int = 0) -> Measured:
         """All measuring passes, in about ``seconds``.
 
         Slow steps take longer, for each pass has a least number of them.
+
+        Args:
+            seconds: of all passes together.
+            least_steps: taken at least, warm-up included; a loss that goes wrong later is not seen.
 
         Raises:
             DataError: the data cannot be read.
@@ -55,7 +60,8 @@ class TrainingMeasurer(TrainingSubject):
         self._forget_compilations()
         warmup = self.warm_up(0.3 * seconds)
         compiled = _compilations()
-        block = self.block(_count(0.35 * seconds, warmup.step_s[-1], MIN_STEPS, MAX_STEPS))
+        steps = _count(0.35 * seconds, warmup.step_s[-1], MIN_STEPS, MAX_STEPS)
+        block = self.block(max(steps, least_steps - len(warmup.step_s)))
         recompilations = _compilations() - compiled
         synthetic = self._synthetic(0.2 * seconds)
         return Measured(
@@ -72,13 +78,14 @@ class TrainingMeasurer(TrainingSubject):
         began = time.perf_counter()
         ready = self._config.loader.workers * self._config.loader.prefetch
         blocks: list[TrainingBlock] = []
-        while len(blocks) < MAX_WARMUP:
-            blocks.append(self.block(1))
-            lengths = [block.step_s[0] for block in blocks]
-            stable = len(blocks) >= MIN_WARMUP and warmup_end(lengths) < len(blocks)
-            if stable and len(blocks) > ready:
+        taken: list[float] = []
+        while len(taken) < MAX_WARMUP:
+            blocks.append(self.block(max(1, len(taken) // 2)))
+            taken += blocks[-1].step_s
+            stable = len(taken) >= MIN_WARMUP and warmup_end(taken) < len(taken)
+            if stable and len(taken) > ready:
                 break
-            if len(blocks) >= 2 and time.perf_counter() - began > seconds:
+            if len(taken) >= 2 and time.perf_counter() - began > seconds:
                 break
         return joined(blocks)
 
@@ -87,7 +94,7 @@ class TrainingMeasurer(TrainingSubject):
         self._loop.use_cached_batch()
         try:
             first = self.block(1)
-            return self.block(_count(seconds, first.step_s[0], MIN_STEPS, MAX_STEPS))
+            return self.block(_count(seconds, first.step_s[0], MIN_SYNTHETIC, MAX_STEPS))
         finally:
             self._loop.use_cached_batch(False)
 

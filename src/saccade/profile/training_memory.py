@@ -17,7 +17,8 @@ def memory_by_category(loop: TrainingLoop) -> dict[str, float]:
     """
     import torch
 
-    loop.step()
+    if loop.last_batch is None:
+        loop.step()
     inputs, target = loop.last_batch
     parameters = [*loop.model.parameters(), *loop.model.buffers()]
     known = {_key(tensor) for tensor in (*parameters, *_tensors((inputs, target)))}

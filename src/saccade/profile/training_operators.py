@@ -18,7 +18,6 @@ from saccade.train.loop import TrainingLoop
 STEP = "saccade step"
 FRAMES = ("ProfilerStep", STEP, "Optimizer.", "autograd::engine", "cuda")
 MAX_EVENTS = 4000
-PLAIN_STEPS = 3
 # Of a tensor's element where the profiler tells its shape and not its type.
 ELEMENT_BYTES = 4
 
@@ -49,7 +48,9 @@ def watch_operators(loop: TrainingLoop, steps: int) -> OperatorPass:
     from torch.profiler import ProfilerActivity, profile, record_function
 
     cuda = loop.config.compute.device.startswith("cuda")
-    plain_s = _steps(loop, PLAIN_STEPS)
+    loop.step()
+    loop.clock.read()
+    plain_s = _steps(loop, steps)
     activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if cuda else [])]
     with profile(activities=activities, record_shapes=True, acc_events=True) as profiler:
         for _ in range(steps):
@@ -70,8 +71,6 @@ def watch_operators(loop: TrainingLoop, steps: int) -> OperatorPass:
 
 
 def _steps(loop: TrainingLoop, steps: int) -> list[float]:
-    loop.step()
-    loop.clock.read()
     for _ in range(steps):
         loop.step()
     return list(loop.clock.read()[0])

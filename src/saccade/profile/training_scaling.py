@@ -10,13 +10,16 @@ from saccade.train.loop import TrainingLoop
 from saccade.train.samples import Loaded
 
 FACTOR = 4
-ROUNDS = 3
+# No step that takes as long is made of costs that do not depend on its samples.
+SLOW_S = 1.0
+MIN_ROUNDS, MAX_ROUNDS = 3, 50
 
 
 def scaled_steps(loop: TrainingLoop, seconds: float, step_s: float) -> dict[int, float]:
     """Milliseconds of a step at the batch's size and at a multiple of it, taken in turns.
 
-    The fastest of a few steps each, which others on the machine disturbed least.
+    The fastest of a few steps each, which others on the machine disturbed least. Slow steps are
+    not taken again: of those the batch's own time is all there is.
 
     The cached batch of ``loop`` stands several times in the larger one, so nothing is loaded.
 
@@ -29,12 +32,16 @@ def scaled_steps(loop: TrainingLoop, seconds: float, step_s: float) -> dict[int,
     assert batch is not None
     if loop.config.compute.compile:
         raise RuntimeFailure("torch.compile would compile anew for another batch size")
-    factor = FACTOR if step_s * (1 + FACTOR) * ROUNDS <= seconds else 2
+    factor = FACTOR if step_s * (1 + FACTOR) * MIN_ROUNDS <= seconds else 2
+    rounds = int(seconds / max(1e-6, step_s * (1 + factor)))
+    rounds = min(MAX_ROUNDS, max(MIN_ROUNDS, rounds))
     size = loop.config.batch.size
+    if step_s > SLOW_S:
+        return {size: 1e3 * step_s}
     batches = {size: batch, factor * size: repeated(batch, factor)}
     times: dict[int, list[float]] = {number: [] for number in batches}
     try:
-        for turn in range(ROUNDS + 1):
+        for turn in range(rounds + 1):
             for number, data in batches.items():
                 loop.cached_batch = data
                 loop.step()

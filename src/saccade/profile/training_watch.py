@@ -20,8 +20,10 @@ from saccade.train.loading import open_dataset
 from saccade.train.profile import SampleFacts, SampleScan, Synchronisation
 from saccade.train.subject import TrainingSubject
 
-MIN_STEPS, MAX_STEPS = 2, 30
+MIN_STEPS, MAX_STEPS = 1, 30
 WARMUP_STEPS = 2
+# Reading what the profiler saw takes longer than the steps themselves.
+OPERATOR_STEPS = 5
 T = TypeVar("T")
 
 
@@ -38,7 +40,8 @@ class TrainingWatcher(TrainingSubject):
 
     def operators(self, seconds: float, step_s: float) -> OperatorPass:
         """Operators of one step, by ``torch.profiler``."""
-        return self._on_cached(lambda: watch_operators(self._loop, _count(seconds, step_s)))
+        steps = min(OPERATOR_STEPS, _count(seconds, step_s))
+        return self._on_cached(lambda: watch_operators(self._loop, steps))
 
     def syncs(self, seconds: float, step_s: float) -> tuple[Synchronisation, ...]:
         """Where the user's code waits for single values."""

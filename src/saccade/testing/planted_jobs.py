@@ -25,11 +25,10 @@ class Model:
 
     Args:
         width: channels of its layers.
-        depth: how many layers between the first and the last.
     """
 
-    def __init__(self, width: int = 16, depth: int = 1) -> None:
-        self._width, self._depth = width, depth
+    def __init__(self, width: int = 16) -> None:
+        self._width = width
 
     def __call__(self) -> Any:
         """The untrained module: ``(N, 3, H, W)`` float32 → ``(N, CLASSES)``."""
@@ -37,10 +36,19 @@ class Model:
 
         width = self._width
         layers: list[Any] = [nn.Conv2d(3, width, 3, padding=1), nn.ReLU()]
-        for _ in range(self._depth):
-            layers += [nn.Conv2d(width, width, 3, padding=1), nn.ReLU()]
+        layers += [nn.Conv2d(width, width, 3, padding=1), nn.ReLU()]
         pooled = [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(width, CLASSES)]
         return nn.Sequential(*layers, *pooled)
+
+
+def many_layers() -> Any:
+    """A module of many layers with little to do: images of side 8 → ``(N, CLASSES)``."""
+    from torch import nn
+
+    layers: list[Any] = [nn.Flatten(), nn.Linear(3 * 8 * 8, 16), nn.ReLU()]
+    for _ in range(30):
+        layers += [nn.Linear(16, 16), nn.ReLU()]
+    return nn.Sequential(*layers, nn.Linear(16, CLASSES))
 
 
 class Arrays:
@@ -66,6 +74,11 @@ class Arrays:
 def arrays(split: str) -> Arrays:
     """The data set of a healthy job."""
     return Arrays()
+
+
+def small_arrays(split: str) -> Arrays:
+    """Images so small that a step's own cost is all there is."""
+    return Arrays(side=8)
 
 
 def as_tensors(sample: Any) -> tuple[Any, int]:

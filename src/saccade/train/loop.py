@@ -17,6 +17,7 @@ from saccade.train.computing import (
 )
 from saccade.train.config import ComputeSettings, TrainingConfig
 from saccade.train.corruption import CorruptionLimit
+from saccade.train.distributed import full_state, load_full_state, rank_here, shared
 from saccade.train.explaining import check_loss, explained
 from saccade.train.job import TrainingJob
 from saccade.train.loaders.contract import BatchLoader
@@ -42,14 +43,18 @@ class TrainingLoop:
         config: how.
         steps: of the whole training, for the schedule of learning rates; by default the job's
             number of epochs.
-        rank: of this process among those that train together.
+        rank: of this process among those that train together; None asks the environment.
     """
 
     def __init__(
-        self, job: TrainingJob, config: TrainingConfig, steps: int | None = None, rank: int = 0
+        self,
+        job: TrainingJob,
+        config: TrainingConfig,
+        steps: int | None = None,
+        rank: int | None = None,
     ) -> None:
         self.job, self.config = job, config
-        self.rank = rank
+        self.rank = rank_here() if rank is None else rank
         set_backends(config)
         _, self.samples = open_dataset(job, "train")
         order = SampleOrder(
@@ -69,7 +74,7 @@ class TrainingLoop:
         # Sees every batch that the loader hands over; for profiling.
         self.observe: Callable[[Loaded], None] | None = None
         self.model = make_model(job, config, config.seed)
-        self.callable = compiled(self.model, config.compute)
+        self.callable = compiled(shared(self.model, config), config.compute)
         self._begin(0)
 
     def _begin(self, step: int) -> None:
@@ -94,7 +99,7 @@ class TrainingLoop:
         self.close_loader()
         self.config = replace(self.config, seed=seed)
         fresh = make_model(self.job, self.config, seed)
-        self.model.load_state_dict(fresh.state_dict())
+        load_full_state(self.model, fresh.state_dict(), self.config)
         self._begin(0)
 
     def use_cached_batch(self, cached: bool = True) -> None:
@@ -213,7 +218,7 @@ class TrainingLoop:
         """Everything that a later process needs to go on as if nothing had happened."""
         return {
             "step": self.step_number,
-            "model": self.model.state_dict(),
+            "model": full_state(self.model, self.config),
             "optimizer": self.optimizer.state_dict(),
             "scheduler": self.scheduler.state_dict() if self.scheduler is not None else None,
             "scaler": self.scaler.state_dict(),
@@ -222,7 +227,7 @@ class TrainingLoop:
     def restore(self, state: dict[str, Any]) -> None:
         """Go on from `state`."""
         self.close_loader()
-        self.model.load_state_dict(state["model"])
+        load_full_state(self.model, state["model"], self.config)
         self._begin(int(state["step"]))
         self.optimizer.load_state_dict(state["optimizer"])
         if self.scheduler is not None:

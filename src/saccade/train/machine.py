@@ -91,6 +91,23 @@ def process_tree_rss_mb() -> float:
     return total
 
 
+def own_memory_mb() -> float:
+    """Resident memory of this process and its loader workers with no file behind it, 10^6 bytes.
+
+    It is what shows a leak: pages of libraries and of memory-mapped files come and go with what
+    else runs on the machine. Pages that a fork shares with its parent count in both.
+    """
+    total = 0.0
+    own = psutil.Process()
+    for process in (own, *own.children(recursive=True)):
+        try:
+            memory = process.memory_info()
+        except psutil.Error:
+            continue
+        total += (memory.rss - getattr(memory, "shared", 0)) / 1e6
+    return total
+
+
 def _pss_mb(pid: int) -> float | None:
     try:
         text = Path(f"/proc/{pid}/smaps_rollup").read_text()

@@ -16,7 +16,12 @@ from saccade.train.evaluating import evaluate
 from saccade.train.job import open_job
 from saccade.train.loading import open_loader
 from saccade.train.loop import TrainingLoop
-from saccade.train.machine import Meter, process_tree_rss_mb, read_bytes_of_tree
+from saccade.train.machine import (
+    Meter,
+    own_memory_mb,
+    process_tree_rss_mb,
+    read_bytes_of_tree,
+)
 from saccade.train.records import Evaluation, LoaderBlock, LossCurve, TrainingBlock
 from saccade.train.samples import LoadTimes
 
@@ -123,7 +128,7 @@ class TrainingSubject:
                 corrupt += len(batch.corrupt)
                 for name, seconds in asdict(batch.times).items():
                     setattr(times, name, getattr(times, name) + seconds)
-                rss.append(process_tree_rss_mb())
+                rss.append(own_memory_mb())
                 if number + 1 >= batches:
                     break
                 last = time.perf_counter()

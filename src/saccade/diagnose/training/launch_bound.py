@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from saccade.diagnose.records import Finding
-from saccade.diagnose.training.operator_kinds import is_compiled
+from saccade.diagnose.training.costs import computing_s
+from saccade.diagnose.training.operator_kinds import computing_share, is_compiled, moves_memory
 from saccade.diagnose.training.step_part import step_part
 from saccade.train.profile import TrainingProfile
 
@@ -16,8 +17,8 @@ MIN_LAUNCHES = 30
 def launch_bound(profile: TrainingProfile) -> Finding | None:
     """Time of a step on a cached batch in which no operator (on a GPU no kernel) runs.
 
-    It is Python's and PyTorch's own. On the CPU compiled code hides its operators, so that
-    nothing can be said.
+    It is Python's and PyTorch's own, and so is the time of operators that do next to nothing. On
+    the CPU compiled code hides its operators, so that nothing can be said.
     """
     on_gpu = profile.device_ms is not None
     hidden = not on_gpu and any(is_compiled(op) for op in profile.operators)
@@ -28,11 +29,13 @@ def launch_bound(profile: TrainingProfile) -> Finding | None:
     stretched = 1 + max(0.0, profile.overhead or 0.0)
     running_ms = profile.device_ms if on_gpu else alone_ms * profile.operators_share * stretched
     idle_ms = max(0.0, alone_ms - (running_ms or 0.0))
+    if not moves_memory(profile):
+        idle_ms += 1e3 * computing_s(profile) * (1 - computing_share(profile))
     kind = "kernels" if on_gpu else "operators"
     evidence = {
         f"{kind}_per_step": profile.launches,
         f"{kind}_mean_us": 1e3 * (alone_ms - idle_ms) / profile.launches,
         "idle_ms": idle_ms,
     }
-    what = f"Nothing runs between the {profile.launches:.0f} {kind} of a step"
+    what = f"Nothing much runs in and between the {profile.launches:.0f} {kind} of a step"
     return step_part(profile, "launch_bound", idle_ms / 1e3, what, HINTS, evidence, LEAST)

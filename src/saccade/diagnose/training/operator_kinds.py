@@ -10,6 +10,8 @@ COMPUTING = (
     "conv", "gemm", "mm", "matmul", "linear", "wgrad", "dgrad", "cudnn", "cutlass", "attention",
     "flash", "winograd", "xmma", "fprop",
 )  # fmt: skip
+# Memory moves at several times this rate on anything; below it calls cost more than what they do.
+MIN_GB_S = 1.0
 # In the names of compiled code, which may do either.
 COMPILED = ("compiled", "graph_", "triton")
 
@@ -23,6 +25,21 @@ def computes(operator: OperatorTime) -> bool:
 def is_compiled(operator: OperatorTime) -> bool:
     """Whether it stands for code that ``torch.compile`` made."""
     return any(word in operator.name.lower() for word in COMPILED)
+
+
+def light_gb_s(profile: TrainingProfile) -> float:
+    """Memory that the other operators read and write, 10^9 bytes per second of their time."""
+    light = [op for op in profile.operators if not computes(op) and not is_compiled(op)]
+    light_ms = sum(op.wall_ms for op in light)
+    return sum(op.bytes for op in light) / 1e6 / light_ms if light_ms > 0 else 0.0
+
+
+def moves_memory(profile: TrainingProfile) -> bool:
+    """Whether operators with little arithmetic move memory, rather than being called in vain.
+
+    How much a GPU's kernels move is not known, but their time is their own.
+    """
+    return profile.device_ms is not None or light_gb_s(profile) >= MIN_GB_S
 
 
 def computing_share(profile: TrainingProfile) -> float:

@@ -1,0 +1,92 @@
+"""Real jobs with something planted are profiled as they run, and diagnosed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from saccade import plugins
+from saccade.diagnose.training import diagnose_training
+from saccade.optimize.training_profile import profile_training
+from saccade.testing.planted_training import BROKEN_FILE, JOBS, NAN_STEP, write_job
+from saccade.train.config import TrainingConfig
+from saccade.train.job import refer
+from saccade.train.profile import TrainingProfile
+
+BATCHES = {"tiny_batch": 1}
+SECONDS = 1.0
+
+
+class Here:
+    """Makes the subject in this process, which spares a start of PyTorch each time."""
+
+    alive = True
+
+    def __init__(self, kind: str, arguments: tuple[Any, ...], **settings: Any) -> None:
+        self._subject = plugins.load("training_rules", kind)(*arguments)
+
+    def call(self, method: str, *arguments: Any, **settings: Any) -> Any:
+        return getattr(self._subject, method)(*arguments)
+
+    def __enter__(self) -> Here:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._subject._loop.close()
+
+
+@pytest.fixture(autouse=True)
+def threads() -> Iterator[None]:
+    import torch
+
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+def profiled(tmp_path: Path, case: str, **settings: object) -> TrainingProfile:
+    path = write_job(tmp_path, case)
+    # One thread: two wait for each other for long on a machine that does other things as well.
+    config = TrainingConfig(refer(str(path))).with_compute(threads=1)
+    config = config.with_batch(size=BATCHES.get(case, 4)).with_loader(**settings)
+    return profile_training(config, SECONDS, tmp_path, least_steps=NAN_STEP + 1, start=Here)
+
+
+@pytest.mark.parametrize("case", sorted(set(JOBS) - {"item_in_loss"}))
+def test_what_is_planted_is_named_first(tmp_path: Path, case: str) -> None:
+    profile = profiled(tmp_path, case)
+    assert not profile.missing
+    findings = diagnose_training(profile)
+    assert findings[0].name == JOBS[case].rule
+    if case == "nan_at_step_37":
+        assert findings[0].evidence["step"] == NAN_STEP
+    if case == "corrupt_samples":
+        assert findings[0].evidence["broken"] == 1
+        assert f"sample {BROKEN_FILE}" in findings[0].title
+
+
+def test_an_item_in_the_loss_is_named_with_its_line(tmp_path: Path) -> None:
+    profile = profiled(tmp_path, "item_in_loss", workers=1)
+    finding = next(f for f in diagnose_training(profile) if f.name == "synchronisation")
+    lines = (tmp_path / "item_in_loss.py").read_text().splitlines()
+    line = next(number for number, text in enumerate(lines, 1) if ".item()" in text)
+    assert f"item_in_loss.py:{line} in loss()" in finding.title
+    assert finding.evidence["calls_per_step"] == 1
+    assert finding.max_gain_sequential < 1.5
+    check_trace(json.loads((tmp_path / "trace.json").read_text()))
+
+
+def check_trace(trace: dict[str, object]) -> None:
+    events = trace["traceEvents"]
+    assert isinstance(events, list)
+    tracks = {e["args"]["name"] for e in events if e["name"] == "thread_name"}
+    assert "training loop" in tracks
+    assert any(name.startswith("loader ") for name in tracks)
+    names = {e["name"] for e in events if e["ph"] == "X"}
+    assert {"data", "copy", "forward", "loss", "backward", "optimizer", "logging"} <= names
+    assert any(name.startswith("aten::") for name in names)
+    assert {"CPU %", "machine busy %", "RSS MB"} <= {e["name"] for e in events if e["ph"] == "C"}
