@@ -144,6 +144,8 @@ TABLE: dict[str, dict[str, str]] = {
     # What training jobs are, tried in this order by `saccade.train.job.refer`.
     "training_jobs": {
         "python_file": "saccade.train.jobs.python_file:PythonFileJob",
+        "lightning": "saccade.train.jobs.lightning:LightningJob",
+        "module": "saccade.train.jobs.module_and_data:ModuleAndDataJob",
     },
     # Who makes batches of samples.
     "loaders": {
@@ -171,6 +173,12 @@ TABLE: dict[str, dict[str, str]] = {
     },
     # Other architectures in the place of a job's own: from a module to the one that is trained.
     "architectures": {},
+    # Where the course of a training is written; ``files`` always.
+    "training_loggers": {
+        "files": "saccade.train.loggers.files:FileLogger",
+        "tensorboard": "saccade.train.loggers.tensorboard:TensorBoardLogger",
+        "mlflow": "saccade.train.loggers.mlflow:MlflowLogger",
+    },
     # Bottlenecks of a training, by name.
     "training_rules": {
         "nonfinite_loss": "saccade.diagnose.training.nonfinite_loss:nonfinite_loss",
