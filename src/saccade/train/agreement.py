@@ -88,6 +88,8 @@ class Several:
         import torch
         from torch import distributed
 
+        if not values:
+            return []
         total = torch.tensor(values, dtype=torch.float64)
         distributed.all_reduce(total)
         found: list[float] = (total / self.world).tolist()

@@ -141,9 +141,7 @@ def to_blame(errors: Mapping[int, BaseException]) -> tuple[int, BaseException]:
 
 @contextmanager
 def _agent_manners() -> Iterator[None]:
-    """The agent logs failures, which are told in our words, and takes signals, which are given
-    back afterwards.
-    """
+    """The agent logs failures, which are told in our words, and takes signals, which it gives back."""
     log = logging.getLogger("torch.distributed.elastic")
     level = log.level
     log.setLevel(logging.CRITICAL)

@@ -41,9 +41,9 @@ class RankedSubject(TrainingSubject):
         return replace(block, losses=tuple(self._ranks.means(block.losses)))
 
     def apart(self, steps: int) -> TrainingBlock:
-        """Forward and backward passes on a cached batch, at the same time as the others but
-        without exchanging gradients: what computing takes here, contention included.
+        """Forward and backward passes beside the others', without exchanging gradients.
 
+        On a cached batch; what computing takes here, contention included.
         No optimizer step follows, so that replicas stay alike; their gradients are dropped.
         """
         loop = self._loop

@@ -1,4 +1,4 @@
-"""A model in shards (FSDP2): which parts are gathered at a time, and how its state is written whole.
+"""A model in shards (FSDP2): what is gathered at a time, and how its state is written whole.
 
 What is saved is the same whatever the strategy, so that a training that was begun on shards can be
 gone on with in one process, and the other way round.
@@ -102,7 +102,7 @@ def load_optimizer_state(optimizer: Any, state: Mapping[str, Any]) -> None:
 
 
 def _of_one_shape(parameter: Any, value: Any) -> bool:
-    return getattr(value, "shape", None) == parameter.shape
+    return bool(getattr(value, "shape", None) == parameter.shape)
 
 
 def _whole(value: Any) -> Any:

@@ -118,6 +118,12 @@ class WorkerGroup:
             worker.close()
         self._pool.shutdown(wait=True)
 
+    def __enter__(self) -> WorkerGroup:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
 
 def together(answers: Sequence[Any]) -> Any:
     """Answers of all ranks as one: blocks are added up, of everything else the first counts."""
