@@ -32,7 +32,7 @@ def launch_training(config: TrainingConfig, function: Callable[..., Any], *argum
     """``function(*arguments)`` in every process that a configuration trains in.
 
     In a process that torchrun or Ray has started, it is called right here: the same command is
-    right under ``torchrun --nnodes 2 ... -m saccade``. Otherwise one machine's processes are
+    right under ``torchrun --nnodes 2 ... --no-python saccade``. Otherwise one machine's processes are
     started by torchrun's agent and those of several machines by Ray.
 
     Args:
@@ -141,7 +141,7 @@ def to_blame(errors: Mapping[int, BaseException]) -> tuple[int, BaseException]:
 
 @contextmanager
 def _agent_manners() -> Iterator[None]:
-    """The agent logs failures, which are told in our words, and takes signals, which it gives back."""
+    """Its logs of failures, which are told in our words, are off; signals are ours again after it."""
     log = logging.getLogger("torch.distributed.elastic")
     level = log.level
     log.setLevel(logging.CRITICAL)
