@@ -147,6 +147,18 @@ TABLE: dict[str, dict[str, str]] = {
     # Changes of a training's configuration, as `saccade.train.change` describes them.
     "training_changes": {
         "channels_last": "saccade.train.changes.channels_last:ChannelsLast",
+        "autocast": "saccade.train.changes.autocast:Autocast",
+        "compile": "saccade.train.changes.compile:Compile",
+        "tf32": "saccade.train.changes.tf32:Tf32",
+        "autotune": "saccade.train.changes.autotune:Autotune",
+        "fused_optimizer": "saccade.train.changes.fused_optimizer:FusedOptimizer",
+        "threads": "saccade.train.changes.threads:Threads",
+        "activation_checkpointing": (
+            "saccade.train.changes.activation_checkpointing:ActivationCheckpointing"
+        ),
+        "accumulate": "saccade.train.changes.accumulate:Accumulate",
+        "largest_batch": "saccade.train.changes.largest_batch:LargestBatch",
+        "larger_batch": "saccade.train.changes.larger_batch:LargerBatch",
     },
     # Other architectures in the place of a job's own: from a module to the one that is trained.
     "architectures": {},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 from collections.abc import Iterator
 from typing import Any
 
@@ -69,7 +70,13 @@ def fused(optimizer: Any) -> Any:
         raise SpecError(f"{type(optimizer).__name__} has no fused form.")
     own = {"fused": True, "foreach": False}
     groups = [{**group, **own} for group in optimizer.param_groups]
-    return type(optimizer)(groups, **{**optimizer.defaults, **own})
+    # Some defaults are set by the class itself and are no arguments of its own.
+    known = inspect.signature(type(optimizer).__init__).parameters
+    given = {key: value for key, value in optimizer.defaults.items() if key in known}
+    try:
+        return type(optimizer)(groups, **{**given, **own})
+    except (RuntimeError, TypeError, ValueError) as error:
+        raise SpecError(f"{type(optimizer).__name__} cannot be fused: {error}") from error
 
 
 def set_backends(config: TrainingConfig) -> None:
@@ -84,15 +91,6 @@ def set_backends(config: TrainingConfig) -> None:
     torch.backends.cudnn.allow_tf32 = settings.tf32
     if config.deterministic:
         torch.use_deterministic_algorithms(True)
-
-
-def compiled(model: Any, settings: ComputeSettings) -> Any:
-    """What is called in a step: the model, or its compiled form (which shares its weights)."""
-    import torch
-
-    if not settings.compile:
-        return model
-    return torch.compile(model, mode=None if settings.compile == "default" else settings.compile)
 
 
 @contextlib.contextmanager

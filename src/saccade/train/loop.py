@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
+from saccade.train.compiling import begin_pass, compile_errors, compiled
 from saccade.train.computing import (
-    compiled,
     make_model,
     make_optimizer,
     placed,
@@ -99,7 +99,9 @@ class TrainingLoop:
             batch = self._next_batch()
             clock.mark("data")
             last = number == accumulation - 1
-            losses.append(self._forward_backward(batch, accumulation, last))
+            begin_pass(self.config.compute)
+            with compile_errors(self.config.compute):
+                losses.append(self._forward_backward(batch, accumulation, last))
         self._update()
         clock.mark("optimizer")
         self.step_number += 1

@@ -43,6 +43,27 @@ class SampleFacts:
 
 
 @dataclass(frozen=True)
+class ModelFacts:
+    """What a model and its optimizer are made of; None where nobody has looked.
+
+    Attributes:
+        optimizer: class name.
+        fusable: the optimizer has a fused form that it does not use yet.
+        layers: modules with weights of their own.
+        dense_convolutions: 2D convolutions of 3×3 and more that mix all channels.
+        batch_norm: something normalizes over the batch.
+        blocks: parts whose activations can be computed again instead of being kept.
+    """
+
+    optimizer: str | None = None
+    fusable: bool | None = None
+    layers: int | None = None
+    dense_convolutions: int | None = None
+    batch_norm: bool | None = None
+    blocks: int | None = None
+
+
+@dataclass(frozen=True)
 class Synchronisation:
     """A place where the loop waits for the device or reads a single value.
 
@@ -75,6 +96,7 @@ class TrainingProfile:
         ranks_ms: mean step of each process that trains, where there are several.
         overhead: share by which profiled steps were slower than unprofiled ones.
         effective_cores: cores that the process may use.
+        model: what the model is made of, from `TrainingSubject.model_facts`.
     """
 
     config_hash: str
@@ -89,6 +111,7 @@ class TrainingProfile:
     ranks_ms: tuple[float, ...] = ()
     overhead: float | None = None
     effective_cores: int = 1
+    model: ModelFacts = field(default_factory=ModelFacts)
 
     @property
     def data_share(self) -> float:
