@@ -19,7 +19,7 @@ from saccade.train.order import ticket_seed
 from saccade.train.planned_samples import planned
 from saccade.train.profile import SampleFacts
 from saccade.train.samples import kept_randomness, seed_everything
-from saccade.train.transforms.chain import Transform, found_chain
+from saccade.train.transforms.chain import Transform, found_chain, own_generator
 from saccade.train.transforms.normalization import split_normalization
 from saccade.train.transforms.parity import worst
 from saccade.train.transforms.source_size import source_fraction
@@ -100,7 +100,10 @@ def _look(dataset: Any, count: int, looks: int) -> list[Look]:
 
 
 def _prepared(transform: Transform | None, look: Look, seed: int) -> Any:
-    seed_everything(ticket_seed(seed, 0, look.index))
+    own, ticket = own_generator(transform), ticket_seed(seed, 0, look.index)
+    seed_everything(ticket)
+    if own is not None:
+        own(ticket)
     return transform(look.sample) if transform is not None else look.sample
 
 
