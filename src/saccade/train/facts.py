@@ -70,7 +70,7 @@ def facts(job: TrainingJob, config: TrainingConfig, looks: int = LOOKS) -> Sampl
     files = [path for look in seen for path in look.files]
     sizes = [look.images[0].shape[:2] for look in seen if look.images]
     with kept_randomness():
-        ready = _prepared(transform, seen[0], config.seed)
+        ready = _first_ready(transform, seen, config.seed)
         refusals = _refusals(job, config, seen, transform, dataset)
     return SampleFacts(
         samples=count,
@@ -97,6 +97,16 @@ def _look(dataset: Any, count: int, looks: int) -> list[Look]:
             continue
         found.append(Look(index, raw, tuple(images_in(raw)), sample))
     return found
+
+
+def _first_ready(transform: Transform | None, seen: Sequence[Look], seed: int) -> Any:
+    """A prepared sample; None where the transforms fail on all of them."""
+    for look in seen:
+        try:
+            return _prepared(transform, look, seed)
+        except Exception:  # counted and judged where training meets it
+            continue
+    return None
 
 
 def _prepared(transform: Transform | None, look: Look, seed: int) -> Any:
