@@ -39,6 +39,7 @@ FIGURES = (
     "quantizers",
     "pruning",
     "unet",
+    "train_overhead",
 )
 BUSY_WARNING = 10.0
 
