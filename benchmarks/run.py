@@ -40,6 +40,7 @@ FIGURES = (
     "pruning",
     "unet",
     "loader",
+    "train_overhead",
 )
 BUSY_WARNING = 10.0
 
