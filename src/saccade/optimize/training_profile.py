@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -75,12 +75,13 @@ def profile_training(
     said.step("Measuring steps")
     with start(MEASURER, (config,), timeout_s=timeout_s) as worker:
         measured = worker.call("measure", MEASURING * seconds, least_steps, timeout_s=timeout_s)
+        model = worker.call("model_facts")
     said.step("Watching steps")
     passes = _passes(measured, WATCHING * seconds, nvtx)
     watched = _watch(config, passes, timeout_s, start)
     if folder is not None:
         training_trace(config, watched).write(folder / TRACE_FILE)
-    return _profile(config, measured, watched)
+    return replace(_profile(config, measured, watched), model=model)
 
 
 @dataclass

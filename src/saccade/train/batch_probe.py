@@ -57,7 +57,8 @@ def fits_in_memory(config: TrainingConfig, memory_limit_mb: float | None = None)
         with Worker(
             SUBJECT, (eager,), timeout_s=TIMEOUT_S, memory_limit_mb=memory_limit_mb
         ) as worker:
-            worker.call("synthetic", STEPS, timeout_s=TIMEOUT_S)
+            worker.call("hold_batch", timeout_s=TIMEOUT_S)
+            worker.call("block", STEPS, timeout_s=TIMEOUT_S)
     except SaccadeError as error:
         if is_out_of_memory(error):
             return False

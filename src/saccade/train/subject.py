@@ -106,13 +106,9 @@ class TrainingSubject:
             first_step=first,
         )
 
-    def synthetic(self, steps: int) -> TrainingBlock:
-        """The same steps on one cached batch, which need no loader."""
+    def hold_batch(self) -> None:
+        """Take every step from now on, until the next curve, on one cached batch."""
         self._loop.use_cached_batch()
-        try:
-            return self.block(steps)
-        finally:
-            self._loop.use_cached_batch(False)
 
     def curve(self, seed: int, steps: int, judge: bool = True) -> LossCurve:
         """Train ``steps`` steps from the weights of a seed, and judge the outcome."""
