@@ -294,6 +294,8 @@ def example_contexts(folder: Path) -> Iterator[TrainingContext]:
     yield on_gpu
     everything = {"batch", "model", "scale"}
     yield replace(on_gpu, profile=replace(on_gpu.profile, facts=files), allow=frozenset(everything))
+    crowded = {"parameters": 2500.0, "gradients": 2500.0, "optimizer": 2500.0, "activations": 500.0}
+    yield replace(on_gpu, profile=replace(on_gpu.profile, memory_mb=crowded))
     old = replace(card, compute_capability=(7, 0), gpus=1)
     yield replace(on_gpu, machine=old)
     full = gpu.with_compute(
