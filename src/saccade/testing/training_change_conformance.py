@@ -273,6 +273,7 @@ def example_contexts(folder: Path) -> Iterator[TrainingContext]:
     loading = {"workers": 2, "persistent": True, "cache": "memory", "decode": "scaled"}
     busy = base.with_loader(**loading).with_compute(precision="bf16", channels_last=True)
     yield replace(plain, config=busy, profile=example_profile(busy, data_share=0.3))
+    yield replace(plain, config=base.with_loader(workers=2))
     files = SampleFacts(
         samples=5000,
         image_files=1.0,
