@@ -14,8 +14,8 @@ from pathlib import Path
 
 from saccade.errors import SaccadeError
 from saccade.optimize.training.interactions import Interaction, interactions
-from saccade.optimize.training.part_search import PartSearch
-from saccade.optimize.training.runner import Timed
+from saccade.optimize.training.part_search import OpenRunner, PartSearch
+from saccade.optimize.training.runner import Timed, TrainingRunner
 from saccade.optimize.training.sets import Option, configured, label_of, plan_training
 from saccade.optimize.training.trial_log import TrialLog
 from saccade.progress import Progress
@@ -74,6 +74,7 @@ class TrainingSearch:
         folder: the run folder.
         resolution: relative difference that this machine can resolve now.
         deadline: on ``time.monotonic``'s clock.
+        open_runner: opens a worker for a configuration.
     """
 
     def __init__(
@@ -85,8 +86,10 @@ class TrainingSearch:
         folder: Path,
         resolution: float,
         deadline: float,
+        open_runner: OpenRunner = TrainingRunner,
     ) -> None:
         self._context, self._log = context, log
+        self._open_runner = open_runner
         self._profile_of, self._progress = profile_of, progress
         self._folder, self._resolution, self._deadline = folder, resolution, deadline
         self._kept: list[Kept] = []
@@ -134,6 +137,7 @@ class TrainingSearch:
             self._folder,
             self._resolution,
             lambda: deadline - time.monotonic(),
+            self._open_runner,
         )
         chosen = search.run()
         rates = {key: pace.samples_per_s for key, pace in search.paces().items()}
