@@ -22,7 +22,9 @@ _CHECKPOINT = ".pt"
 class UltralyticsSource:
     """``ultralytics:NAME``, or ``ultralytics:FILE.pt`` for a checkpoint of one's own."""
 
-    looks_for: ClassVar[str] = "ultralytics:NAME or ultralytics:FILE.pt, such as ultralytics:yolo11n"
+    looks_for: ClassVar[str] = (
+        "ultralytics:NAME or ultralytics:FILE.pt, such as ultralytics:yolo11n"
+    )
 
     @staticmethod
     def recognizes(reference: str) -> bool:
