@@ -47,10 +47,11 @@ TABLE: dict[str, dict[str, str]] = {
     "sources": {
         "onnx": "saccade.models.sources.onnx:OnnxSource",
         "torch_export": "saccade.models.sources.torch_export:TorchExportSource",
-        "torchscript": "saccade.models.sources.torchscript:TorchScriptSource",
         "torchvision": "saccade.models.sources.torchvision:TorchvisionSource",
         "timm": "saccade.models.sources.timm:TimmSource",
         "ultralytics": "saccade.models.sources.ultralytics:UltralyticsSource",
+        # After those that a prefix tells: what comes behind it may end in .pt as well.
+        "torchscript": "saccade.models.sources.torchscript:TorchScriptSource",
         "factory": "saccade.models.sources.factory:FactorySource",
     },
     # From one model format to another.
