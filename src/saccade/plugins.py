@@ -159,9 +159,15 @@ TABLE: dict[str, dict[str, str]] = {
         "accumulate": "saccade.train.changes.accumulate:Accumulate",
         "largest_batch": "saccade.train.changes.largest_batch:LargestBatch",
         "larger_batch": "saccade.train.changes.larger_batch:LargerBatch",
+        "architecture": "saccade.train.changes.architecture:ChangeArchitecture",
     },
     # Other architectures in the place of a job's own: from a module to the one that is trained.
-    "architectures": {},
+    "architectures": {
+        "depthwise_separable": (
+            "saccade.train.architectures.depthwise_separable:DepthwiseSeparable"
+        ),
+        "narrower": "saccade.train.architectures.narrower:Narrower",
+    },
     # Bottlenecks of a training, by name.
     "training_rules": {},
     # Model files for a kit, which is measured on a device that is not at hand.

@@ -62,7 +62,7 @@ def set_tf32(on: bool) -> None:
 
 def small_net() -> nn.Module:
     return nn.Sequential(
-        nn.Sequential(nn.Conv2d(3, 4, 3, stride=4), nn.BatchNorm2d(4)),
+        nn.Sequential(nn.Conv2d(3, 4, 3, stride=4, bias=False), nn.BatchNorm2d(4)),
         nn.Sequential(nn.Flatten(), nn.Linear(64, 4)),
     )
 
