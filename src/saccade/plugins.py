@@ -183,14 +183,20 @@ TABLE: dict[str, dict[str, str]] = {
         "larger_batch": "saccade.train.changes.larger_batch:LargerBatch",
         "ddp": "saccade.train.changes.ddp:DataParallel",
         "fsdp": "saccade.train.changes.fsdp:FullyShard",
+        "architecture": "saccade.train.changes.architecture:ChangeArchitecture",
     },
-    # Other architectures in the place of a job's own: from a module to the one that is trained.
-    "architectures": {},
     # Where the course of a training is written; ``files`` always.
     "training_loggers": {
         "files": "saccade.train.loggers.files:FileLogger",
         "tensorboard": "saccade.train.loggers.tensorboard:TensorBoardLogger",
         "mlflow": "saccade.train.loggers.mlflow:MlflowLogger",
+    },
+    # Other architectures in the place of a job's own: from a module to the one that is trained.
+    "architectures": {
+        "depthwise_separable": (
+            "saccade.train.architectures.depthwise_separable:DepthwiseSeparable"
+        ),
+        "narrower": "saccade.train.architectures.narrower:Narrower",
     },
     # Bottlenecks of a training, by name.
     "training_rules": {

@@ -94,9 +94,11 @@ def compile_errors(settings: ComputeSettings) -> Iterator[None]:
     try:
         yield
     except (TorchDynamoException, InductorError) as error:
-        said = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
+        # The first line names who raised it, the second what it said.
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        said = " ".join(lines[:2])
         raise RuntimeFailure(
-            f"torch.compile cannot compile this model: {type(error).__name__}: {said[:300]} Train "
+            f"torch.compile cannot compile this model: {type(error).__name__}: {said[:300]}. Train "
             "without it, or change the code that it names."
         ) from error
 

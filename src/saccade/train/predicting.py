@@ -100,9 +100,10 @@ def gain_of(context: TrainingContext, factor: float, parts: Iterable[str] = COMP
     working = block.wall_s - sped - waited + sped / factor
     after = working + waited
     if config.loader.workers and context.profile.loader is not None:
-        after = max(working, block.samples / context.profile.loader.samples_per_s)
-    # The loader alone may have been measured slower than it was beside the steps.
-    return block.wall_s / max(min(after, working + waited), 1e-9)
+        # Measured alone it may seem slower than it has been beside the steps.
+        loading = min(block.wall_s, block.samples / context.profile.loader.samples_per_s)
+        after = max(working, loading)
+    return block.wall_s / max(after, 1e-9)
 
 
 def predicted(
