@@ -82,7 +82,8 @@ class ResizeTo:
             )
             for old, new in zip(pixels.shape[:2], (self.height, self.width), strict=True)
         )
-        return pixels.take(rows, axis=0).take(columns, axis=1)
+        made: Pixels = pixels.take(rows, axis=0).take(columns, axis=1)
+        return made
 
 
 @dataclass(frozen=True)
