@@ -45,6 +45,7 @@ SCALED: dict[str, dict[str, Any]] = {
     "scaled": {"decode": "scaled"},
     "scaled, disk": {"decode": "scaled", "cache": "disk", "workers": 1},
     "scaled, threads": {"backend": "threads", "decode": "scaled"},
+    "scaled, threads, cache": {"backend": "threads", "decode": "scaled", "cache": "disk"},
 }
 
 

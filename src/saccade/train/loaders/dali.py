@@ -61,7 +61,9 @@ class DaliLoader:
         """
         if DaliLoader.available() is not None:
             raise MissingExtraError("nvidia-dali", "dali", "Loading by DALI")
-        found = planned_for(request, dataset)
+        # DALI decodes the crop alone, at its full size.
+        whole = request.config.with_loader(decode="full")
+        found = planned_for(replace(request, config=whole), dataset)
         reason = found if isinstance(found, str) else _inexpressible(request, dataset, found[1])
         if isinstance(found, str) or reason:
             if request.split != "train":
