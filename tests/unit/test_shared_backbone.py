@@ -11,17 +11,23 @@ from typing import Any
 import numpy as np
 import pytest
 
+from saccade import plugins
+from saccade.data.image_folder import ImageFolderFormat
+from saccade.data.open import open_labelled
 from saccade.models.equivalence import check_same
 from saccade.models.torch_program import read_program, run_program
 from saccade.optimize.distill import Distillation
+from saccade.optimize.sharing import backbone as backbone_change
 from saccade.optimize.sharing.backbone import SharedBackbone
 from saccade.optimize.sharing.decode import ShareDecode
 from saccade.optimize.sharing.one_pass import OnePass, work_left
+from saccade.optimize.sharing.subject import SystemSubject
 from saccade.optimize.training_frames import FrameSource
 from saccade.pipeline.config import PipelineConfig
 from saccade.pipeline.system import SystemConfig
 from saccade.pipeline.system_pipeline import SystemPipeline
 from saccade.testing.tiny_pair import (
+    COLOURS,
     HW,
     NARROW,
     backbone,
@@ -32,7 +38,9 @@ from saccade.testing.tiny_pair import (
     segmenter,
     tiny_pair,
     trained,
+    write_scenes,
 )
+from saccade.validate.referee import LabelReferee
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("onnxscript")
@@ -42,6 +50,8 @@ from saccade.models.torch_layers import with_layers  # noqa: E402
 from saccade.optimize.pruner import write_program  # noqa: E402
 from saccade.optimize.sharing.joint_trainer import JointTrainer, both  # noqa: E402
 
+# What each task may lose, at the bound's upper end on 60 images.
+ALLOWED = {"classification": 0.2, "segmentation": 0.1}
 NOTHING = Overlap({}, {}, False, 0.0)
 NO_CHANGE = ([1.0, 1.0, 1.0], [0.0, 0.0, 0.0], False)
 
@@ -221,3 +231,51 @@ def test_teaching_makes_one_backbone_serve_both(relatives: tuple[Any, Any], tmp_
     wanted, untaught, taught = map(accuracy, (tmp_path / "alone.pt2", before, now))
     assert taught[1] > untaught[1] and wanted[1] - taught[1] < 0.05
     assert wanted[0] - taught[0] < 0.15
+
+
+class Judged:
+    """A system in this process, one task of it, as a judge asks it."""
+
+    def __init__(self, config: SystemConfig, source: str, part: int) -> None:
+        self.config, self._part = config.parts[part], part
+        self._subject = SystemSubject(config, source)
+        self.worker = self
+
+    def call(self, method: str, *arguments: Any, timeout_s: float = 0.0) -> Any:
+        return getattr(self._subject, f"{method}_part")(self._part, *arguments)
+
+
+def judgements(
+    systems: tuple[SystemConfig, SystemConfig], folder: Path, source: str
+) -> dict[str, bool]:
+    """Whether the second system keeps what the first says, task by task, by the real judges."""
+    found = {}
+    for part, path in enumerate(write_scenes(folder, 60)):
+        task = systems[0].tasks[part]
+        dataset = open_labelled(path, COLOURS, task).val
+        assert dataset is not None and dataset.labelled
+        metric = plugins.load("tasks", task).metrics[0]
+        before, after = (Judged(system, source, part) for system in systems)
+        referee = LabelReferee(dataset, before, metric, ALLOWED[task], 0)
+        found[task] = referee.judge(after, "lossy").keep
+    return found
+
+
+def test_a_taught_backbone_is_kept_and_an_untaught_one_refused(
+    relatives: tuple[Any, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # the worker's
+    monkeypatch.setattr(backbone_change, "LEARNING_RATE", 2e-3)
+    context = pair_context(tmp_path, relatives, "onnxruntime")
+    frames = frames_in(tmp_path / "frames", context.naive[0]).images[0].parent
+    calibration = ImageFolderFormat.read(frames).val
+    plans = tuple(replace(plan, calibration=calibration) for plan in context.plans)
+    context = replace(context, plans=(plans[0], plans[1]))
+    source = context.plans[0].source
+    taught = SharedBackbone(budget_s=30.0).apply(context)
+    untaught = SharedBackbone(equal=True).apply(context)
+    assert taught.sharing.one_pass and taught.hash != untaught.hash
+    kept = judgements((context.config, taught), tmp_path / "taught", source)
+    refused = judgements((context.config, untaught), tmp_path / "untaught", source)
+    assert kept == {"classification": True, "segmentation": True}
+    assert not refused["segmentation"]
