@@ -40,6 +40,7 @@ FIGURES = (
     "pruning",
     "unet",
     "train_overhead",
+    "loader",
 )
 BUSY_WARNING = 10.0
 

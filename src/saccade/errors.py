@@ -12,6 +12,7 @@
     ├── RuntimeFailure            1  an inference runtime refused, crashed or returned garbage
     │   └── WorkerFailure            the process that ran it died, hung or ran out of memory
     ├── ChangeRefused             1  a change found by measuring that it does not pay
+    ├── NonFiniteLoss             1  the loss of a training became infinite or NaN
     └── StorageError              1  the run folder cannot be written (disk full, permissions)
 
 The first sentence of every message says what was wrong; the rest says what was
@@ -83,6 +84,10 @@ class WorkerFailure(RuntimeFailure):
 
 class ChangeRefused(SaccadeError):  # noqa: N818 - what happened to the change
     """A change measured itself before it was finished, and found that it does not pay."""
+
+
+class NonFiniteLoss(SaccadeError):  # noqa: N818 - what happened to the training
+    """The loss of a training became infinite or NaN."""
 
 
 class StorageError(SaccadeError):

@@ -58,6 +58,7 @@ TABLE: dict[str, dict[str, str]] = {
         "torch_to_onnx": "saccade.models.conversions.torch_to_onnx:TorchToOnnx",
         "torch_to_executorch": ("saccade.models.conversions.torch_to_executorch:TorchToExecuTorch"),
         "torch_to_tflite": "saccade.models.conversions.torch_to_tflite:TorchToTflite",
+        "onnx_to_tflite": "saccade.models.conversions.onnx_to_tflite:OnnxToTflite",
         "onnx_to_ncnn": "saccade.models.conversions.onnx_to_ncnn:OnnxToNcnn",
     },
     # Where frames come from: each turns a source into decoded frames.
@@ -123,6 +124,7 @@ TABLE: dict[str, dict[str, str]] = {
         "executorch_int8": "saccade.optimize.changes.executorch_int8:QuantizeExecuTorch",
         "tensorrt_int8": "saccade.optimize.changes.tensorrt_int8:QuantizeTensorRt",
         "prune": "saccade.optimize.changes.prune:Prune",
+        "distill": "saccade.optimize.changes.distill:Distill",
         "resolution": "saccade.optimize.changes.resolution:LowerResolution",
         "dynamic_resolution": "saccade.optimize.changes.dynamic_resolution:LookTwice",
         "graph_preprocess": "saccade.optimize.changes.graph_preprocess:PreprocessInGraph",
@@ -134,22 +136,49 @@ TABLE: dict[str, dict[str, str]] = {
         "nms_in_graph": "saccade.optimize.changes.nms_in_graph:SuppressInGraph",
         "cropped_masks": "saccade.optimize.changes.cropped_masks:CroppedMasks",
         "frame_skip": "saccade.optimize.changes.frame_skip:SkipFrames",
+        "frugal_memory": "saccade.optimize.changes.frugal_memory:FrugalMemory",
+        "mapped_weights": "saccade.optimize.changes.mapped_weights:MapWeights",
+        "fewer_buffers": "saccade.optimize.changes.fewer_buffers:FewerBuffers",
         "overlap_stages": "saccade.optimize.changes.overlap_stages:OverlapStages",
     },
     # What training jobs are, tried in this order by `saccade.train.job.refer`.
     "training_jobs": {
         "python_file": "saccade.train.jobs.python_file:PythonFileJob",
+        "lightning": "saccade.train.jobs.lightning:LightningJob",
+        "module": "saccade.train.jobs.module_and_data:ModuleAndDataJob",
     },
     # Who makes batches of samples.
     "loaders": {
         "torch": "saccade.train.loaders.torch_loader:TorchLoader",
+        "threads": "saccade.train.loaders.threads:ThreadLoader",
+        "dali": "saccade.train.loaders.dali:DaliLoader",
     },
     # Changes of a training's configuration, as `saccade.train.change` describes them.
     "training_changes": {
+        "workers": "saccade.train.changes.workers:LoaderWorkers",
+        "prefetch": "saccade.train.changes.prefetch:Prefetch",
+        "persistent": "saccade.train.changes.persistent:PersistentWorkers",
+        "pinned": "saccade.train.changes.pinned:PinnedMemory",
+        "fast_decode": "saccade.train.changes.fast_decode:FastDecode",
+        "scaled_decode": "saccade.train.changes.scaled_decode:ScaledDecode",
+        "cache": "saccade.train.changes.cache:CacheSamples",
+        "normalize_on_device": "saccade.train.changes.normalize_on_device:NormalizeOnDevice",
+        "vectorized_collate": "saccade.train.changes.vectorized_collate:VectorizedCollate",
+        "thread_loader": "saccade.train.changes.thread_loader:LoadByThreads",
+        "dali": "saccade.train.changes.dali:LoadByDali",
+        "shards": "saccade.train.changes.shards:ReadShards",
         "channels_last": "saccade.train.changes.channels_last:ChannelsLast",
+        "ddp": "saccade.train.changes.ddp:DataParallel",
+        "fsdp": "saccade.train.changes.fsdp:FullyShard",
     },
     # Other architectures in the place of a job's own: from a module to the one that is trained.
     "architectures": {},
+    # Where the course of a training is written; ``files`` always.
+    "training_loggers": {
+        "files": "saccade.train.loggers.files:FileLogger",
+        "tensorboard": "saccade.train.loggers.tensorboard:TensorBoardLogger",
+        "mlflow": "saccade.train.loggers.mlflow:MlflowLogger",
+    },
     # Bottlenecks of a training, by name.
     "training_rules": {
         "nonfinite_loss": "saccade.diagnose.training.nonfinite_loss:nonfinite_loss",
@@ -174,6 +203,13 @@ TABLE: dict[str, dict[str, str]] = {
         "recompilation": "saccade.diagnose.training.recompilation:recompilation",
         "unbalanced_ranks": "saccade.diagnose.training.unbalanced_ranks:unbalanced_ranks",
     },
+    # What two models on the same frames can do once, in the order in which one builds on another.
+    "sharings": {
+        "share_decode": "saccade.optimize.sharing.decode:ShareDecode",
+        "share_preprocess": "saccade.optimize.sharing.preprocess:SharePreprocess",
+        "one_pass": "saccade.optimize.sharing.one_pass:OnePass",
+        "shared_backbone": "saccade.optimize.sharing.backbone:SharedBackbone",
+    },
     # Model files for a kit, which is measured on a device that is not at hand.
     "exports": {
         "onnx": "saccade.deploy.exports.onnx_given:OnnxGiven",
@@ -183,6 +219,12 @@ TABLE: dict[str, dict[str, str]] = {
         "onnx_int8_symmetric": "saccade.deploy.exports.onnx_int8:OnnxInt8Symmetric",
         "openvino_ir": "saccade.deploy.exports.openvino_ir:OpenVinoIr",
         "openvino_int8": "saccade.deploy.exports.openvino_ir:OpenVinoInt8",
+        "tflite": "saccade.deploy.exports.tflite:Tflite",
+        "tflite_int8": "saccade.deploy.exports.tflite:TfliteInt8",
+        "tflite_full_integer": "saccade.deploy.exports.tflite:TfliteFullInteger",
+        "ncnn": "saccade.deploy.exports.ncnn_model:NcnnModel",
+        "executorch": "saccade.deploy.exports.executorch_program:ExecuTorchProgram",
+        "executorch_int8": "saccade.deploy.exports.executorch_program:ExecuTorchInt8",
     },
 }
 

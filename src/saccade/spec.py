@@ -9,7 +9,15 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from saccade.errors import GoalError, SpecError
 from saccade.goals import Goal, parse_goal
@@ -22,7 +30,13 @@ _DURATION = re.compile(
 _NUMBER = re.compile(r"^\s*\d+(?:\.\d+)?\s*$")
 # The settings that name something on disk.
 _PATHS = ("model", "weights", "data", "video", "target")
-_RIVALS = "candidates"
+# The settings that list other models.
+_MODEL_LISTS = ("candidates", "students")
+_ALSO = "also"
+# What a second system's own spec file says of a run; the first one's holds for both.
+_OF_THE_RUN = ("target", "budget", "seed", "candidates", "students")
+# Tasks whose results depend on the frames before, and are judged on frames in a row.
+_IN_A_ROW = ("tracking",)
 # Longest input that an error message repeats.
 _SHOWN = 60
 
@@ -84,6 +98,48 @@ class CandidateModel(BaseModel):
         default_factory=lambda: ModelOverrides(),
         description="corrections of what this model's file says",
     )
+
+
+class StudentModel(BaseModel):
+    """A smaller model of the same task that is taught to answer as the model does."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    model: str = Field(
+        min_length=1,
+        description="torchvision:NAME, timm:NAME, package.module:factory or a .pt2 file",
+    )
+    weights: Path | None = Field(None, description="state dict of the module that it names")
+    training: Annotated[float, BeforeValidator(parse_duration)] = Field(
+        60.0, gt=0, allow_inf_nan=False, description="time to teach it, such as 2m"
+    )
+
+
+class AlsoSystem(BaseModel):
+    """A second model on the same frames, for another task. Its settings mean what the spec's do."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    task: str = Field(description="what the second model does")
+    model: str = Field(min_length=1, description="a file or a name, as for the model itself")
+    weights: Path | None = Field(None, description="state dict of the module that it names")
+    random_weights: bool = Field(False, description="build the named model untrained")
+    data: Path | None = Field(None, description="labelled images of its own task")
+    video: str | None = Field(None, description="the same as the first system's, if given at all")
+    goals: tuple[str, ...] = Field((), description="on its own accuracy")
+    score_threshold: float = Field(0.25, ge=0, lt=1, description="boxes below are dropped")
+    max_detections: int = Field(300, ge=1, description="boxes kept per image")
+    overrides: ModelOverrides = Field(
+        default_factory=lambda: ModelOverrides(),
+        description="corrections of what this model's file says",
+    )
+    classes: tuple[str, ...] = Field((), description="the classes that count, by name")
+    preprocessor: str | None = Field(None, description="your own preprocessing of this model")
+
+    @field_validator("goals", "classes", mode="before")
+    @classmethod
+    def _one_is_a_list(cls, value: object) -> object:
+        return [value] if isinstance(value, str) else value
 
 
 class TrackerSettings(BaseModel):
@@ -148,6 +204,12 @@ class Spec(BaseModel):
     candidates: tuple[CandidateModel, ...] = Field(
         (), description="other models of the same task, tried in the model's place"
     )
+    students: tuple[StudentModel, ...] = Field(
+        (), description="smaller torch models, taught by the model and tried in its place"
+    )
+    also: AlsoSystem | None = Field(
+        None, description="a second model on the same frames, for another task"
+    )
     seed: int = Field(0, description="of splits, bootstrap and search")
 
     @field_validator("video", mode="before")
@@ -160,9 +222,9 @@ class Spec(BaseModel):
     def _a_path_is_text(cls, value: object) -> object:
         return str(value) if isinstance(value, Path) else value
 
-    @field_validator("candidates", mode="before")
+    @field_validator(*_MODEL_LISTS, mode="before")
     @classmethod
-    def _a_path_is_a_candidate(cls, value: object) -> object:
+    def _a_path_is_a_model(cls, value: object) -> object:
         listed = [value] if isinstance(value, str | Path | dict) else value
         if not isinstance(listed, list | tuple):
             return value
@@ -172,6 +234,12 @@ class Spec(BaseModel):
     @classmethod
     def _one_is_a_list(cls, value: object) -> object:
         return [value] if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _two_systems_go_together(self) -> Spec:
+        if self.also is not None:
+            check_together(self, self.also)
+        return self
 
     def parsed_goals(self) -> tuple[Goal, ...]:
         """The goals.
@@ -189,8 +257,32 @@ class Spec(BaseModel):
     def document(self) -> dict[str, Any]:
         """A JSON- and YAML-ready document that `make_spec` reads back."""
         document = self.model_dump(mode="json", exclude_none=True)
-        # A run folder of a version without candidates is still of the same job.
-        return document if self.candidates else {k: document[k] for k in document if k != _RIVALS}
+        # A run folder of a version without these lists is still of the same job.
+        return {k: v for k, v in document.items() if v or k not in _MODEL_LISTS}
+
+
+def check_together(spec: Spec, also: AlsoSystem) -> None:
+    """Refuse two systems that cannot run on the same frames.
+
+    Raises:
+        ValueError: as pydantic wants it; the message says what to change.
+    """
+    if also.task == spec.task:
+        raise ValueError(
+            f"both systems are for {spec.task}, and results are told apart by task. Give 'also' a "
+            "model of another task, or try this one in the first one's place with 'candidates'"
+        )
+    for task in (spec.task, also.task):
+        if task in _IN_A_ROW:
+            raise ValueError(
+                f"{task} needs frames in a row and is judged on those, so it cannot share frames "
+                "with another task. Optimize it in a run of its own"
+            )
+    if also.video is not None and also.video != spec.video:
+        raise ValueError(
+            f"both systems must run on the same frames: 'video' is {spec.video}, and that of "
+            f"'also' is {also.video}. Leave it out of 'also', or optimize them one by one"
+        )
 
 
 def make_spec(values: dict[str, Any], base: Path | None = None) -> Spec:
@@ -204,7 +296,7 @@ def make_spec(values: dict[str, Any], base: Path | None = None) -> Spec:
         GoalError: an invalid goal.
     """
     try:
-        spec = Spec.model_validate(absolute_paths(values, base))
+        spec = Spec.model_validate(_with_second_file(absolute_paths(values, base)))
     except ValidationError as error:
         raise SpecError(_explain(error)) from None
     spec.parsed_goals()
@@ -219,15 +311,34 @@ def absolute_paths(values: dict[str, Any], base: Path | None = None) -> dict[str
     """
     root = Path.cwd() if base is None else base
     found = {k: _absolute(k, v, root) if k in _PATHS else v for k, v in values.items()}
-    if _RIVALS in found:
-        found[_RIVALS] = _absolute_candidates(found[_RIVALS], root)
+    for name in _MODEL_LISTS:
+        if name in found:
+            found[name] = _absolute_models(found[name], root)
+    if _ALSO in found:
+        found[_ALSO] = _absolute_also(found[_ALSO], root)
     return found
 
 
-def _absolute_candidates(given: object, base: Path) -> object:
-    """Candidates with absolute paths; hub names such as ``timm:mobilenetv3`` stay."""
+def _absolute_also(given: object, base: Path) -> object:
+    """The second system's settings with absolute paths, or the path of their file."""
+    if isinstance(given, dict):
+        return {k: _absolute(k, v, base) if k in _PATHS else v for k, v in given.items()}
+    return _absolute(_ALSO, given, base)
+
+
+def _with_second_file(values: dict[str, Any]) -> dict[str, Any]:
+    """The document with what is in the second system's file, where only that was named."""
+    given = values.get(_ALSO)
+    if not isinstance(given, str | Path):
+        return values
+    second = absolute_paths(read_spec(Path(given)), Path(given).parent)
+    return {**values, _ALSO: {k: v for k, v in second.items() if k not in _OF_THE_RUN}}
+
+
+def _absolute_models(given: object, base: Path) -> object:
+    """Models with absolute paths; hub names such as ``timm:mobilenetv3`` stay."""
     if isinstance(given, list | tuple):
-        return [_absolute_candidates(one, base) for one in given]
+        return [_absolute_models(one, base) for one in given]
     if isinstance(given, dict):
         return {k: _absolute(k, v, base) if k in _PATHS else v for k, v in given.items()}
     return _absolute("model", given, base)
@@ -284,7 +395,12 @@ def _owner(location: tuple[int | str, ...]) -> type[BaseModel]:
     """Whose setting lies at a location."""
     if "overrides" in location:
         return ModelOverrides
-    owners: dict[object, type[BaseModel]] = {_RIVALS: CandidateModel, "tracker": TrackerSettings}
+    owners: dict[object, type[BaseModel]] = {
+        "candidates": CandidateModel,
+        "students": StudentModel,
+        _ALSO: AlsoSystem,
+        "tracker": TrackerSettings,
+    }
     return owners.get(location[0], Spec)
 
 
@@ -305,6 +421,8 @@ def _explain(error: ValidationError) -> str:
         wanted = Spec.model_fields[where].description or "see the documentation"
         return f"The setting '{where}' is missing. Expected: {wanted}."
     message = problem["msg"].removeprefix("Value error, ")
+    if not where:
+        return f"The settings do not go together: {message}."
     got = repr(problem.get("input"))
     got = got if len(got) <= _SHOWN else f"{got[:_SHOWN]}…"
     return f"The setting '{where}' is wrong: {message} (got {got})."

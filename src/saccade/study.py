@@ -93,6 +93,8 @@ class Trial:
         kept: whether it became the configuration that the next change starts from.
         repair: the repair ladder up to this trial, this trial included; empty where there is none.
         details: what else the change has to say, JSON-ready, such as ``sensitivity`` per layer.
+        float_config: the configuration before its weights were rounded, where the change made new
+            weights and rounded them as those before had been; None elsewhere.
     """
 
     number: int
@@ -118,6 +120,7 @@ class Trial:
     environment_hash: str = ""
     repair: tuple[RepairStep, ...] = ()
     details: dict[str, Any] = field(default_factory=dict)
+    float_config: dict[str, Any] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """A JSON-ready document."""

@@ -14,14 +14,16 @@ import pytest
 from saccade import plugins
 from saccade.data.contract import Dataset
 from saccade.data.image_folder import ImageFolderFormat
-from saccade.optimize.change import Optimization, PlanContext, Prediction
+from saccade.models.files import model_file
+from saccade.optimize.change import Optimization, PlanContext, Prediction, Student
 from saccade.pipeline.config import PipelineConfig
 from saccade.statistics import Comparison, Interval, RatioEstimate
 from saccade.testing.optimization_conformance import CHECKS, Check, example_contexts
 from saccade.testing.tiny_torch import classifier_context, exported, residual_net
 
-# Pruning needs a model from PyTorch, which the common situations do without.
-NAMES = [name for name in plugins.names("optimizations") if name != "prune"]
+# These need a model from PyTorch, which the common situations do without.
+NEW_WEIGHTS = ("prune", "distill")
+NAMES = [name for name in plugins.names("optimizations") if name not in NEW_WEIGHTS]
 QUANTIZERS = {
     "int8": "nncf",
     "litert_int8": "ai_edge_quantizer",
@@ -51,19 +53,24 @@ def contexts(
 
 
 @pytest.fixture(scope="module")
-def pruning_context(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PlanContext]:
-    """A model from PyTorch, on a machine where fewer weights are faster."""
+def torch_context(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PlanContext]:
+    """A model from PyTorch and a student, on a machine where fewer weights are faster."""
     pytest.importorskip("torch_pruning")
-    from saccade.optimize import pruning
+    from saccade.optimize import pruning, students
 
     def fewer_weights(context: PlanContext, changed: PipelineConfig) -> Comparison:
         ratio = context.config.model.size_mb / changed.model.size_mb
         return Comparison("faster", RatioEstimate(ratio, Interval(1, ratio, 0.95), 5), 0.0, "less")
 
-    folder = tmp_path_factory.mktemp("prune")
+    folder = tmp_path_factory.mktemp("torch")
+    context = classifier_context(folder, exported(residual_net(), folder / "net.pt2"))
+    small = exported(residual_net(8), folder / "small.pt2")
+    graph = classifier_context(folder / "small", small, "onnxruntime").config.model
+    student = Student("small", model_file(small), graph, context.config.description, True, 5.0)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pruning, "measured_contest", fewer_weights)
-        yield classifier_context(folder, exported(residual_net(), folder / "net.pt2"))
+        for module in (pruning, students):
+            patch.setattr(module, "measured_contest", fewer_weights)
+        yield replace(context, students=(student,), teacher=context.config)
 
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
@@ -78,10 +85,14 @@ def test_the_contract_is_kept(name: str, check: Check, contexts: list[PlanContex
 
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
-def test_pruning_keeps_the_contract(check: Check, pruning_context: PlanContext) -> None:
-    kind = plugins.load("optimizations", "prune")
-    assert all(change.applies(pruning_context) is None for change in kind.variants(pruning_context))
-    check(kind, pruning_context)
+@pytest.mark.parametrize("name", NEW_WEIGHTS)
+def test_changes_of_weights_keep_the_contract(
+    name: str, check: Check, torch_context: PlanContext
+) -> None:
+    kind = plugins.load("optimizations", name)
+    changes = list(kind.variants(torch_context))
+    assert changes and all(change.applies(torch_context) is None for change in changes)
+    check(kind, torch_context)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -10,6 +10,16 @@ from pathlib import Path
 import pytest
 from command_line import Cli, Inputs, Outcome, make_inputs
 
+from saccade.environments.tool_environment import FOLDER_VARIABLE
+
+
+@pytest.fixture(autouse=True, scope="session")
+def no_tool_environments(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Converters that this machine happens to have would make the same tests last minutes."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(FOLDER_VARIABLE, str(tmp_path_factory.mktemp("environments")))
+        yield
+
 
 @pytest.fixture
 def tiny_disk(tmp_path: Path) -> Iterator[Path]:

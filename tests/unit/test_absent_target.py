@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from command_line import Cli, Inputs, document, refused
 from test_targets import write_toy
 
+from saccade.environment import detect
+from saccade.errors import SpecError
+from saccade.playbook import prepare
 from saccade.targets.read import names
+
+GPU = "A GPU, driver 570.1"
 
 
 def test_plan_estimates_and_measures_nothing(cli: Cli, inputs: Inputs, tmp_path: Path) -> None:
@@ -104,13 +111,82 @@ def test_verbs_that_measure_this_machine_refuse_another(
     assert "This measures this machine, and the target is 'rpi5'" in said
 
 
-def test_cuda_without_a_gpu_says_so(
-    cli: Cli, inputs: Inputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("saccade.playbook.prepare.runtimes", lambda: {})
-    said = refused(cli, "optimize", *inputs.flags, "--target", "cuda", "--out", tmp_path / "run")
-    assert "The target 'cuda' is the GPU of this machine, and" in said
-    assert "Name the machine instead" in said
+class TestCuda:
+    """`cuda` is the GPU of this machine, and few machines that test this have one."""
+
+    @pytest.fixture(autouse=True)
+    def machine(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """No GPU, whatever this machine has."""
+        self.plant(monkeypatch, None, ("cpu",))
+
+    @staticmethod
+    def plant(monkeypatch: pytest.MonkeyPatch, gpu: Any, devices: tuple[str, ...]) -> None:
+        """A machine with that GPU, whose ONNX Runtime reports those devices."""
+        here = replace(detect(), gpu=gpu)
+        real = prepare.runtimes()
+        found = {**real, "onnxruntime": replace(real["onnxruntime"], devices=devices)}
+        for module in ("prepare", "optimize", "partial"):
+            monkeypatch.setattr(f"saccade.playbook.{module}.detect", lambda: here)
+            monkeypatch.setattr(f"saccade.playbook.{module}.runtimes", lambda: found)
+
+    def test_without_a_gpu_there_is_a_kit_and_nothing_is_concluded(
+        self, cli: Cli, inputs: Inputs, tmp_path: Path
+    ) -> None:
+        goals = ("--goal", "latency_ms.p50<=50", "--goal", "peak_rss_mb<=500")
+        given = ("--model", inputs.model, "--data", inputs.data, "--target", "cuda", *goals)
+        outcome = cli("optimize", *given, "--out", tmp_path / "run", "--json")
+        assert outcome.code == 4, outcome.err
+        found = document(outcome.out)
+        assert {goal["status"] for goal in found["goals"]} == {"inconclusive"}
+        assert found["estimates"] == {}
+        assert any("no NVIDIA GPU that answers" in note for note in found["notes"])
+        kit = json.loads((Path(found["kit"]) / "kit.json").read_text("utf-8"))
+        assert any(c["runtime"] == "tensorrt" for c in kit["candidates"])
+
+    def test_a_kit_needs_no_gpu(self, cli: Cli, inputs: Inputs, tmp_path: Path) -> None:
+        given = ("--model", inputs.model, "--data", inputs.data, "--target", "cuda")
+        outcome = cli("export", "--kit", *given, "--out", tmp_path / "kit", "--json")
+        assert outcome.code == 0, outcome.err
+        assert (tmp_path / "kit" / "build_tensorrt.sh").is_file()
+
+    @pytest.mark.parametrize("verb", ["plan", "baseline"])
+    def test_what_measures_refuses_and_says_what_to_do(
+        self, cli: Cli, inputs: Inputs, tmp_path: Path, verb: str
+    ) -> None:
+        spec = tmp_path / "s.yaml"
+        spec.write_text(f"model: {inputs.model}\nvideo: {inputs.video}\ntarget: cuda\n", "utf-8")
+        said = refused(cli, verb, spec, "--out", tmp_path / "run")
+        assert "this machine has no NVIDIA GPU that answers" in said
+        assert "Name the machine instead" in said
+        assert "export --kit" in said
+
+    def test_a_gpu_that_no_runtime_can_use_is_not_at_hand(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        self.plant(monkeypatch, GPU, ("cpu",))
+        environment, found = prepare.detect(), prepare.runtimes()
+        with pytest.raises(SpecError, match=r"no installed runtime can use its GPU \(pip install"):
+            prepare.check_at_hand("cuda", environment, found)
+
+    def test_a_gpu_that_a_runtime_reports_is_measured(
+        self, cli: Cli, inputs: Inputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        self.plant(monkeypatch, GPU, ("cpu", "cuda"))
+        given = (*inputs.flags, "--target", "cuda", "--budget", "1s")
+        outcome = cli("optimize", *given, "--out", tmp_path / "run", "--json")
+        found = document(outcome.out)
+        assert found["baseline"]["metrics"]["latency_ms.p50"]
+        assert (tmp_path / "run" / "baseline.json").is_file()
+        assert "kit" not in found
+
+    def test_what_runs_on_the_gpu_only_is_no_runtime_of_the_cpu(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        self.plant(monkeypatch, GPU, ("cuda",))
+        for_cpu = prepare.runtimes_for("cpu")["onnxruntime"]
+        assert not for_cpu.ok
+        assert "--target cuda" in for_cpu.detail
+        assert prepare.runtimes_for("cuda")["onnxruntime"].ok
 
 
 def test_export_says_what_it_exports(cli: Cli, inputs: Inputs) -> None:

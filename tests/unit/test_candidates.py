@@ -353,7 +353,7 @@ def test_the_ladder_goes_back_from_int8_to_the_swap_to_the_users_own_model(
     )
     trials = list(steps(("bf16", own), ("model_swap", swapped), ("int8", int8)))
     ways = ways_back(baseline, int8, trials)
-    assert ways == [WayBack(int8, swapped), WayBack(own, own)]
+    assert ways == [WayBack(int8, swapped, "model_swap"), WayBack(own, own)]
     ladder = all_fallbacks(baseline, ways)
     assert [name for name, _ in ladder] == ["int8", "model_swap", "model_swap and bf16"]
     assert [config for _, config in ladder] == [swapped, own, baseline]

@@ -65,6 +65,7 @@ OTHER: dict[type, dict[str, Any]] = {
         "classes": (1,),
         "tracker": None,
         "detect_every": 2,
+        "allocator": "frugal",
     },
     RuntimeOptions: {
         "precision": "bf16",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -17,10 +18,9 @@ from saccade.models.conversions.contract import (
     ConversionRequest,
     Route,
     conversion_to,
-    origin_of,
-    write_origin,
 )
 from saccade.models.conversions.onnx_to_ncnn import OnnxToNcnn
+from saccade.models.conversions.onnx_to_tflite import OnnxToTflite
 from saccade.models.conversions.torch_to_onnx import TorchToOnnx
 from saccade.models.conversions.torch_to_tflite import TorchToTflite, _refusal
 from saccade.models.files import model_file
@@ -90,9 +90,32 @@ def test_the_way_to_ncnn_leads_through_onnx() -> None:
     assert way == Route((TorchToOnnx, OnnxToNcnn))  # type: ignore[arg-type]
 
 
-def test_the_shortest_way_is_taken() -> None:
-    assert conversion_to("torch_export", ("tflite", "ncnn")) is TorchToTflite
-    assert conversion_to("tflite", ("ncnn",)) is None
+class TestWays:
+    """Which conversions are chained, by what is installed."""
+
+    @staticmethod
+    def lacking(monkeypatch: pytest.MonkeyPatch, *steps: Any) -> None:
+        for step in (TorchToOnnx, TorchToTflite, OnnxToTflite, OnnxToNcnn):
+            reason = "not here" if step in steps else None
+            monkeypatch.setattr(step, "why_not", staticmethod(lambda reason=reason: reason))
+
+    def test_the_shortest_is_taken(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.lacking(monkeypatch)
+        assert conversion_to("torch_export", ("tflite", "ncnn")) is TorchToTflite
+        assert conversion_to("onnx", ("tflite",)) is OnnxToTflite
+        assert conversion_to("tflite", ("ncnn",)) is None
+
+    def test_a_longer_one_that_can_be_gone_comes_first(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        self.lacking(monkeypatch, TorchToTflite)
+        assert conversion_to("torch_export", ("tflite",)) == Route((TorchToOnnx, OnnxToTflite))
+
+    def test_where_none_can_the_shortest_says_what_it_lacks(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        self.lacking(monkeypatch, TorchToTflite, OnnxToTflite)
+        assert conversion_to("torch_export", ("tflite",)) is TorchToTflite
 
 
 def test_without_its_environment_a_conversion_says_what_to_run(
@@ -128,14 +151,3 @@ def test_litert_torch_names_the_operator(said: str, named: str) -> None:
 def test_executorch_names_the_operator(said: str) -> None:
     assert "no kernel for" in lowering_refusal("m.pt2", said, "RuntimeError")
     assert "histc" in lowering_refusal("m.pt2", said, "RuntimeError").partition(". It still")[0]
-
-
-def test_a_converted_file_remembers_where_it_came_from(tmp_path: Path) -> None:
-    source, target = tmp_path / "a.pt2", tmp_path / "b.pte"
-    source.write_bytes(b"program")
-    target.write_bytes(b"lowered")
-    assert origin_of(model_file(target)) is None
-    write_origin(target, model_file(source))
-    assert origin_of(model_file(target)) == model_file(source.resolve())
-    source.write_bytes(b"another program")
-    assert origin_of(model_file(target)) is None

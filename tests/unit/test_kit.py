@@ -7,7 +7,6 @@ import copy
 import hashlib
 import json
 import shutil
-import stat
 import subprocess
 import sys
 from collections.abc import Callable
@@ -18,21 +17,16 @@ import numpy as np
 import onnx
 import pytest
 from command_line import Cli, Inputs, document, make_inputs, refused
+from kit_script import REFERENCE, run_script
 
-from saccade.deploy.exports.trt_calibration import HEADER, cache_text
 from saccade.deploy.kit.assemble import script
 from saccade.deploy.kit.device import not_the_target
 from saccade.deploy.kit.judge import compare_two, resolution_of, rows
 from saccade.deploy.kit.read import read_kit, read_measurements
-from saccade.deploy.kit.record import KitCandidate
 from saccade.deploy.kit.script.subject import output_error
-from saccade.deploy.kit.tensorrt_commands import build_command, build_script
 from saccade.errors import InputError
 from saccade.playbook.partial import export_kit
 from saccade.spec import make_spec
-
-REFERENCE = "onnx@onnxruntime-fp32"
-
 
 Change = Callable[[dict[str, Any]], None]
 
@@ -58,22 +52,6 @@ def signed(content: dict[str, Any]) -> str:
     """The digest that the script would have written."""
     bare = {key: value for key, value in content.items() if key != "digest"}
     return hashlib.sha256(json.dumps(bare, sort_keys=True).encode()).hexdigest()
-
-
-def run_script(kit: Path, out: Path, *arguments: str) -> str:
-    """Run the kit's script as a device would: without saccade on its path."""
-    command = [sys.executable, "-I", str(kit / "measure.py"), "--out", str(out), *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=300)
-    return done.stderr
-
-
-@pytest.fixture(scope="module")
-def jetson(measured: Measured, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A kit for a device with TensorRT, which this machine is not."""
-    given = {"model": str(measured.inputs.model), "data": str(measured.inputs.data)}
-    kit = tmp_path_factory.mktemp("jetson") / "kit"
-    export_kit(make_spec({**given, "target": "jetson-orin-nano"}), kit)
-    return kit
 
 
 @pytest.fixture(scope="module")
@@ -425,91 +403,3 @@ def test_a_kit_of_another_model_or_target_is_refused(
     given = ("optimize", "--model", measured.inputs.model, *data, "--target", "rpi5")
     said = refused(cli, *given, *measured.flags, "--out", tmp_path / "b")
     assert "is for 'cpu', and the target is 'rpi5'" in said
-
-
-# TensorRT: what can be checked without it
-
-
-def test_the_commands_of_trtexec() -> None:
-    candidate = KitCandidate(
-        "onnx@tensorrt-int8", "onnx", "tensorrt", "int8",
-        ("--int8", "--fp16", "--calib={kit}/calibration.cache"), 0.5, "onnx",
-    )  # fmt: skip
-    command = build_command(candidate, "models/onnx.onnx")
-    for flag in (
-        '--onnx="$KIT/models/onnx.onnx"',
-        "--int8 --fp16 --calib=$KIT/calibration.cache",
-        '--timingCacheFile="$KIT/engines/timing.cache"',
-        '--saveEngine="$KIT/engines/onnx-at-tensorrt-int8.engine"',
-    ):
-        assert flag in command
-    files = {"onnx": {"paths": ["models/onnx.onnx"]}}
-    text = build_script([candidate], files, "images", (640, 640))
-    assert "--minShapes=images:1x3x320x320 --optShapes=images:1x3x640x640" in text
-    assert "TRT-$VERSION-" in text
-    assert "--minShapes" not in build_script([candidate], files, None, (640, 640))
-    subprocess.run(["sh", "-n"], input=text, text=True, check=True)
-
-
-def test_the_calibration_cache_is_in_tensorrts_format() -> None:
-    """A step of 0.0208 is written as in caches that TensorRT wrote: ``input: 3caa54fc``."""
-    (step,) = np.frombuffer(bytes.fromhex("3caa54fc"), ">f4")
-    assert cache_text({"input": float(step) * 127}) == f"{HEADER}\ninput: 3caa54fc\n"
-
-
-STAND_IN = '''#!{python}
-"""Writes what trtexec writes, by its sampleReporting.cpp; it computes nothing."""
-import json, pathlib, sys
-import numpy as np
-given = dict(a.partition("=")[::2] for a in sys.argv[1:])
-folder = pathlib.Path({kit!r})
-if "--saveEngine" in given:
-    pathlib.Path(given["--saveEngine"]).write_bytes(b"engine")
-if "--exportOutput" in given:
-    raw = pathlib.Path(given["--loadInputs"].partition(":")[2]).read_bytes()
-    frames = sorted((folder / "frames").glob("*.npy"))
-    frame = next(i for i, p in enumerate(frames) if np.load(p).tobytes() == raw)
-    out = np.load(folder / "expected" / "onnx.npz")[f"{{frame}}_0"]
-    entry = {{"name": "output0", "dimensions": "x".join(map(str, out.shape))}}
-    entry["values"] = out.ravel().tolist()
-    pathlib.Path(given["--exportOutput"]).write_text(json.dumps([entry]))
-if "--exportTimes" in given:
-    rows = [{{"startComputeMs": 50.0 * i, "latencyMs": 5.0}} for i in range(20)]
-    pathlib.Path(given["--exportTimes"]).write_text(json.dumps(rows))
-'''
-
-
-def test_a_device_without_the_reference_takes_the_next_float_candidate(
-    jetson: Path, tmp_path: Path
-) -> None:
-    kit = read_kit(jetson)
-    assert kit.document["reference"] == "onnx@tensorrt-fp32"
-    assert (jetson / "build_tensorrt.sh").is_file()
-    names = (jetson / "calibration.cache").read_text("utf-8").splitlines()
-    assert names[0] == HEADER
-    assert any(line.startswith("images: ") for line in names)
-    only = ("--only", REFERENCE, "onnx@tensorrt-fp16")
-    run_script(jetson, tmp_path / "m.json", "--rounds", "3", "--seconds", "0.01", *only)
-    found = read_measurements(tmp_path / "m.json")
-    assert found.reference == REFERENCE
-    assert "tensorrt is not installed" in found.candidates["onnx@tensorrt-fp16"]["reason"]
-    by_name = {row.id: row for row in rows(kit, found, "latency")}
-    assert by_name[REFERENCE].counts
-    assert by_name["onnx@tensorrt-fp16"].status == "skipped"
-
-
-def test_trtexec_is_driven_and_read_as_documented(jetson: Path, tmp_path: Path) -> None:
-    kit = shutil.copytree(jetson, tmp_path / "kit")
-    tool = tmp_path / "trtexec"
-    tool.write_text(STAND_IN.format(python=sys.executable, kit=str(kit)), encoding="utf-8")
-    tool.chmod(tool.stat().st_mode | stat.S_IXUSR)
-    only = ("--only", REFERENCE, "onnx@tensorrt-fp32", "--trtexec", str(tool))
-    run_script(kit, tmp_path / "m.json", "--rounds", "3", "--seconds", "0.01", *only)
-    found = read_measurements(tmp_path / "m.json")
-    entry = found.candidates["onnx@tensorrt-fp32"]
-    assert (entry["status"], entry["error"]) == ("measured", 0.0)
-    blocks = [b.block for b in found.blocks if b.candidate == "onnx@tensorrt-fp32"]
-    assert len(blocks) == 3
-    # The first 200 ms are warm-up: four entries of twenty.
-    assert {len(block.latency_ms) for block in blocks} == {16}
-    assert {len(block.warmup_s) for block in blocks} == {4}

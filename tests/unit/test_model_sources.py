@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -20,6 +22,7 @@ from saccade.models.files import model_file
 from saccade.models.onnx_run import run_once
 from saccade.models.sources.contract import SourceRequest
 from saccade.models.sources.resolve import resolve_model
+from saccade.models.sources.torchvision import _preprocessing_of
 from saccade.pipeline.config import RuntimeOptions
 from saccade.playbook.prepare import prepare
 from saccade.progress import SilentProgress
@@ -206,6 +209,29 @@ def test_a_timm_model_brings_its_preprocessing(tmp_path: Path) -> None:
     found = resolve_model(request)
     assert found.hints["fit"] == "center_crop"
     assert onnx.load(found.graph).graph.input[0].name == "images"
+
+
+def test_torchvisions_own_weights_bring_their_own_preprocessing(tmp_path: Path) -> None:
+    path = tmp_path / "renamed.pth"
+    path.write_bytes(b"the weights of the first version")
+    request = SourceRequest("torchvision:net", tmp_path, weights=path)
+    digits = model_file(path).sha256[:8]
+    first = SimpleNamespace(name="V1", url=f"https://models.invalid/net-{digits}.pth")
+    second = SimpleNamespace(name="V2", url="https://models.invalid/net-00000000.pth")
+    assert _preprocessing_of(request, [second, first], second)[0] is first
+    entry, told = _preprocessing_of(request, [second], second)
+    assert entry is second
+    assert "the preprocessing of V2 is assumed" in told and "crop_share" in told
+    assert _preprocessing_of(replace(request, weights=None), [first], second) == (second, "")
+
+
+def test_what_is_assumed_of_given_weights_is_noted(tmp_path: Path) -> None:
+    torchvision = pytest.importorskip("torchvision")
+    net = torchvision.models.squeezenet1_1(weights=None)
+    torch.save(net.state_dict(), tmp_path / "w.pth")
+    found = resolve_model(asked("torchvision:squeezenet1_1", tmp_path, weights=tmp_path / "w.pth"))
+    assert "weights from w.pth, which are none of torchvision's own" in found.notes[0]
+    assert "IMAGENET1K_V1 is assumed" in found.notes[0]
 
 
 def test_random_weights_have_no_accuracy(source_file: Path, tmp_path: Path) -> None:

@@ -38,6 +38,7 @@ EXIT_CODES = {
     "RuntimeFailure": 1,
     "WorkerFailure": 1,
     "ChangeRefused": 1,
+    "NonFiniteLoss": 1,
     "StorageError": 1,
 }
 

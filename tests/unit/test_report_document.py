@@ -7,7 +7,7 @@ import pytest
 from sample_result import sample_result
 
 from saccade.errors import InputError
-from saccade.report import sections
+from saccade.report import provenance, sections
 from saccade.report.document import (
     Point,
     front_points,
@@ -131,7 +131,7 @@ def test_headline_without_a_best_system_claims_nothing() -> None:
 def test_commands_survive_a_shell() -> None:
     result = sample_result()
     result["bundle"] = "my runs/$(rm -rf x)/bundle"
-    assert sections.commands(result)[0].startswith(
+    assert provenance.commands(result)[0].startswith(
         "saccade optimize 'my runs/$(rm -rf x)/spec.yaml'"
     )
 

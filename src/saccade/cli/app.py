@@ -34,7 +34,7 @@ VERBS = (
 )
 
 # Options that take more than one value.
-MANY = frozenset(("--candidates",))
+MANY = frozenset(("--candidates", "--students"))
 
 # What Typer turns Ctrl-C into.
 _INTERRUPTED = 130

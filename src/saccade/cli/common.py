@@ -39,6 +39,14 @@ Candidates = Annotated[
     list[str] | None,
     typer.Option(help="Other models of the same task to try in its place: one or more files."),
 ]
+Students = Annotated[
+    list[str] | None,
+    typer.Option(help="Smaller torch models that the model teaches and that may take its place."),
+]
+Also = Annotated[
+    Path | None,
+    typer.Option(help="A YAML spec of a second model on the same frames, for another task."),
+]
 Target = Annotated[
     str | None,
     typer.Option(help="Where it will run: cpu (this machine), cuda, or one that `doctor` lists."),
@@ -77,6 +85,8 @@ def spec_from(
     budget: str | None = None,
     preprocessor: str | None = None,
     candidates: list[str] | None = None,
+    students: list[str] | None = None,
+    also: Path | None = None,
 ) -> Spec:
     """A spec from a file, from flags, or from a file that flags override.
 
@@ -96,6 +106,8 @@ def spec_from(
         "budget": budget,
         "preprocessor": preprocessor,
         "candidates": tuple(candidates) if candidates else None,
+        "students": tuple(students) if students else None,
+        "also": also,
     }
     document.update({key: value for key, value in flags.items() if value is not None})
     if not document:

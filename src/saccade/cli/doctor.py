@@ -129,7 +129,7 @@ def describe_target(target: Target, as_json: bool) -> None:
     if as_json:
         rules = {name: asdict(rules_of(name)) for name in target.runtimes}
         for entry in rules.values():
-            entry["refuses"] = sorted(entry["refuses"])
+            entry |= {key: sorted(v) for key, v in entry.items() if isinstance(v, frozenset)}
         print_json({"target": asdict(target), "runtimes": rules, "verified_on_hardware": False})
         return
     rows = [("memory", *_figure(target.memory_mb, "MB"))]

@@ -17,6 +17,7 @@ from saccade.cli.common import (
     Target,
     Task,
     Video,
+    Weights,
     print_json,
     print_table,
     progress_for,
@@ -36,6 +37,7 @@ def export(
     kit: MakeKit = False,
     task: Task = None,
     model: Model = None,
+    weights: Weights = None,
     data: Data = None,
     video: Video = None,
     target: Target = None,
@@ -57,7 +59,14 @@ def export(
     if spec_file is not None and spec_file.is_dir():
         spec_file = spec_file / "spec.yaml"  # a run folder
     spec = spec_from(
-        spec_file, task=task, model=model, data=data, video=video, target=target, goals=goal
+        spec_file,
+        task=task,
+        model=model,
+        weights=weights,
+        data=data,
+        video=video,
+        target=target,
+        goals=goal,
     )
     with closing(progress_for()) as progress:
         document = export_kit(spec, out, progress)

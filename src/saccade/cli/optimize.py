@@ -9,6 +9,7 @@ import typer
 from saccade.cli.common import (
     DEFAULT_OUT,
     EXIT_OF,
+    Also,
     AsJson,
     Budget,
     Candidates,
@@ -19,6 +20,7 @@ from saccade.cli.common import (
     Model,
     Out,
     SpecFile,
+    Students,
     Target,
     Task,
     Video,
@@ -41,6 +43,8 @@ def optimize(
     target: Target = None,
     goal: Goals = None,
     candidates: Candidates = None,
+    students: Students = None,
+    also: Also = None,
     budget: Budget = None,
     measurements: MeasurementsFile = None,
     kit: KitFolder = None,
@@ -51,6 +55,8 @@ def optimize(
 
     For a target that is not this machine: estimates, a kit to measure there (OUT/kit), and exit
     code 4 for goals of speed; with --measurements, the best candidate by what the device measured.
+    With --also (or 'also' in the spec) a second model on the same frames is optimized too, and then
+    what both can share.
 
     Example:
     saccade optimize --model yolo11n.onnx --data data.yaml --video street.mp4
@@ -69,6 +75,8 @@ def optimize(
         goals=goal,
         budget=budget,
         candidates=candidates,
+        students=students,
+        also=also,
     )
     remember_folder(out)
     with closing(progress_for()) as progress:

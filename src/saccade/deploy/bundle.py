@@ -5,6 +5,9 @@ bundle/
   model.onnx       or model.xml + model.bin
   labels.txt       class names, one per line
   README.md        how to run it
+
+A bundle of two tasks on the same frames has the model and the labels of each by its task's name;
+one model that answers for both is called both.
 """
 
 from __future__ import annotations
@@ -14,7 +17,8 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,6 +27,8 @@ from typing import Any
 from saccade.errors import BundleError
 from saccade.pipeline.config import ModelFile, PipelineConfig, library_versions
 from saccade.pipeline.pipeline import Pipeline
+from saccade.pipeline.system import SystemConfig, is_system
+from saccade.pipeline.system_pipeline import SystemPipeline
 from saccade.study import finite, storage_errors, to_json
 
 SCHEMA_VERSION = 1
@@ -41,6 +47,15 @@ def write_bundle(config: PipelineConfig, provenance: Mapping[str, Any], target: 
         BundleError: something that is not a bundle is at ``target``.
         StorageError: the disk is full or read-only.
     """
+    return _write_whole(target, lambda folder: _fill(folder, config, provenance))
+
+
+def write_system_bundle(config: SystemConfig, provenance: Mapping[str, Any], target: Path) -> Path:
+    """The same for two tasks on the same frames."""
+    return _write_whole(target, lambda folder: _fill_system(folder, config, provenance))
+
+
+def _write_whole(target: Path, fill: Callable[[Path], None]) -> Path:
     if target.exists() and not _replaceable(target):
         raise BundleError(
             f"'{target}' exists and is not a bundle. Nothing was changed; move it away or choose "
@@ -50,7 +65,7 @@ def write_bundle(config: PipelineConfig, provenance: Mapping[str, Any], target: 
         target.parent.mkdir(parents=True, exist_ok=True)
         folder = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
         try:
-            _fill(folder, config, provenance)
+            fill(folder)
             folder.chmod(0o755)
             swap_in(folder, target)
         except BaseException:
@@ -83,14 +98,45 @@ def _fill(folder: Path, config: PipelineConfig, provenance: Mapping[str, Any]) -
     described = config.description
     (folder / "labels.txt").write_text("\n".join(described.class_names) + "\n", encoding="utf-8")
     (folder / "README.md").write_text(_readme(described.license), encoding="utf-8")
+    document = replace(config, model=model).to_dict()
+    _write_manifest(folder, document, config.hash, described.license, provenance)
+
+
+def _fill_system(folder: Path, config: SystemConfig, provenance: Mapping[str, Any]) -> None:
+    first, second = config.parts
+    models = {part.task: part.model for part in config.parts}
+    if config.sharing.one_pass:
+        models = dict.fromkeys(models, _copy_model(folder, first.model, "both"))
+    else:
+        models = {task: _copy_model(folder, model, task) for task, model in models.items()}
+    for part in config.parts:
+        names = "\n".join(part.description.class_names) + "\n"
+        (folder / f"labels-{part.task}.txt").write_text(names, encoding="utf-8")
+    licences = "; ".join(
+        f"{part.task}: {part.description.license or 'not stated in the model file'}"
+        for part in config.parts
+    )
+    (folder / "README.md").write_text(_system_readme(config, licences), encoding="utf-8")
+    parts = replace(first, model=models[first.task]), replace(second, model=models[second.task])
+    document = replace(config, parts=parts).to_dict()
+    _write_manifest(folder, document, config.hash, licences, provenance)
+
+
+def _write_manifest(
+    folder: Path,
+    config: Mapping[str, Any],
+    config_hash: str,
+    license_text: str,
+    provenance: Mapping[str, Any],
+) -> None:
     manifest = {
         "schema_version": SCHEMA_VERSION,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "config": replace(config, model=model).to_dict(),
-        "config_hash": config.hash,
+        "config": config,
+        "config_hash": config_hash,
         "versions": library_versions(),
         "license": {
-            "model": described.license or "not stated in the model file",
+            "model": license_text or "not stated in the model file",
             "note": LICENSE_NOTE,
         },
         "provenance": dict(provenance),
@@ -101,11 +147,16 @@ def _fill(folder: Path, config: PipelineConfig, provenance: Mapping[str, Any]) -
     (folder / MANIFEST).write_text(to_json(manifest, indent=1), encoding="utf-8")
 
 
-def _copy_model(folder: Path, model: ModelFile) -> ModelFile:
-    """Copy the model's files; external data of ONNX goes into the one file."""
+def _copy_model(folder: Path, model: ModelFile, stem: str = "model") -> ModelFile:
+    """Copy the model's files; external data of ONNX goes into one file unless it has to stay."""
     model = replace(model, program=None)  # a bundle is not optimized any further
     suffix = Path(model.path).suffix
-    target = folder / f"model{suffix}"
+    target = folder / f"{stem}{suffix}"
+    if model.format == "onnx" and model.weights is not None:
+        shutil.copyfile(model.path, target)
+        beside = target.with_name(Path(model.weights).name)  # the graph knows it by its name
+        shutil.copyfile(model.weights, beside)
+        return replace(model, path=target.name, weights=beside.name)
     if model.format == "onnx":
         from saccade.models.onnx_file import external_files, read_onnx
 
@@ -173,15 +224,49 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 
 
 def bundle_config(folder: Path) -> PipelineConfig:
-    """The configuration of a checked bundle, its model's paths made absolute."""
+    """The configuration of a checked bundle, its model's paths made absolute.
+
+    Raises:
+        BundleError: it is no sound bundle, or one of two tasks.
+    """
     manifest = read_manifest(folder)
+    if is_system(manifest["config"]):
+        tasks = " and ".join(part["task"] for part in manifest["config"]["parts"])
+        raise BundleError(
+            f"'{folder}' is for {tasks} at once. Expected a bundle of one task: those that it was "
+            "made from are in the run folder, one for each task."
+        )
+    with _settings_of(folder):
+        return _beside(folder, PipelineConfig.from_dict(manifest["config"]), manifest["files"])
+
+
+def system_config(folder: Path) -> SystemConfig | None:
+    """The configuration of a checked bundle of two tasks; None where it is of one.
+
+    Raises:
+        BundleError: it is no sound bundle.
+    """
+    manifest = read_manifest(folder)
+    if not is_system(manifest["config"]):
+        return None
+    with _settings_of(folder):
+        config = SystemConfig.from_dict(manifest["config"])
+        first, second = (_beside(folder, part, manifest["files"]) for part in config.parts)
+        return replace(config, parts=(first, second))
+
+
+@contextmanager
+def _settings_of(folder: Path) -> Iterator[None]:
     try:
-        config = PipelineConfig.from_dict(manifest["config"])
+        yield
     except (KeyError, TypeError, ValueError) as error:
         raise BundleError(
             f"The settings in '{folder}' are damaged ({error}). Export the bundle again."
         ) from None
-    files = manifest["files"]
+
+
+def _beside(folder: Path, config: PipelineConfig, files: Mapping[str, str]) -> PipelineConfig:
+    """The configuration with the paths of its model's files, which the manifest must know."""
     model = config.model
     for name in filter(None, (model.path, model.weights)):
         if name not in files:
@@ -191,8 +276,19 @@ def bundle_config(folder: Path) -> PipelineConfig:
     return replace(config, model=resolved)
 
 
-def load(path: str | os.PathLike[str], **overrides: Any) -> Pipeline:
+def bundle_at(path: str | os.PathLike[str]) -> Path:
+    """The bundle's folder, where a run folder that holds one may have been given."""
+    folder = Path(path)
+    if not (folder / MANIFEST).exists() and (folder / "bundle" / MANIFEST).exists():
+        return folder / "bundle"
+    return folder
+
+
+def load(path: str | os.PathLike[str], **overrides: Any) -> Pipeline | SystemPipeline:
     """Load a bundle: a pipeline for images (`pipeline(image)`) and streams (`pipeline.stream`).
+
+    A bundle of two tasks is used in the same way; its results are ``{task: result}``, and
+    overrides are for both.
 
     Args:
         path: the bundle's folder, or a run folder that holds one.
@@ -201,17 +297,21 @@ def load(path: str | os.PathLike[str], **overrides: Any) -> Pipeline:
     Raises:
         BundleError: the bundle is incomplete, was tampered with, or has no such setting.
     """
-    folder = Path(path)
-    if not (folder / MANIFEST).exists() and (folder / "bundle" / MANIFEST).exists():
-        folder = folder / "bundle"
-    config = bundle_config(folder)
+    folder = bundle_at(path)
+    system = system_config(folder)
+    if system is None:
+        return Pipeline(_changed(bundle_config(folder), overrides))
+    first, second = (_changed(part, overrides) for part in system.parts)
+    return SystemPipeline(replace(system, parts=(first, second)))
+
+
+def _changed(config: PipelineConfig, overrides: Mapping[str, Any]) -> PipelineConfig:
     try:
-        config = replace(config, **overrides)
+        return replace(config, **overrides)
     except TypeError:
         raise BundleError(
             f"Unknown setting in {sorted(overrides)}. Known: {', '.join(sorted(config.to_dict()))}."
         ) from None
-    return Pipeline(config)
 
 
 def _own_digest(manifest: Mapping[str, Any]) -> str:
@@ -249,4 +349,22 @@ def _readme(license_text: str) -> str:
     saccade run path/to/this/folder --source video.mp4 --save out.mp4
 
 Model licence: {license_text or "not stated in the model file"}. {LICENSE_NOTE}
+"""
+
+
+def _system_readme(config: SystemConfig, licences: str) -> str:
+    first, second = config.tasks
+    return f"""# saccade bundle: {first} and {second} on the same frames
+
+    import saccade
+
+    pipeline = saccade.load("path/to/this/folder")
+    results = pipeline(image)                   # RGB uint8 (H, W, 3), or a path
+    results["{first}"], results["{second}"]
+    for results in pipeline.stream("video.mp4"):
+        ...
+
+    saccade run path/to/this/folder --source video.mp4 --save out.mp4
+
+Model licences: {licences}. {LICENSE_NOTE}
 """

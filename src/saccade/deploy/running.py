@@ -27,6 +27,7 @@ from saccade.deploy.track_file import open_tracks
 from saccade.errors import DataError
 from saccade.pipeline.engine import Emission
 from saccade.pipeline.pipeline import Pipeline
+from saccade.pipeline.system_pipeline import SystemPipeline
 from saccade.study import storage_errors
 
 DEFAULT_FPS = 25
@@ -61,7 +62,7 @@ class Tally:
 
 
 def run_source(
-    pipeline: Pipeline,
+    pipeline: Pipeline | SystemPipeline,
     source: str,
     save: Path | None,
     limit: int | None,
@@ -86,7 +87,7 @@ def run_source(
     if mot is not None:
         refuse_to_overwrite(source, mot, "--mot")
     tally, began = Tally(), time.perf_counter()
-    names = pipeline.config.description.class_names
+    names = pipeline.class_names
     with ExitStack() as open_files:
         canvas = open_canvas(source, save) if save is not None else None
         if canvas is not None:
@@ -119,11 +120,11 @@ def run_source(
 
 
 def _results(
-    pipeline: Pipeline, source: str, keep: bool
+    pipeline: Pipeline | SystemPipeline, source: str, keep: bool
 ) -> Iterator[tuple[str, NDArray[np.uint8] | None, Any]]:
     """Name, pixels where they are kept, and result of every frame or image."""
     # Tracked images are frames in a row; others have nothing to do with each other.
-    in_a_row = pipeline.config.tracker is not None and Path(source).is_dir()
+    in_a_row = pipeline.tracks and Path(source).is_dir()
     if holds_images(source) and not in_a_row:
         yield from _image_results(pipeline, Path(source))
         return
@@ -134,7 +135,7 @@ def _results(
 
 
 def _image_results(
-    pipeline: Pipeline, source: Path
+    pipeline: Pipeline | SystemPipeline, source: Path
 ) -> Iterator[tuple[str, NDArray[np.uint8], Any]]:
     """Every readable image; in a folder, one that is not is a problem and no reason to stop."""
     if not source.is_dir():

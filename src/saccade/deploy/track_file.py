@@ -10,6 +10,7 @@ from typing import Protocol, TextIO
 from saccade.data.mot_text import written_rows
 from saccade.errors import DataError
 from saccade.pipeline.pipeline import Pipeline
+from saccade.pipeline.system_pipeline import SystemPipeline
 from saccade.study import storage_errors
 from saccade.tasks.results import DetectionResult
 from saccade.tasks.tracks import ids_of
@@ -35,16 +36,16 @@ class _TrackFile:
 
 
 @contextmanager
-def open_tracks(pipeline: Pipeline, path: Path) -> Iterator[TrackWriter]:
+def open_tracks(pipeline: Pipeline | SystemPipeline, path: Path) -> Iterator[TrackWriter]:
     """A file that takes the tracks of one stream; its frames are counted from 1, as the format has.
 
     Raises:
         DataError: the pipeline does not track.
         StorageError: the file cannot be written.
     """
-    if pipeline.config.tracker is None:
+    if not pipeline.tracks:
         raise DataError(
-            f"--mot writes tracks, but this bundle is for {pipeline.config.task}. Optimize one "
+            "--mot writes tracks, but this bundle does not track. Optimize one "
             "with --task tracking."
         )
     with storage_errors(path):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -112,23 +111,10 @@ def folded(model: Any, input_hw: tuple[int, int]) -> Any:
     Constants are folded, shape arithmetic with them, and batch norms fused. A model that ONNX
     Runtime refuses is only given its size.
     """
-    import onnx
-    import onnxruntime as ort
-
+    from saccade.models.onnx_run import simplified
     from saccade.profile.flops import with_input_size
 
-    sized = with_input_size(model, input_hw)
-    options = ort.SessionOptions()
-    options.log_severity_level = 4
-    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
-    with tempfile.TemporaryDirectory() as folder:
-        target = Path(folder) / "folded.onnx"
-        options.optimized_model_filepath = str(target)
-        try:
-            ort.InferenceSession(sized.SerializeToString(), options, ["CPUExecutionProvider"])
-            return onnx.load(str(target))
-        except Exception:  # its shapes are then asked for on the graph as it is, and say why
-            return sized
+    return simplified(with_input_size(model, input_hw))
 
 
 def _most_alive(

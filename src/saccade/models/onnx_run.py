@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tempfile
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,6 +11,10 @@ import onnx
 from numpy.typing import NDArray
 
 from saccade.errors import ModelError
+
+# Rewriting into operators that few other runtimes take: the four slices
+# with which some detectors begin become a gather of channels.
+_MADE_FOR_ITSELF = ["SliceConcatToSpaceToDepthFusion"]
 
 
 def run_once(model: onnx.ModelProto, inputs: dict[str, NDArray[Any]]) -> list[NDArray[Any]]:
@@ -29,3 +35,29 @@ def run_once(model: onnx.ModelProto, inputs: dict[str, NDArray[Any]]) -> list[ND
     except Exception as error:  # onnxruntime's exceptions share no base
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ModelError(f"ONNX Runtime refuses the graph ({first[:300]})") from error
+
+
+def simplified(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A copy after ONNX Runtime's basic rewriting, which keeps to standard operators.
+
+    Constants are folded, shape arithmetic with them, and batch norms fused. A model that ONNX
+    Runtime refuses comes back as it is.
+    """
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    with tempfile.TemporaryDirectory(prefix="saccade-") as folder:
+        target = Path(folder) / "simplified.onnx"
+        options.optimized_model_filepath = str(target)
+        try:
+            onnxruntime.InferenceSession(
+                model.SerializeToString(),
+                options,
+                ["CPUExecutionProvider"],
+                disabled_optimizers=_MADE_FOR_ITSELF,
+            )
+            return onnx.load(str(target))
+        except Exception:  # what is wrong with it is said best by who runs it
+            return model

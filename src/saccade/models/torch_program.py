@@ -80,3 +80,16 @@ def flat(outputs: Any) -> list[NDArray[np.float32]]:
         (leaf.float() if leaf.is_floating_point() else leaf).detach().cpu().numpy()
         for leaf in leaves
     ]
+
+
+def looks_untrained(path: str | Path) -> bool:
+    """Whether every batch normalization still has the statistics that it was made with.
+
+    False for a program without any, of which this cannot be told.
+
+    Raises:
+        ModelError: the file holds no exported program.
+    """
+    state = read_program(path).state_dict
+    means = [value for name, value in state.items() if name.endswith("running_mean")]
+    return bool(means) and not any(bool(mean.any()) for mean in means)

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import ClassVar, Literal, Protocol, Self
 
 from saccade.data.contract import Dataset
-from saccade.pipeline.config import PipelineConfig
+from saccade.models.description import ModelDescription
+from saccade.pipeline.config import ModelFile, PipelineConfig
 from saccade.prediction import Effect as Effect
 from saccade.prediction import Prediction as Prediction
 from saccade.profile.cost_model import CostModel
@@ -37,6 +38,27 @@ class ModelCandidate:
 
 
 @dataclass(frozen=True)
+class Student:
+    """A smaller model that may be taught to answer as the user's own does.
+
+    Attributes:
+        name: for people; unique among the students.
+        model: its exported PyTorch program.
+        graph: the same as ONNX, which its operations are counted in.
+        description: how it is fed and read.
+        trained: whether its weights know something already.
+        training_s: seconds that teaching it may take.
+    """
+
+    name: str
+    model: ModelFile
+    graph: ModelFile
+    description: ModelDescription
+    trained: bool
+    training_s: float
+
+
+@dataclass(frozen=True)
 class PlanContext:
     """What is known when changes are planned.
 
@@ -57,8 +79,10 @@ class PlanContext:
         allowed_drop: of accuracy, as the goal that guards the search says.
         selection: images that candidates are judged on; a change may look at them to tell whether
             calibration images are of their kind, and must learn nothing else from them.
-        unquantized: the last configuration kept whose model was float.
+        unquantized: the last configuration kept whose weights were float.
         missed: names of metrics of size (``model_mb``, ``peak_rss_mb``) whose goals are missed.
+        students: smaller models that may be taught to take the model's place.
+        teacher: the user's own configuration, whose answers are taught.
     """
 
     config: PipelineConfig
@@ -78,6 +102,8 @@ class PlanContext:
     selection: Dataset | None = None
     unquantized: PipelineConfig | None = None
     missed: frozenset[str] = frozenset()
+    students: tuple[Student, ...] = ()
+    teacher: PipelineConfig | None = None
 
     @property
     def cost(self) -> CostModel:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Set
 from dataclasses import dataclass, replace
 from typing import ClassVar, Self
 
+from saccade.errors import SaccadeError, StorageError
 from saccade.optimize.change import Effect, Optimization, PlanContext, Prediction
 from saccade.optimize.plan import MIN_GAIN, Candidate, variants
 from saccade.pipeline.config import PipelineConfig
@@ -65,16 +66,24 @@ class Combined:
 def combine(context: PlanContext, small: float, tried: Set[str]) -> Candidate | None:
     """All lossless changes that promise less than ``small``, as one; None for fewer than two.
 
-    One change may make another applicable, so they are collected until nothing is added.
+    One change may make another applicable, so they are collected until nothing is added. One that
+    cannot be made is left out; its own trial, if it gets one, says why.
     """
     parts: list[Optimization] = []
-    current = context
+    current, left_out = context, set(tried)
     while True:
-        added = next(_addable(current, small, tried, parts), None)
+        added = next(_addable(current, small, left_out, parts), None)
         if added is None:
             break
+        try:
+            changed = added.apply(current)
+        except StorageError:
+            raise
+        except SaccadeError:
+            left_out.add(added.label)
+            continue
         parts.append(added)
-        current = replace(current, config=added.apply(current))
+        current = replace(current, config=changed)
     if len(parts) < 2:
         return None
     together = Combined(tuple(parts))

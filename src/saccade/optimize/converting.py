@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from saccade.errors import ModelError, WorkerFailure
-from saccade.models.conversions.contract import ConversionRequest, conversion_to
+from saccade.models.conversions.contract import ConversionRequest, start_of, way_from
 from saccade.optimize.worker import Worker
 from saccade.pipeline.config import ModelFile
 
@@ -40,8 +40,8 @@ class Converter:
     def convert(
         self, model: ModelFile, targets: tuple[str, ...], request: ConversionRequest
     ) -> ModelFile:
-        """By the shortest way there is."""
-        conversion = conversion_to(model.format, targets)
-        if conversion is None:
+        """By the best way there is."""
+        way = way_from(model, targets)
+        if way is None:
             raise ModelError(f"There is no way from {model.format} to {' or '.join(targets)}.")
-        return conversion.convert(model, request)
+        return way.convert(start_of(model, way), request)

@@ -86,12 +86,26 @@ class Lesson:
         loss_after: with those that it has now; never above ``loss_before``.
         steps: training steps taken.
         ended_by: ``"steps"``, ``"time"`` or ``"no improvement"``.
+        wall_s: seconds that it took.
+        frames: how many there were, those held out included.
+        labelled: whether labels were learnt from, too.
     """
 
     loss_before: float
     loss_after: float
     steps: int
     ended_by: str
+    wall_s: float = 0.0
+    frames: int = 0
+    labelled: bool = False
+
+    def __str__(self) -> str:
+        source = "labels and the teacher" if self.labelled else "the teacher alone, without labels"
+        return (
+            f"trained for {self.wall_s:.0f} s ({self.steps} steps on {self.frames} frames, from "
+            f"{source}; distance from the teacher on frames held out: {self.loss_before:.3g} to "
+            f"{self.loss_after:.3g})"
+        )
 
 
 def distill(
@@ -134,7 +148,15 @@ def distill(
             break
     classroom.check()
     classroom.keep_best()
-    return Lesson(classroom.loss_before, classroom.best_loss, steps, ended_by)
+    return Lesson(
+        classroom.loss_before,
+        classroom.best_loss,
+        steps,
+        ended_by,
+        clock() - began,
+        len(frames.tensors),
+        frames.labels is not None,
+    )
 
 
 class _Classroom:
@@ -152,6 +174,7 @@ class _Classroom:
             )
         self._torch, self._settings = torch, settings
         self._student, self._teacher = student.eval(), teacher.eval()
+        self._norms = [m for m in student.modules() if _has_statistics(torch, m)]
         self._random = np.random.default_rng(settings.seed)
         torch.manual_seed(settings.seed)
         order = self._random.permutation(len(frames.tensors))
@@ -209,7 +232,7 @@ class _Classroom:
 
         Where channels were taken out, those that were collected with them are out of date.
         """
-        norms = [m for m in self._student.modules() if _has_statistics(self._torch, m)]
+        norms = self._norms
         if not norms or self._batch == 1:
             return
         momenta = [norm.momentum for norm in norms]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -41,10 +42,27 @@ def quantize_executorch(context: PlanContext, program: ModelFile) -> ModelFile:
     target = context.folder / f"int8-{key}.pte"
     if not target.exists():
         context.folder.mkdir(parents=True, exist_ok=True)
-        with Worker("saccade.optimize.executorch_quantization:ExecuTorchQuantizer", ()) as worker:
-            worker.call("run", context.config, data, program.path, str(target), timeout_s=TIMEOUT_S)
-    found = model_file(target)
-    return ModelFile(found.path, found.sha256, found.format, stored="int8")
+        write_quantized(context.config, data, program.path, target)
+    return replace(model_file(target), stored="int8")
+
+
+def write_quantized(
+    config: PipelineConfig, data: CalibrationData, program: str, target: Path
+) -> None:
+    """Quantize and lower in a process of its own.
+
+    Args:
+        config: how the model is fed.
+        data: what to calibrate on.
+        program: path of the float ``.pt2`` file.
+        target: where to write.
+
+    Raises:
+        ModelError: the quantizer or ExecuTorch refused the program.
+        RuntimeFailure: there are no frames, or the process failed.
+    """
+    with Worker("saccade.optimize.executorch_quantization:ExecuTorchQuantizer", ()) as worker:
+        worker.call("run", config, data, program, str(target), timeout_s=TIMEOUT_S)
 
 
 class ExecuTorchQuantizer:

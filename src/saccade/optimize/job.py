@@ -11,7 +11,7 @@ from saccade.data.roles import Roles
 from saccade.environment import Environment
 from saccade.goals import Goal
 from saccade.models.description import ModelDescription
-from saccade.optimize.change import ModelCandidate, Objective, PlanContext
+from saccade.optimize.change import ModelCandidate, Objective, PlanContext, Student
 from saccade.pipeline.config import PipelineConfig
 from saccade.profile.records import Profile
 from saccade.runtimes.contract import Availability
@@ -33,6 +33,7 @@ class Job:
         roles: labelled or unlabelled images by use; None where there is no data.
         notes: what a reader of the result should know.
         candidates: other models to try in the model's place.
+        students: smaller models that the model may teach to take its place.
     """
 
     spec: Spec
@@ -48,6 +49,7 @@ class Job:
     folder: Path
     notes: tuple[str, ...] = ()
     candidates: tuple[ModelCandidate, ...] = ()
+    students: tuple[Student, ...] = ()
 
     @property
     def labelled(self) -> bool:
@@ -80,6 +82,7 @@ def plan_context(
     config: PipelineConfig,
     profile: Profile,
     unquantized: PipelineConfig | None = None,
+    peak_rss_mb: float | None = None,
 ) -> PlanContext:
     """What planning knows about one configuration of a job.
 
@@ -87,7 +90,8 @@ def plan_context(
         job: the run.
         config: what is to be improved.
         profile: of ``config``.
-        unquantized: the last configuration kept whose model was float.
+        unquantized: the last configuration kept whose weights were float.
+        peak_rss_mb: of ``config``, measured; by default what its profile saw.
     """
     guard = guard_goal(job)
     return PlanContext(
@@ -104,19 +108,29 @@ def plan_context(
         labelled=job.labelled,
         seed=job.spec.seed,
         candidates=job.candidates,
+        students=job.students,
+        teacher=job.baseline,
         allowed_drop=guard.bound if guard is not None else DEFAULT_ALLOWED_DROP,
         selection=job.roles.selection if job.roles else None,
         unquantized=unquantized,
-        missed=missed_sizes(job.goals, config, profile),
+        missed=missed_sizes(job.goals, config, profile, peak_rss_mb),
     )
 
 
 def missed_sizes(
-    goals: tuple[Goal, ...], config: PipelineConfig, profile: Profile
+    goals: tuple[Goal, ...],
+    config: PipelineConfig,
+    profile: Profile,
+    peak_rss_mb: float | None = None,
 ) -> frozenset[str]:
-    """Metrics of size whose goals a configuration misses, as far as its profile tells."""
-    resident = max((sample.rss_mb for sample in profile.resources), default=0.0)
-    sizes = {"model_mb": config.model.size_mb, "peak_rss_mb": resident}
+    """Metrics of size whose goals a configuration misses.
+
+    Where the peak was not measured, the profile's samples stand for it; a peak that lasts no
+    longer than the loading of a model may escape them.
+    """
+    if peak_rss_mb is None:
+        peak_rss_mb = max((sample.rss_mb for sample in profile.resources), default=0.0)
+    sizes = {"model_mb": config.model.size_mb, "peak_rss_mb": peak_rss_mb}
     return frozenset(
         goal.metric for goal in goals if goal.metric in sizes and sizes[goal.metric] > goal.bound
     )

@@ -65,9 +65,28 @@ def quantize_litert(context: PlanContext, ranges: Ranges, ports: Ports) -> Model
     target = context.folder / f"int8-{key}.tflite"
     if not target.exists():
         context.folder.mkdir(parents=True, exist_ok=True)
-        with Worker("saccade.optimize.litert_quantization:LiteRtQuantizer", ()) as worker:
-            worker.call("run", config, data, ranges, ports, str(target), timeout_s=TIMEOUT_S)
+        write_quantized(config, data, ranges, ports, target)
     return stored_int8(target)
+
+
+def write_quantized(
+    config: PipelineConfig, data: CalibrationData, ranges: Ranges, ports: Ports, target: Path
+) -> None:
+    """Quantize in a process of its own.
+
+    Args:
+        config: how the float ``.tflite`` model runs.
+        data: what to calibrate on.
+        ranges: as in `quantize_litert`.
+        ports: as in `quantize_litert`.
+        target: where to write.
+
+    Raises:
+        ModelError: the quantizer refused the model.
+        RuntimeFailure: there are no frames, or the process failed.
+    """
+    with Worker("saccade.optimize.litert_quantization:LiteRtQuantizer", ()) as worker:
+        worker.call("run", config, data, ranges, ports, str(target), timeout_s=TIMEOUT_S)
 
 
 def stored_int8(path: Path) -> ModelFile:

@@ -45,6 +45,9 @@ class Subject:
 
     The stream goes on from block to block, so two subjects that are measured in turns see the
     same frames if they are asked for the same numbers of frames.
+
+    Peak memory is that of the stream. Judging opens sessions that a stream does not need, and a
+    process's high-water mark cannot be taken back, so from then on the mark before it stands.
     """
 
     def __init__(self, config: PipelineConfig, source: str) -> None:
@@ -53,6 +56,8 @@ class Subject:
         self._pipeline = Pipeline(config)
         self._collect = plugins.load("tasks", config.task).collect
         self._emissions: Iterator[Emission] | None = None
+        self._peak_rss_mb = 0.0
+        self._judged = False
 
     def block(self, frames: int, warmup: int) -> BlockReply:
         """Measure ``frames`` frames after ``warmup`` frames that are kept apart."""
@@ -74,14 +79,20 @@ class Subject:
             cpu_s=time.process_time() - cpu,
             busy_share=_busy_share(busy, _machine_cpu()),
             stage_ms=stage_times(measured),
-            peak_rss_mb=peak_rss_mb(),
+            peak_rss_mb=self._stream_peak_mb(),
             warmup_s=tuple(warm),
         )
         results = self._collect([e.result for e in measured[:KEPT_RESULTS]])
         return BlockReply(block, results, tuple(self._pipeline.problems))
 
+    def _stream_peak_mb(self) -> float:
+        if not self._judged:
+            self._peak_rss_mb = peak_rss_mb()
+        return self._peak_rss_mb
+
     def judge(self, dataset: Dataset, score_threshold: float) -> Any:
         """Results on every image of a dataset, through the path the stream takes."""
+        self._judged = True
         return self._collect(list(self._pipeline.judge_images(dataset.images, score_threshold)))
 
     def watch(self, count: int, role: Role, score_threshold: float) -> Any:
@@ -89,6 +100,7 @@ class Subject:
 
         They are ``count`` at most; for what depends on the order of frames, a run of them.
         """
+        self._judged = True
         if self.config.tracker is not None:
             run = role_run(self._source, role)
             clip = self._pipeline.judge_clip(self._source, run.start, run.stop)

@@ -9,8 +9,9 @@ from typing import Any
 from saccade import plugins
 from saccade.optimize.change import Optimization, PlanContext, Prediction
 
-# After this change the model is another, and what was learnt of the old one no longer holds.
-MODEL_SWAP = "model_swap"
+MODEL_SWAP, DISTILL = "model_swap", "distill"
+# After these changes the model is another, and what was learnt of the old one no longer holds.
+OTHER_MODEL = (MODEL_SWAP, DISTILL)
 # A change that promises less than this is not worth a trial.
 MIN_GAIN = 1.01
 # Seconds that any trial takes for starting processes and racing.
@@ -102,8 +103,8 @@ def make_plan(context: PlanContext, tried: Set[str] = frozenset()) -> Plan:
     return Plan(tuple(candidates), tuple(inapplicable))
 
 
-def _order(candidates: Sequence[Candidate]) -> Callable[[Candidate], tuple[int, float]]:
-    """What costs no accuracy comes first, then by score.
+def _order(candidates: Sequence[Candidate]) -> Callable[[Candidate], tuple[int, bool, float]]:
+    """What costs no accuracy comes first, then what a missed goal of size needs, then by score.
 
     Later trials then start from a faster system, and what only labels can allow is not needed
     where the goals are met without it. Another model comes before whatever writes new files of
@@ -111,12 +112,15 @@ def _order(candidates: Sequence[Candidate]) -> Callable[[Candidate], tuple[int, 
     """
     swaps = any(is_swap(candidate.change) for candidate in candidates)
 
-    def order(candidate: Candidate) -> tuple[int, float]:
+    def order(candidate: Candidate) -> tuple[int, bool, float]:
+        # Speed has no end, and a goal of size that is missed is a goal.
+        needed = smallest(candidate.prediction, candidate.missed) < 1
         if is_swap(candidate.change):
-            return 1, -candidate.score
+            return 1, not needed, -candidate.score
         if candidate.change.effect == "lossy":
-            return 3, -candidate.score
-        return (2 if swaps and candidate.prediction.cost_s else 0), -candidate.score
+            return 3, not needed, -candidate.score
+        group = 2 if swaps and candidate.prediction.cost_s else 0
+        return group, not needed, -candidate.score
 
     return order
 

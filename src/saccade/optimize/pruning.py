@@ -21,6 +21,7 @@ from saccade.models.conversions.contract import ConversionRequest, conversion_to
 from saccade.models.files import model_file
 from saccade.optimize.change import PlanContext
 from saccade.optimize.distill import Distillation, Lesson
+from saccade.optimize.float_model import float_context, rounded_again
 from saccade.optimize.race import RacePlan, Runner, race
 from saccade.optimize.real_inputs import real_inputs
 from saccade.optimize.training_frames import FrameSource
@@ -111,10 +112,13 @@ def pruned(
     contest: Contest | None = None,
     settings: Distillation | None = None,
 ) -> PipelineConfig:
-    """The configuration with a pruned and trained model; one that is already there is used again.
+    """The configuration with a pruned and trained model, rounded as the model in use is.
+
+    A model that was pruned already is used again. It is the float model that is pruned; where
+    the one in use is stored in int8, what comes out is rounded in the same way.
 
     Args:
-        context: its model must come from an exported program.
+        context: its float model must come from an exported program.
         share: of the channels that may be taken out at most.
         contest: how a candidate is raced; by default in worker processes, on the source.
         settings: how the candidate that paid is trained.
@@ -123,15 +127,35 @@ def pruned(
         ChangeRefused: no candidate is faster than the unpruned model.
         ModelError: the model cannot be pruned.
     """
+    return rounded_again(context, pruned_float(context, share, contest, settings))
+
+
+def pruned_float(
+    context: PlanContext,
+    share: float,
+    contest: Contest | None = None,
+    settings: Distillation | None = None,
+) -> PipelineConfig:
+    """As `pruned`, before rounding."""
     settings = settings or Distillation(seed=context.seed)
-    original = program_of(context.config.model)
-    if original is None:
+    before = float_context(context)
+    original = program_of(before.config.model) if before is not None else None
+    if before is None or original is None:
         raise ModelError("The model does not come from PyTorch, so its layers cannot be pruned.")
-    target = context.folder / f"pruned-{_key(context, original, share, settings)}.pt2"
+    target = context.folder / f"pruned-{_key(before, original, share, settings)}.pt2"
     if not _record(target).exists():
         context.folder.mkdir(parents=True, exist_ok=True)
-        _make(context, original, share, contest or measured_contest, settings, target)
-    return with_program(context, target)
+        _make(before, original, share, contest or measured_contest, settings, target)
+    return with_program(before, target)
+
+
+def record_of(config: PipelineConfig) -> dict[str, Any]:
+    """What is on record about the pruned program behind a configuration; empty where nothing is."""
+    program = program_of(config.model)
+    if program is None or not is_pruned(program):
+        return {}
+    found: dict[str, Any] = json.loads(_record(Path(program)).read_text(encoding="utf-8"))
+    return found
 
 
 def _key(context: PlanContext, original: str, share: float, settings: Distillation) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -48,12 +48,18 @@ class RacePlan:
 
 
 class Runner:
-    """One configuration in its worker, warmed up, ready to be raced again and again."""
+    """One configuration in its worker, warmed up, ready to be raced again and again.
+
+    Attributes:
+        subject: what the worker makes of the configuration and the source.
+    """
+
+    subject: ClassVar[str] = SUBJECT
 
     def __init__(self, config: PipelineConfig, source: str) -> None:
         self.config = config
         self.problems: tuple[DataProblem, ...] = ()
-        self.worker = Worker(SUBJECT, (config, source), timeout_s=OPEN_TIMEOUT_S)
+        self.worker = Worker(self.subject, (config, source), timeout_s=OPEN_TIMEOUT_S)
         try:
             self.first: BlockReply = self._warmed_up()
         except BaseException:

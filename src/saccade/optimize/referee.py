@@ -3,11 +3,33 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 from saccade.optimize.change import Effect
-from saccade.optimize.race import Runner
+from saccade.pipeline.config import PipelineConfig
 from saccade.study import Drop
+
+
+class Asked(Protocol):
+    """Answers ``judge`` and ``watch``, as the worker of a `Runner` does."""
+
+    def call(self, method: str, *arguments: Any, timeout_s: float = ...) -> Any:
+        """Call a method of what it holds."""
+        ...
+
+
+class Answering(Protocol):
+    """A running configuration that can be judged: a `Runner`, or one task of two that share."""
+
+    @property
+    def config(self) -> PipelineConfig:
+        """How it runs."""
+        ...
+
+    @property
+    def worker(self) -> Asked:
+        """Who is asked."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -36,6 +58,6 @@ class Referee(Protocol):
     metric: str
     allowed: float
 
-    def judge(self, runner: Runner, effect: Effect) -> Judgement:
+    def judge(self, runner: Answering, effect: Effect) -> Judgement:
         """Run the candidate on the selection data and compare it with the baseline."""
         ...

@@ -8,20 +8,21 @@ happens to a trial, it ends with a verdict and a reason on record.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 
 from saccade import plugins
 from saccade.errors import ChangeRefused, SaccadeError, StorageError
 from saccade.optimize.change import Optimization, PlanContext
 from saccade.optimize.combined import combine
+from saccade.optimize.float_versions import float_document, last_float
 from saccade.optimize.job import Job, plan_context
 from saccade.optimize.metrics import speed_metrics, values
-from saccade.optimize.plan import MODEL_SWAP, Candidate, Plan, make_plan
+from saccade.optimize.plan import OTHER_MODEL, Candidate, Plan, make_plan
 from saccade.optimize.race import RacePlan, RaceResult, Runner, race
 from saccade.optimize.referee import Judgement, Referee
 from saccade.optimize.repair import Repair
-from saccade.optimize.size_goals import why_worth_its_size
+from saccade.optimize.size_goals import why_too_large, why_worth_its_size
 from saccade.pipeline.config import PipelineConfig
 from saccade.profile.records import Profile
 from saccade.progress import Progress
@@ -122,8 +123,13 @@ class Search:
 
     def context(self, profile: Profile) -> PlanContext:
         """What planning knows about the configuration in use."""
-        unquantized = last_unquantized(self._job.baseline, self.trials)
-        return plan_context(self._job, self.incumbent, profile, unquantized)
+        before = last_float(self._job.baseline, self.trials)
+        return plan_context(self._job, self.incumbent, profile, before, self._peak_rss_mb())
+
+    def _peak_rss_mb(self) -> float | None:
+        """Measured peak memory of the configuration in use, where a goal asks for it."""
+        asked = any(goal.metric == "peak_rss_mb" for goal in self._job.goals)
+        return self._reference().first.block.peak_rss_mb if asked else None
 
     def _next(self, context: PlanContext, forced: Optimization | None) -> Candidate | None:
         """The next change: a repair that was asked for, or the best of the plan."""
@@ -196,7 +202,7 @@ class Search:
         if trial.kept:
             self.incumbent = PipelineConfig.from_dict(trial.config)
             self.parent = trial.number
-        if trial.kept and trial.name == MODEL_SWAP:
+        if trial.kept and trial.name in OTHER_MODEL:
             self._forget()
         gain = trial.gain
         self._progress.trial_finished(
@@ -209,9 +215,9 @@ class Search:
         )
 
     def _forget(self) -> None:
-        """What changes brought to one model says nothing of another; candidates stay tried."""
+        """What changes brought to one model says nothing of another; other models stay tried."""
         self._promised = {
-            label: gain for label, gain in self._promised.items() if label.startswith(MODEL_SWAP)
+            label: gain for label, gain in self._promised.items() if label.startswith(OTHER_MODEL)
         }
 
     def _recorded(self, label: str) -> Trial | None:
@@ -241,8 +247,11 @@ class Search:
             config=config.to_dict(),
             config_hash=config.hash,
             details=change.details(context) if hasattr(change, "details") else {},
+            float_config=float_document(change, config, context),
         )
-        return self.contest(config, draft, change, repairing=change == self._repair.forced)
+        trial = self.contest(config, draft, change, repairing=change == self._repair.forced)
+        remark = change.remark(context) if hasattr(change, "remark") else ""
+        return replace(trial, reason="; ".join(filter(None, (trial.reason, remark))))
 
     def contest(
         self,
@@ -321,6 +330,9 @@ class Search:
         if judged is not None:
             trial = _with_drop(trial, judged, comparison.reason)
         needed = why_worth_its_size(self._job.goals, result, self.incumbent, runner.config)
+        large = why_too_large(self._job.goals, result, self.incumbent, runner.config)
+        if large:
+            return replace(trial, verdict="worse", reason=f"{comparison.reason}; {large}")
         faster = comparison.verdict == "faster" or bool(needed)
         reason = f"{comparison.reason}; {needed}" if needed else comparison.reason
         if not faster and comparison.verdict == "not distinguishable" and saves_cpu(result):
@@ -360,12 +372,6 @@ def _with_drop(trial: Trial, judged: Judgement, reason: str = "") -> Trial:
         return replace(trial, reason=said)
     metrics = {**trial.metrics, judged.drop.metric: judged.accuracy}
     return replace(trial, drop=judged.drop, by_size=judged.by_size, metrics=metrics, reason=said)
-
-
-def last_unquantized(baseline: PipelineConfig, trials: Sequence[Trial]) -> PipelineConfig:
-    """The newest configuration kept whose model was not quantized yet."""
-    kept = [PipelineConfig.from_dict(trial.config) for trial in trials if trial.kept]
-    return next((config for config in reversed(kept) if not config.model.quantized), baseline)
 
 
 # Where wall time cannot tell, CPU time may: it is what the other cores' work is made of. The wall

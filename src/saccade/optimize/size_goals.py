@@ -23,8 +23,9 @@ def why_worth_its_size(
 ) -> str:
     """Why the candidate's size makes up for not being faster; empty where it does not.
 
-    A goal of size that the incumbent misses is met by the candidate, or brought closer at little
-    cost in speed, and no goal of speed is lost for it.
+    A goal of size that the incumbent misses is met by the candidate, or brought closer while the
+    goals of speed are met (where there are none, at little cost in speed), and no goal of speed is
+    lost for it.
 
     Args:
         goals: all of the run.
@@ -42,11 +43,51 @@ def why_worth_its_size(
         old, new = _value(before, goal.metric), _value(after, goal.metric)
         if old <= goal.bound or new > LEAST_SHRINK * old:
             continue
-        cheap = result.comparison.ratio.value >= ALLOWED_RATIO
+        cheap = result.comparison.ratio.value >= ALLOWED_RATIO or _fast_enough(goals, after)
         if new <= goal.bound or cheap:
             how = "meets" if new <= goal.bound else "comes closer to"
             return f"{goal.metric} {old:.1f} to {new:.1f} {how} the goal {goal.name}"
     return ""
+
+
+def why_too_large(
+    goals: tuple[Goal, ...],
+    result: RaceResult,
+    incumbent: PipelineConfig,
+    candidate: PipelineConfig,
+) -> str:
+    """Why the candidate may not stay however fast it is; empty where its size is no reason.
+
+    It loses a goal of size that the incumbent meets, or makes worse one that is missed while no
+    goal of speed is: then size is what is left to win.
+    """
+    before = speed_metrics(result.reference, incumbent.model.size_mb)
+    after = speed_metrics(result.candidate, candidate.model.size_mb)
+    for goal in goals:
+        if goal.metric not in SIZES:
+            continue
+        old, new = _value(before, goal.metric), _value(after, goal.metric)
+        grew = new > goal.bound and LEAST_SHRINK * new > old
+        if grew and (old <= goal.bound or not _too_slow(goals, before)):
+            what = "loses" if old <= goal.bound else "is further from"
+            return f"{goal.metric} {old:.1f} to {new:.1f} {what} the goal {goal.name}"
+    return ""
+
+
+def _fast_enough(goals: tuple[Goal, ...], metrics: dict[str, Estimate]) -> bool:
+    """Whether there are goals of speed and all of them are met."""
+    speeds = _speed_goals(goals, metrics)
+    return bool(speeds) and not _too_slow(goals, metrics)
+
+
+def _too_slow(goals: tuple[Goal, ...], metrics: dict[str, Estimate]) -> bool:
+    """Whether a goal of speed is missed."""
+    values = [(goal, metrics[goal.metric].value) for goal in _speed_goals(goals, metrics)]
+    return any(v is None or goal.status(v, None, None) != "met" for goal, v in values)
+
+
+def _speed_goals(goals: tuple[Goal, ...], metrics: dict[str, Estimate]) -> list[Goal]:
+    return [g for g in goals if g.metric in metrics and g.metric not in SIZES and not g.is_drop]
 
 
 def _lost(goal: Goal, before: dict[str, Estimate], after: dict[str, Estimate]) -> bool:

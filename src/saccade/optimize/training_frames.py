@@ -21,6 +21,8 @@ from saccade.pipeline.frames import ArrayFrame
 from saccade.pipeline.pipeline import Pipeline
 
 UNKNOWN = -1
+# Fewer images than this teach nothing.
+MIN_IMAGES = 8
 # Preprocessors that feed the model the same values; one of the user's own is used as it is.
 _FLOAT_EQUIVALENT = ("numpy", "graph")
 

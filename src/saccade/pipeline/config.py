@@ -35,6 +35,7 @@ Stored = Literal["fp32", "fp16", "int8", "int8_weights"]
 Resize = Literal["bgr", "planes", "swscale"]
 Masks = Literal["whole", "cropped"]
 Argmax = Literal["plain", "running"]
+Allocator = Literal["default", "frugal"]
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,8 @@ class ModelFile:
 
     Attributes:
         format: ``"onnx"``, ``"openvino_ir"``, ``"torch_export"``; see `saccade.models.files`.
-        weights: the second file of formats that have two (OpenVINO IR, ncnn).
+        weights: the second file of formats that have two (OpenVINO IR, ncnn), and of ONNX models
+            that keep their weights apart.
         dynamic: a converted model takes any height and width, also where the original did not.
         stored: what the weights are stored as; ``"int8"`` rounds activations too, and fits the
             runtime it was made for only.
@@ -168,6 +170,8 @@ class PipelineConfig:
         tracker: how objects are followed from frame to frame; None where they are not.
         detect_every: the model looks at every so-manieth frame of a stream, and the tracker
             predicts the others.
+        allocator: ``"frugal"`` tells the process's allocator to give memory back early, see
+            `saccade.pipeline.allocator`.
     """
 
     task: str
@@ -196,6 +200,7 @@ class PipelineConfig:
     classes: tuple[int, ...] = ()
     tracker: TrackerOptions | None = None
     detect_every: int = 1
+    allocator: Allocator = "default"
 
     @property
     def dynamic(self) -> bool:

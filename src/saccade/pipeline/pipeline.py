@@ -19,6 +19,7 @@ from saccade.data.contract import DataProblem, LabelledImage
 from saccade.data.images import read_image
 from saccade.data.sequences import clips_of, pixels_of
 from saccade.errors import DataError
+from saccade.pipeline.allocator import make_frugal
 from saccade.pipeline.config import PipelineConfig
 from saccade.pipeline.doubt import above, doubtful
 from saccade.pipeline.engine import Clock, Emission, Stages, run_overlapped, run_sequential
@@ -49,6 +50,8 @@ class Pipeline:
     def __init__(
         self, config: PipelineConfig, *, profile: bool = False, clock: Clock = time.perf_counter
     ) -> None:
+        if config.allocator == "frugal":  # before anything large is opened
+            make_frugal()
         self.config = config
         self.problems: list[DataProblem] = []
         self.preprocessor = plugins.load("preprocessors", config.preprocessor)(config)
@@ -63,7 +66,7 @@ class Pipeline:
         Raises:
             DataError: the file is unreadable, or the array is not an RGB uint8 image.
         """
-        pixels = _checked(image) if isinstance(image, np.ndarray) else read_image(Path(image))
+        pixels = checked_image(image) if isinstance(image, np.ndarray) else read_image(Path(image))
         return self._run_one(ArrayFrame(pixels, "rgb"))
 
     def judge(self, rgb: NDArray[np.uint8], score_threshold: float) -> Any:
@@ -179,6 +182,16 @@ class Pipeline:
         """How a frame of this size lies in the model's input."""
         return letterbox_of(self.config, frame_hw)
 
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names of what `classes_in` counts."""
+        return self.config.description.class_names
+
+    @property
+    def tracks(self) -> bool:
+        """Whether objects are followed from frame to frame."""
+        return self.config.tracker is not None
+
     def classes_in(self, result: Any) -> Sequence[int]:
         """Class ids of what a result holds, one per object."""
         found: Sequence[int] = self._task.classes_in(result)
@@ -281,7 +294,12 @@ def input_hw(config: PipelineConfig) -> tuple[int, int]:
     )
 
 
-def _checked(image: NDArray[Any]) -> NDArray[np.uint8]:
+def checked_image(image: NDArray[Any]) -> NDArray[np.uint8]:
+    """An image, if it is what pipelines take.
+
+    Raises:
+        DataError: it is not an RGB uint8 image ``(H, W, 3)``.
+    """
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
         raise DataError(
             f"Got an array of shape {image.shape} and dtype {image.dtype}. Expected an RGB uint8 "

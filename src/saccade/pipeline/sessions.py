@@ -61,7 +61,7 @@ class SessionPool:
         if key not in self._open:
             # By use, so that images cannot take the session away from a stream in progress.
             same_use = [kept for kept in self._open if kept[0] == use]
-            for oldest in same_use[: len(same_use) - KEPT_SESSIONS + 1]:
+            for oldest in same_use[: max(0, len(same_use) - KEPT_SESSIONS + 1)]:
                 self._open.pop(oldest).close()
             self._open[key] = self._create(input_hw, options, threshold)
         self._open.move_to_end(key)

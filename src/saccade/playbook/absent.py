@@ -20,8 +20,8 @@ from saccade.optimize.metrics import Estimate
 from saccade.optimize.race import Runner
 from saccade.optimize.referee import Judgement, Referee
 from saccade.pipeline.pipeline import Pipeline
-from saccade.playbook.kit import Estimates, estimate_job, make_kit
-from saccade.playbook.prepare import guard_goal, prepare
+from saccade.playbook.kit import Estimates, as_onnx, estimate_job, make_kit
+from saccade.playbook.prepare import guard_goal, no_gpu, prepare
 from saccade.playbook.referees import search_referee
 from saccade.playbook.result import trial_row
 from saccade.progress import Progress
@@ -39,7 +39,7 @@ def optimize_absent(spec: Spec, run: RunFolder, say: Progress) -> Study:
     """
     began = time.monotonic()
     say.step("Goals, model and data")
-    job = prepare(spec, run, say)
+    job = as_onnx(prepare(spec, run, say))
     run.write_json("environment.json", {**job.environment.to_dict(), "hash": job.environment.hash})
     say.step(f"Estimates for {spec.target}, nothing of it measured")
     estimates = estimate_job(job)
@@ -147,8 +147,7 @@ def document(
     goals = [_goal_row(goal, estimates, kit, trials) for goal in job.goals]
     statuses = {goal["status"] for goal in goals}
     notes = [
-        f"{job.spec.target} is not at hand: no speed was measured; bounds are estimates from data "
-        "sheets, not verified on hardware",
+        f"{job.spec.target} is not at hand: no speed was measured; {_bounds(estimates, job)}",
         why_not
         or f"to measure: copy {KIT}/ to the device, run measure.py, then `saccade optimize` "
         "with --measurements",
@@ -174,6 +173,13 @@ def document(
         "bundle": None,
         "model": {"description": asdict(job.description), "license": job.description.license},
     }
+
+
+def _bounds(estimates: Estimates, job: Job) -> str:
+    """Where what is said about speed comes from."""
+    if estimates.target is not None:
+        return "bounds are estimates from data sheets, not verified on hardware"
+    return f"{no_gpu(job.environment)}, and 'cuda' names none whose data sheet is known"
 
 
 def _decided(statuses: set[str]) -> str:
@@ -203,7 +209,9 @@ def _goal_row(
     if goal.metric == "model_mb" and kit is not None:
         broken = {t.name for t in trials if t.verdict == "broke a goal"}
         usable = {c["file"] for c in kit.document["candidates"]} - broken
-        size = min(kit.document["files"][name]["size_mb"] for name in usable or {"onnx"})
+        size = min(
+            kit.document["files"][name]["size_mb"] for name in usable or kit.document["files"]
+        )
         note = "the smallest file of the kit that keeps its accuracy"
         return goal_row(goal, Estimate(size, size, size), note)
     row = goal_row(goal, Estimate(None), f"not measured on {_name(estimates)}")
@@ -221,6 +229,8 @@ def _goal_row(
 def _limit(goal: Goal, estimates: Estimates) -> tuple[float, str] | None:
     """The best value that any candidate could have, by its bound."""
     usable = [c for c in estimates.candidates if c.usable]
+    if not usable:  # a machine of which no data sheet is known, such as one with any GPU
+        return None
     if goal.metric == "peak_rss_mb":
         least = min(c.memory.total_mb for c in usable)
         return least, f"weights and activations take {least:.1f} MB at least"

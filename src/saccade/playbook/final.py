@@ -17,6 +17,7 @@ from saccade.measurement import Block
 from saccade.optimize.job import Job
 from saccade.optimize.metrics import Estimate, speed_metrics
 from saccade.optimize.race import RacePlan, Runner, compare_blocks, race
+from saccade.optimize.referee import Answering
 from saccade.pipeline.config import PipelineConfig
 from saccade.progress import Progress
 from saccade.study import Drop, Ratio
@@ -81,12 +82,14 @@ class Final:
 class FinalJudge:
     """Accuracy on the report data; the baseline is run on them once."""
 
-    def __init__(self, job: Job, guard: Goal, baseline: Runner, frame_hw: tuple[int, int]) -> None:
+    def __init__(
+        self, job: Job, guard: Goal, baseline: Answering, frame_hw: tuple[int, int]
+    ) -> None:
         self._job = job
         self._guard = guard
         if job.roles is not None and job.roles.report is not None:
             self._dataset: Dataset = job.roles.report
-            self._results_of: Callable[[Runner], Any] = self._on_images
+            self._results_of: Callable[[Answering], Any] = self._on_images
             self._reference = self._results_of(baseline)
         else:
             self._results_of = lambda runner: frames_of(runner, VIDEO_FRAMES, "report")
@@ -98,13 +101,13 @@ class FinalJudge:
         self._weights = unit_weights(self._dataset, job.spec.seed + 1)
         self._before = self._scored(self._reference) if job.labelled else None
 
-    def _on_images(self, runner: Runner) -> Any:
+    def _on_images(self, runner: Answering) -> Any:
         return results_on(runner, self._dataset)
 
     def _scored(self, results: Any) -> Scored:
         return self._judge.scored(self._dataset, results, self._weights)
 
-    def judge(self, runner: Runner, attempt: int) -> Accuracy:
+    def judge(self, runner: Answering, attempt: int) -> Accuracy:
         """Bound the candidate's drops."""
         candidate = self._results_of(runner)
         agreed = self._judge.agreement(self._dataset, self._reference, candidate, self._weights)
@@ -229,25 +232,28 @@ class WayBack:
     Attributes:
         best: the last configuration kept with it.
         unquantized: the last one whose model file was not quantized.
+        brought_by: the change that put this model in the place of the one before; empty for the
+            user's own.
     """
 
     best: PipelineConfig
     unquantized: PipelineConfig
+    brought_by: str = ""
 
 
 def all_fallbacks(
     baseline: PipelineConfig, ways_back: Sequence[WayBack]
 ) -> list[tuple[str, PipelineConfig]]:
-    """What to fall back to, most doubtful first: int8, then the swap, then what came before it."""
+    """What to fall back to, most doubtful first: int8, then another model, then what was before."""
     newest, *older = ways_back
     if not older:
         return fallbacks(baseline, newest.unquantized, newest.best)
     found = [("int8", _without_int8(newest.best, newest.unquantized))]
     found = [step for step in found if step[1] != newest.best]
-    found += [("model_swap", way.best) for way in older]
-    own = older[-1]
+    found += [(after.brought_by, way.best) for after, way in zip(ways_back, older, strict=False)]
+    own, first = older[-1], ways_back[-2].brought_by
     return found + [
-        (f"model_swap and {words}", config)
+        (f"{first} and {words}", config)
         for words, config in fallbacks(baseline, own.unquantized, own.best)
     ]
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import itertools
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from saccade import plugins
 from saccade.deploy.exports.contract import Export, ExportRequest, Run
@@ -21,16 +23,24 @@ from saccade.estimate.candidates import (
     estimate_document,
 )
 from saccade.estimate.graph import GraphFacts, read_graph
+from saccade.models.conversions.contract import ConversionRequest
+from saccade.optimize.converting import converted
 from saccade.optimize.job import Job
 from saccade.optimize.quantization.calibration import CalibrationData, calibration_tensors
 from saccade.optimize.quantization.recipe import CALIBRATION_IMAGES
 from saccade.pipeline.pipeline import input_hw
+from saccade.playbook.model import native_runtime
 from saccade.progress import Progress
 from saccade.targets.read import is_here, read_target
-from saccade.targets.target import GPU_HERE, Target
+from saccade.targets.target import GPU_HERE, HERE, Target
 
-# What the target `cpu` does not mean.
-GPU_RUNTIMES = ("tensorrt", "onnxruntime-tensorrt", "onnxruntime-cuda")
+# Frames that a converted model is compared with the original on.
+COMPARED = 2
+# What the machine at hand does not mean: no GPU by `cpu`, and no accelerator on its bus by either.
+ACCELERATORS = {
+    HERE: ("tensorrt", "onnxruntime-tensorrt", "onnxruntime-cuda", "edgetpu"),
+    GPU_HERE: ("edgetpu",),
+}
 
 
 @dataclass(frozen=True)
@@ -58,14 +68,14 @@ class Estimates:
     def has(self, runtime: str) -> bool:
         """Whether the target has a runtime at all."""
         if self.target is None:
-            return self.name == GPU_HERE or runtime not in GPU_RUNTIMES
-        return runtime in self.target.runtimes
+            return runtime not in ACCELERATORS.get(self.name, ())
+        return runtime in self.target.runtimes or runtime in self.target.host_runtimes
 
     def refusal(self, run: Run) -> str | None:
         """Why the target cannot run a file in that way, or None."""
         if not self.has(run.runtime):
             return f"{self.name} has no {run.runtime}"
-        if self.target is None:
+        if self.target is None or run.runtime in self.target.host_runtimes:
             return None
         found = next(
             (c for c in self.candidates if c.label == f"{run.runtime} {run.precision}"), None
@@ -88,6 +98,23 @@ def estimate(model: Path, hw: tuple[int, int], name: str) -> Estimates:
     found = candidates(graph, target)
     check_usable(found, target, model.name)
     return Estimates(graph, name, target, found)
+
+
+def as_onnx(job: Job) -> Job:
+    """The job with its model as ONNX, which estimates and exports start from.
+
+    ONNX that was made from a PyTorch program knows it, for exports that start there.
+
+    Raises:
+        ModelError: the model cannot be made into ONNX, or answers differently then.
+    """
+    model = job.baseline.model
+    if model.format == "onnx":
+        return job
+    frames = np.concatenate(_frames(job, COMPARED))
+    asked = ConversionRequest(job.folder / "models", input_hw(job.baseline), frames)
+    made = converted(model, ("onnx",), asked)
+    return replace(job, baseline=replace(job.baseline, model=made, runtime=native_runtime(made)))
 
 
 def estimate_job(job: Job) -> Estimates:
@@ -114,13 +141,20 @@ def make_kit(job: Job, estimates: Estimates, out: Path, say: Progress) -> Mappin
 
 def export_request(job: Job, hw: tuple[int, int], work: Path) -> ExportRequest:
     """The frames and the place that exports need."""
+    config = replace(job.baseline, shape="square")
+    return ExportRequest(config, hw, _frames(job, 2 * FRAMES), _calibration(job), work)
+
+
+def _calibration(job: Job) -> CalibrationData:
     calibration = job.roles.calibration if job.roles else None
     images = calibration.images[:CALIBRATION_IMAGES] if calibration else ()
-    video = job.source if job.video else None
+    return CalibrationData(tuple(images), job.source if job.video else None)
+
+
+def _frames(job: Job, count: int) -> tuple[NDArray[Any], ...]:
+    """The first frames to calibrate on, preprocessed."""
     config = replace(job.baseline, shape="square")
-    data = CalibrationData(tuple(images), video)
-    tensors = tuple(itertools.islice(calibration_tensors(config, data), 2 * FRAMES))
-    return ExportRequest(config, hw, tensors, data, work)
+    return tuple(calibration_tensors(config, _calibration(job))[:count])
 
 
 def make_files(

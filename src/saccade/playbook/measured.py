@@ -27,6 +27,7 @@ from saccade.optimize.race import Runner
 from saccade.pipeline.config import PipelineConfig
 from saccade.playbook.absent import finish, frame_hw, goal_row
 from saccade.playbook.final import MAX_ATTEMPTS, Accuracy, FinalJudge
+from saccade.playbook.kit import as_onnx
 from saccade.playbook.prepare import guard_goal, prepare
 from saccade.playbook.result import trial_row
 from saccade.progress import Progress
@@ -51,7 +52,7 @@ def optimize_measured(
     kit, measured = read_kit(kit_folder), read_measurements(measurements)
     check_match(kit, measured, measurements)
     say.step("Goals, model and data")
-    job = prepare(spec, run, say)
+    job = as_onnx(prepare(spec, run, say))
     _check_same(kit, job)
     say.step(f"Measured on {measured.device}")
     elsewhere = not_the_target(job.spec.target, measured.environment)

@@ -49,7 +49,7 @@ def describe_model(spec: Spec, folder: Path) -> Described:
         random_weights=spec.random_weights,
         input_size=spec.overrides.input_size,
         usual_size=task.usual_size,
-        images=_images_of(spec),
+        images=images_of(spec),
     )
     resolved = resolve_model(request)
     overrides = {**resolved.hints, **spec.overrides.given()}
@@ -68,7 +68,7 @@ def native_runtime(model: ModelFile) -> str:
     raise SpecError(f"No runtime takes models in {model.format} format.")
 
 
-def _images_of(spec: Spec) -> Images:
+def images_of(spec: Spec) -> Images:
     """Images from the user's data or video, for comparing; noise where there are none yet."""
 
     def images(hw: tuple[int, int]) -> NDArray[np.uint8]:

@@ -12,19 +12,21 @@ import yaml
 
 from saccade.data.contract import DataProblem
 from saccade.deploy.bundle import write_bundle
+from saccade.environment import detect
 from saccade.errors import InputError
+from saccade.optimize.float_versions import last_unquantized
 from saccade.optimize.job import Job
-from saccade.optimize.plan import MODEL_SWAP, make_plan
+from saccade.optimize.plan import OTHER_MODEL, make_plan
 from saccade.optimize.race import Runner
 from saccade.optimize.referee import Referee
-from saccade.optimize.search import Search, last_unquantized
+from saccade.optimize.search import Search
 from saccade.optimize.tuning import tune
 from saccade.pipeline.config import PipelineConfig
 from saccade.playbook.absent import KIT, optimize_absent
 from saccade.playbook.candidates import with_candidates
 from saccade.playbook.final import WayBack, validate
 from saccade.playbook.measured import optimize_measured
-from saccade.playbook.prepare import guard_goal, prepare
+from saccade.playbook.prepare import at_hand, check_alone, guard_goal, prepare, runtimes
 from saccade.playbook.referees import search_referee
 from saccade.playbook.result import Story, result_document
 from saccade.playbook.steps import (
@@ -34,11 +36,11 @@ from saccade.playbook.steps import (
     profiler_of,
     write_profile,
 )
+from saccade.playbook.students import with_students
 from saccade.profile.records import Profile
 from saccade.progress import Progress, SilentProgress
 from saccade.spec import Spec, read_spec
 from saccade.study import RunFolder, Study, Trial, finite
-from saccade.targets.read import is_here
 from saccade.validate.referee import VIDEO_FRAMES, LabelReferee
 
 # Of the time that is left after profiling, this share goes into changes and the rest into knobs.
@@ -78,12 +80,46 @@ def optimize(
     say = progress or SilentProgress()
     run = RunFolder(out)
     remember_spec(run, spec)
+    here = at_hand(spec.target, detect(), runtimes())
+    if measurements is not None or not here:
+        check_alone(spec)
     if measurements is not None:
         return optimize_measured(spec, run, say, measurements, kit or run.path / KIT)
-    if not is_here(spec.target):
+    if not here:
         return optimize_absent(spec, run, say)
+    try:
+        if spec.also is not None:
+            # Two systems are each this playbook first, so it cannot be imported from above.
+            from saccade.playbook.system import optimize_system
+
+            return optimize_system(spec, run, say, began)
+        return improve(job_of(spec, run, say), run, say, began)
+    finally:
+        say.close()
+
+
+def job_of(spec: Spec, run: RunFolder, say: Progress) -> Job:
+    """Look at goals, model and data.
+
+    Raises:
+        SaccadeError: the input is unusable.
+    """
     say.step("Goals, model and data")
-    job = with_candidates(prepare(spec, run, say), run, say)
+    return with_students(with_candidates(prepare(spec, run, say), run, say), run, say)
+
+
+def improve(job: Job, run: RunFolder, say: Progress, began: float) -> Study:
+    """Everything after that, for one system.
+
+    Args:
+        job: what is improved.
+        run: its run folder.
+        say: who is told.
+        began: on ``time.monotonic``'s clock; the budget is counted from there.
+
+    Raises:
+        KeyboardInterrupt: after everything known was written to the run folder.
+    """
     run.write_json("environment.json", {**job.environment.to_dict(), "hash": job.environment.hash})
     playbook = Playbook(job, run, say, began)
     interrupted = False
@@ -91,8 +127,6 @@ def optimize(
         playbook.carry_out()
     except KeyboardInterrupt:
         interrupted = True
-    finally:
-        say.close()
     study = playbook.write(interrupted)
     if interrupted:
         raise KeyboardInterrupt
@@ -304,17 +338,17 @@ def ways_back(
     baseline: PipelineConfig, best: PipelineConfig, trials: Sequence[Trial]
 ) -> list[WayBack]:
     """How far each model was taken, the one in use first, the user's own last."""
-    runs: list[tuple[PipelineConfig, list[Trial]]] = [(baseline, [])]
+    runs: list[tuple[str, PipelineConfig, list[Trial]]] = [("", baseline, [])]
     for trial in trials:
-        if trial.kept and trial.name == MODEL_SWAP:
-            runs.append((PipelineConfig.from_dict(trial.config), []))
+        if trial.kept and trial.name in OTHER_MODEL:
+            runs.append((trial.name, PipelineConfig.from_dict(trial.config), [trial]))
         elif trial.kept:
-            runs[-1][1].append(trial)
+            runs[-1][2].append(trial)
     found = []
-    for first, kept in reversed(runs):
+    for brought_by, first, kept in reversed(runs):
         last = PipelineConfig.from_dict(kept[-1].config) if kept else first
-        found.append(WayBack(last, last_unquantized(first, kept)))
-    return [WayBack(best, found[0].unquantized), *found[1:]]
+        found.append(WayBack(last, last_unquantized(first, kept), brought_by))
+    return [replace(found[0], best=best), *found[1:]]
 
 
 def provenance(story: Story) -> dict[str, object]:

@@ -9,6 +9,7 @@ from statistics import fmean
 from typing import Any
 
 from saccade.diagnose.records import Finding
+from saccade.environment import detect
 from saccade.errors import SpecError
 from saccade.measurement import STAGES
 from saccade.optimize.job import Job, plan_context
@@ -16,10 +17,10 @@ from saccade.optimize.plan import Plan, make_plan
 from saccade.optimize.race import Runner
 from saccade.pipeline.pipeline import input_hw
 from saccade.playbook.candidates import with_candidates
-from saccade.playbook.kit import estimate, estimate_job, make_kit
+from saccade.playbook.kit import as_onnx, estimate, estimate_job, make_kit
 from saccade.playbook.model import describe_model
 from saccade.playbook.optimize import remember_spec
-from saccade.playbook.prepare import naive, prepare
+from saccade.playbook.prepare import check_at_hand, naive, prepare, runtimes
 from saccade.playbook.steps import (
     Baseline,
     measure_baseline,
@@ -27,6 +28,7 @@ from saccade.playbook.steps import (
     profiler_of,
     write_profile,
 )
+from saccade.playbook.students import with_students
 from saccade.profile.records import Profile
 from saccade.progress import Progress, SilentProgress
 from saccade.spec import Spec
@@ -47,6 +49,7 @@ def start(spec: Spec, out: Path, progress: Progress | None = None) -> tuple[Job,
             f"This measures this machine, and the target is '{spec.target}'. Use `saccade plan` or "
             "`saccade optimize` for estimates, and `saccade export --kit` to measure there."
         )
+    check_at_hand(spec.target, detect(), runtimes())
     run = RunFolder(out)
     remember_spec(run, spec)
     job = prepare(spec, run, progress or SilentProgress())
@@ -110,7 +113,8 @@ def profile_baseline(spec: Spec, out: Path, progress: Progress | None = None) ->
 def plan_only(spec: Spec, out: Path, progress: Progress | None = None) -> Plan:
     """Rank the changes that apply to the baseline; write ``plan.json``."""
     job, profile, _ = profile_and_diagnose(spec, out, progress)
-    job = with_candidates(job, RunFolder(out), progress or SilentProgress())
+    say = progress or SilentProgress()
+    job = with_students(with_candidates(job, RunFolder(out), say), RunFolder(out), say)
     plan = make_plan(plan_context(job, job.baseline, profile))
     RunFolder(out).write_json("plan.json", plan.document())
     return plan
@@ -142,6 +146,6 @@ def export_kit(spec: Spec, out: Path, progress: Progress | None = None) -> dict[
     say = progress or SilentProgress()
     with tempfile.TemporaryDirectory(prefix="saccade-") as folder:
         say.step("Model and frames")
-        job = prepare(spec, RunFolder(Path(folder) / "run"), say)
+        job = as_onnx(prepare(spec, RunFolder(Path(folder) / "run"), say))
         say.step("Kit")
         return dict(make_kit(job, estimate_job(job), out, say))

@@ -30,11 +30,11 @@ from saccade.progress import Progress
 from saccade.runtimes.contract import Availability
 from saccade.spec import Spec
 from saccade.study import RunFolder
-from saccade.targets.read import names
-from saccade.targets.target import GPU_HERE
+from saccade.targets.read import is_here, names
+from saccade.targets.target import GPU_HERE, HERE
 from saccade.tasks.contract import Task
 
-__all__ = ["choose_source", "guard_goal", "naive", "prepare", "runtimes", "verified"]
+__all__ = ["check_alone", "choose_source", "guard_goal", "naive", "prepare", "runtimes", "verified"]
 
 # The preprocessing guess is checked at this size where the model allows it: fast, and enough to
 # tell right from wrong.
@@ -49,7 +49,7 @@ def prepare(spec: Spec, run: RunFolder, progress: Progress) -> Job:
     Raises:
         SaccadeError: something is missing, unreadable or contradictory; see `saccade.errors`.
     """
-    check_at_hand(spec.target, detect(), runtimes())
+    check_alone(spec)
     goals = spec.parsed_goals()
     task: Task = plugins.load("tasks", spec.task)
     described = describe_model(spec, run.path / "models")
@@ -62,7 +62,7 @@ def prepare(spec: Spec, run: RunFolder, progress: Progress) -> Job:
     source, video = choose_source(spec, roles)
     _check_judgeable(goals, roles, task)
     _check_trained(goals, spec, described.resolved)
-    notes: list[str] = []
+    notes: list[str] = list(described.resolved.notes)
     if classes:
         names = ", ".join(description.class_names[index] for index in classes)
         why = "" if spec.classes else ": the labels have tracks of no other class"
@@ -84,7 +84,7 @@ def prepare(spec: Spec, run: RunFolder, progress: Progress) -> Job:
         video=video,
         roles=roles,
         environment=detect(),
-        runtimes=runtimes(),
+        runtimes=runtimes_for(spec.target),
         folder=run.path,
         notes=tuple(notes),
     )
@@ -92,23 +92,67 @@ def prepare(spec: Spec, run: RunFolder, progress: Progress) -> Job:
     return job
 
 
+def check_alone(spec: Spec) -> None:
+    """Only the whole playbook knows what to do with two systems.
+
+    Raises:
+        SpecError: there are two.
+    """
+    if spec.also is not None:
+        raise SpecError(
+            "The spec has a second system under 'also', which only `saccade optimize` takes, for a "
+            "machine that is at hand. Leave it out, or give each system a spec of its own."
+        )
+
+
+def at_hand(target: str, environment: Environment, found: Mapping[str, Availability]) -> bool:
+    """Whether the target is this machine and can be measured now.
+
+    The GPU of this machine is at hand where one answers and an installed runtime can use it.
+    """
+    if target != GPU_HERE:
+        return is_here(target)
+    return environment.gpu is not None and any(_on_gpu(a) for a in found.values())
+
+
+def _on_gpu(available: Availability) -> bool:
+    return available.ok and GPU_HERE in available.devices
+
+
 def check_at_hand(target: str, environment: Environment, found: Mapping[str, Availability]) -> None:
-    """Refuse the GPU of this machine where there is none, or none that a runtime could use.
+    """Refuse to measure the GPU of this machine where there is none that could be measured.
 
     Raises:
         SpecError: as said.
     """
-    if target != GPU_HERE or any(GPU_HERE in a.devices for a in found.values() if a.ok):
-        return
-    lacks = (
-        "no installed runtime can use the GPU of this machine"
-        if environment.gpu
-        else "this machine has no NVIDIA GPU that answers"
+    if target == GPU_HERE and not at_hand(target, environment, found):
+        raise SpecError(
+            f"The target 'cuda' is the GPU of this machine, and {no_gpu(environment)}. Name the "
+            f"machine instead ({', '.join(names())}), for estimates; `saccade optimize` and "
+            "`saccade export --kit` make a kit that measures on a machine with a GPU."
+        )
+
+
+def no_gpu(environment: Environment) -> str:
+    """Why the GPU of this machine cannot be measured."""
+    if environment.gpu is None:
+        return "this machine has no NVIDIA GPU that answers"
+    return (
+        "no installed runtime can use its GPU (pip install 'saccade[cuda]' or 'saccade[tensorrt]')"
     )
-    raise SpecError(
-        f"The target 'cuda' is the GPU of this machine, and {lacks}. Name the machine instead "
-        f"({', '.join(names())}), for estimates and a kit to measure there."
-    )
+
+
+def runtimes_for(target: str) -> Mapping[str, Availability]:
+    """Every known runtime; those on a GPU count as absent where the target is the CPU."""
+    found = runtimes()
+    if target != HERE:
+        return found
+    return {
+        name: replace(a, ok=False, detail="on the GPU, and the target is 'cpu' (--target cuda)")
+        if a.ok and HERE not in a.devices
+        else a
+        for name, a in found.items()
+    }
 
 
 def naive(spec: Spec, model: ModelFile, description: ModelDescription) -> PipelineConfig:

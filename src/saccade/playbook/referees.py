@@ -5,7 +5,7 @@ from __future__ import annotations
 from saccade.data.frame_roles import as_dataset
 from saccade.goals import Goal
 from saccade.optimize.job import Job
-from saccade.optimize.race import Runner
+from saccade.optimize.referee import Answering
 from saccade.validate.referee import (
     VIDEO_FRAMES,
     AgreementReferee,
@@ -16,7 +16,7 @@ from saccade.validate.referee import (
 
 
 def search_referee(
-    job: Job, guard: Goal, frame_hw: tuple[int, int], runner: Runner
+    job: Job, guard: Goal, frame_hw: tuple[int, int], runner: Answering
 ) -> LabelReferee | AgreementReferee:
     """Run the baseline on the selection data; later candidates are compared with that.
 

@@ -13,7 +13,7 @@ from rich.status import Status
 from rich.table import Table
 from rich.text import Text
 
-from saccade.report import elsewhere, sections
+from saccade.report import elsewhere, provenance, sections, systems
 from saccade.report import quantities as q
 from saccade.report.document import Change, kept_changes, rejected_changes, tone
 from saccade.report.repair import ladders
@@ -41,6 +41,7 @@ def summary(result: Mapping[str, Any], console: Console, report: str = "") -> No
     _print_measured(result, say)
     _print_estimates(result, say)
     print_metrics(result, say)
+    _print_tasks(result, say)
     _print_kept(result, say)
     _print_repair(result, say)
     _print_rejected(result, say)
@@ -212,6 +213,20 @@ def print_metrics(result: Mapping[str, Any], say: Speaker) -> None:
     print_table(say, table)
 
 
+def _print_tasks(result: Mapping[str, Any], say: Speaker) -> None:
+    rows = systems.task_rows(result)
+    if not rows:
+        return
+    columns = (("", False), ("", False), ("baseline", True), ("best", True), ("drop", True))
+    table = columned(say, "Two tasks on the same frames", (*columns, ("on its own", False)))
+    for row in rows:
+        cells = (row.task, row.metric, row.before, row.after, row.drop, row.own)
+        table.add_row(*(say.text(cell) for cell in cells))
+    print_table(say, table)
+    for label, reason in systems.not_shared(result):
+        say.console.print(say.text(f"not shared: {label}: {reason}", "dim"))
+
+
 def _print_kept(result: Mapping[str, Any], say: Speaker) -> None:
     kept = kept_changes(result)
     if not kept:
@@ -283,7 +298,7 @@ def _print_places(result: Mapping[str, Any], say: Speaker, report: str) -> None:
         ("kit", str(result.get("kit") or "")),
     ]
     lines = [say.text(f"{name}  {where}") for name, where in places if where]
-    length = sections.run_length(result)
+    length = provenance.run_length(result)
     say.console.print()
     for line in lines:
         # A path that is wrapped cannot be copied.

@@ -19,7 +19,7 @@ import jinja2
 from markupsafe import Markup
 
 from saccade.errors import StorageError
-from saccade.report import elsewhere, sections
+from saccade.report import elsewhere, provenance, sections, systems
 from saccade.report import quantities as q
 from saccade.report.by_size import size_rows
 from saccade.report.charts import MAX_CHANGES, gain_chart, operator_chart, stage_chart
@@ -148,13 +148,15 @@ def _view(result: Mapping[str, Any]) -> dict[str, Any]:
         "badge": sections.badge(result),
         "tone": tone(status),
         "headline": sections.headline(result),
-        "length": sections.run_length(result),
+        "length": provenance.run_length(result),
         "tiles": sections.tiles(result),
         "goals": sections.goal_rows(result),
         "target": elsewhere.target_name(result),
         "estimates": elsewhere.estimate_rows(result),
         "device": elsewhere.device_name(result),
         "measured": elsewhere.measured_rows(result),
+        "tasks": systems.task_rows(result),
+        "not_shared": systems.not_shared(result),
         "metrics": rows,
         "has_best": bool(best),
         "has_speedup": bool(sections.speedup_text(result)),
@@ -164,7 +166,7 @@ def _view(result: Mapping[str, Any]) -> dict[str, Any]:
         "accuracy_name": q.metric_label(accuracy_metric(result) or "accuracy"),
         "drop": sections.best_drop(result),
         "allowed": q.number(guard.get("allowed")),
-        "splits": sections.data_splits(result),
+        "splits": provenance.data_splits(result),
         "classes": _classes(result),
         "sizes": size_rows(result),
         "repair": _repair(result),
@@ -177,11 +179,11 @@ def _view(result: Mapping[str, Any]) -> dict[str, Any]:
             mapping(mapping(result.get("model")).get("description")).get("evidence")
         ),
         "noise": q.number(mapping(result.get("noise")).get("percent")),
-        "environment": sections.environment_rows(result),
-        "roofline": sections.roofline_rows(result),
-        "commands": sections.commands(result),
-        "spec": sections.spec_text(result),
-        "config": sections.config_text(result),
+        "environment": provenance.environment_rows(result),
+        "roofline": provenance.roofline_rows(result),
+        "commands": provenance.commands(result),
+        "spec": provenance.spec_text(result),
+        "config": provenance.config_text(result),
         **_change_view(result),
         **_front_view(result),
         **_profile_view(result),

@@ -29,6 +29,8 @@ FAST_INT8 = {"avx512_vnni", "avx_vnni", "asimddp", "i8mm"}
 # file is loaded (microsoft/onnxruntime pull requests 22969 and 25673). On a depthwise classifier
 # with one layer left float, that alone took top-1 from 0.82 to 0.30, without a word.
 HARMFUL = ("WeightBiasQuantization",)
+# Where weights beside the graph are looked for when the graph comes as bytes.
+EXTERNAL_FOLDER = "session.model_external_initializers_file_folder_path"
 GRAPH_LEVELS = {"disable": 0, "basic": 1, "extended": 2, "all": 99}
 
 
@@ -131,6 +133,9 @@ class OnnxRuntimeSession(PooledSession):
             for name, size in _dynamic_dims(self._request).items():
                 options.add_free_dimension_override_by_name(name, size)
         options.enable_cpu_mem_arena = self._options.arena
+        if self._request.model.weights is not None:
+            folder = str(Path(self._request.model.path).parent.resolve())
+            options.add_session_config_entry(EXTERNAL_FOLDER, folder)
         if not self._options.spinning:
             options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         if self._profile_dir is not None:
@@ -174,7 +179,9 @@ def _model_source(request: SessionRequest) -> str | bytes:
 
     from saccade.models.graph_preprocess import with_preprocessing
 
-    model = onnx.load(request.model.path)
+    # Weights that lie beside the graph are found by the session, and never read here.
+    apart = request.model.weights is not None
+    model = onnx.load(request.model.path, load_external_data=not apart)
     rewritten = with_preprocessing(model, request.input_name, request.graph_preprocessing)
     return bytes(rewritten.SerializeToString())
 

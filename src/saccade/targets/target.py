@@ -94,6 +94,7 @@ class RuntimeRules:
         dynamic_shapes: ``yes…`` or ``no…``, with what to know.
         refuses: ONNX operators it does not take.
         only: where not empty, the only ONNX operators it takes, and what they become.
+        only_tflite: the same list in the names of ``.tflite`` files, where it has one.
         host_takes_the_rest: operators outside ``only`` run on the host instead.
         asymmetric_int8: why it refuses int8 with a zero point, empty where it does not.
     """
@@ -106,6 +107,7 @@ class RuntimeRules:
     dynamic_shapes: str
     refuses: frozenset[str] = frozenset()
     only: Mapping[str, str] = field(default_factory=dict)
+    only_tflite: frozenset[str] = frozenset()
     host_takes_the_rest: bool = False
     asymmetric_int8: str = ""
 
@@ -120,6 +122,8 @@ class Target:
         memory_mb: memory that holds the model, 10^6 bytes.
         shared_memory: the CPU and its system live in the same memory.
         memory_is_cache: the model may be larger, what does not fit is streamed.
+        host_runtimes: runtimes of the machine that an accelerator is plugged into. Nothing is known
+            of it, so they are measured beside the accelerator's and never estimated.
         processors: by name.
         runtimes: by name.
         refused_precisions: precision → why it makes no sense there.
@@ -137,6 +141,7 @@ class Target:
     refused_precisions: Mapping[str, str] = field(default_factory=dict)
     constraints: tuple[str, ...] = ()
     memory_is_cache: bool = False
+    host_runtimes: tuple[str, ...] = ()
 
     def processor_of(self, runtime: str) -> Processor:
         """The processor that a runtime uses there."""

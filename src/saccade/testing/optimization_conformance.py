@@ -15,35 +15,24 @@ from __future__ import annotations
 import copy
 import dataclasses
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
 from dataclasses import replace
-from importlib.util import find_spec
-from pathlib import Path
 from typing import Any, get_args
 
-from saccade.data.contract import Dataset
-from saccade.models.files import model_file
 from saccade.optimize.change import (
     Effect,
-    ModelCandidate,
-    Objective,
     Optimization,
     PlanContext,
     Prediction,
     Tried,
 )
-from saccade.pipeline.config import PipelineConfig, RuntimeOptions, TrackerOptions
-from saccade.runtimes.contract import Availability
-from saccade.testing.planted import healthy, planted
-from saccade.testing.tiny_finished import tiny_finished_config
-from saccade.testing.tiny_instance_segmenter import tiny_instance_segmenter_config
-from saccade.testing.tiny_models import tiny_config, write_tiny
-from saccade.testing.tiny_segmenter import tiny_segmenter_config
-from saccade.testing.tiny_yolo import tiny_yolo_config
+from saccade.pipeline.config import PipelineConfig
+from saccade.testing.example_contexts import example_contexts
+
+__all__ = ["CHECKS", "Check", "example_contexts"]
 
 Check = Callable[[type[Optimization], PlanContext], None]
 
-FRAME_HW = (36, 64)
 SLACK = 1e-9
 MOST_RUNGS = 40
 
@@ -145,93 +134,6 @@ CHECKS: tuple[Check, ...] = (
     applied_once_is_enough,
     contexts_are_left_alone,
 )
-
-
-def example_contexts(
-    folder: Path,
-    calibration: Dataset | None = None,
-    runtimes: Mapping[str, Availability] | None = None,
-) -> Iterator[PlanContext]:
-    """Common situations: naive, half and fully optimized; video and images; both objectives.
-
-    Args:
-        folder: an existing folder; a tiny model and whatever `apply` writes go there.
-        calibration: images to quantize with; None where there are none.
-        runtimes: what is installed; by default OpenVINO with every precision, for optimizations
-            that only look at what is offered.
-    """
-    offered = runtimes or {
-        "onnxruntime": Availability(True, "1", "CPU"),
-        "openvino": Availability(True, "1", "CPU", "openvino", ("fp32", "bf16", "int8")),
-    }
-    naive = PlanContext(
-        config=tiny_config(folder),
-        profile=planted("compute_bound"),
-        objective="throughput",
-        cores=2,
-        frame_hw=FRAME_HW,
-        video=True,
-        source="rtsp://camera.invalid/1",  # live, so nobody looks into a file
-        runtimes=offered,
-        calibration=calibration,
-        folder=folder / "models",
-        labelled=False,
-    )
-    overlapped = RuntimeOptions(threads=2, streams=2, in_flight=3, spinning=False)
-    halfway = replace(naive.config, runtime="openvino", preprocessor="fused", reader="pyav")
-    whole = replace(
-        halfway,
-        preprocessor="graph",
-        resize="planes",
-        shape="rect",
-        nms="vectorized",
-        execution="overlapped",
-        options=replace(overlapped, precision="bf16"),
-    )
-    fixed = tiny_config(folder, (64, 64))
-    latency: Objective = "latency"
-    yield naive
-    yield replace(naive, objective=latency)
-    yield replace(naive, video=False, source=str(folder), labelled=True)
-    yield replace(naive, config=halfway)
-    yield replace(naive, config=whole, profile=healthy())
-    yield replace(naive, config=fixed)
-    yield replace(naive, config=tiny_yolo_config(folder))
-    program = replace(fixed.model, path="model.pt2", format="torch_export")
-    # Alone, so that nothing is converted: there is no such file.
-    in_torch = {"torch": Availability(True, "1", "CPU", "torch", ("fp32", "bf16"))}
-    eager = replace(fixed, model=program, runtime="torch")
-    yield replace(naive, config=eager, runtimes=runtimes or in_torch)
-    yield replace(naive, config=replace(naive.config, score_threshold=0.001))
-    yield replace(naive, config=tiny_finished_config(folder))
-    yield replace(naive, config=tiny_instance_segmenter_config(folder))
-    segmenter = tiny_segmenter_config(folder)
-    yield replace(naive, config=segmenter, video=False, source=str(folder), labelled=True)
-    yield replace(naive, config=replace(segmenter, runtime="openvino"), labelled=True)
-    yield replace(naive, candidates=(ModelCandidate("fixed", fixed),), labelled=True)
-    other = ModelCandidate("free", naive.config)
-    yield replace(naive, config=replace(fixed, runtime="openvino"), candidates=(other,))
-    tracking = replace(naive.config, task="tracking", tracker=TrackerOptions())
-    yield replace(naive, config=tracking, labelled=True)
-    yield replace(naive, config=replace(tracking, detect_every=2))
-    if find_spec("ai_edge_litert") is not None:  # which writes the file
-        in_litert = {"litert": Availability(True, "1", "CPU", "litert", ("fp32", "int8"))}
-        program = model_file(write_tiny("tflite", folder, (64, 64)))
-        on_phone = replace(fixed, model=program, runtime="litert")
-        yield replace(naive, config=on_phone, runtimes=runtimes or in_litert, video=False)
-    if find_spec("tensorrt") is not None:
-        on_gpu = {"tensorrt": Availability(True, "1", "GPU", "tensorrt", ("fp32", "fp16", "int8"))}
-        planned = replace(fixed, runtime="tensorrt")
-        yield replace(naive, config=planned, runtimes=runtimes or on_gpu, video=False)
-    if find_spec("executorch") is not None:
-        both = {**in_torch, "executorch": Availability(True, "1", "CPU", "executorch")}
-        program = model_file(write_tiny("torch_export", folder, (64, 64)))
-        exported = replace(fixed, model=program, runtime="torch")
-        yield replace(naive, config=exported, runtimes=runtimes or both, video=False)
-    yield replace(naive, profile=replace(naive.profile, operators=(), roofline=None))
-    yield replace(naive, missed=frozenset({"model_mb"}))
-    nothing = {name: Availability(False, detail="not installed") for name in offered}
-    yield replace(naive, runtimes=nothing)
 
 
 def _applying(kind: type[Optimization], context: PlanContext) -> list[Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 from collections.abc import Iterator
 from typing import Any
 
@@ -52,6 +53,11 @@ def make_optimizer(job: TrainingJob, model: Any, config: TrainingConfig) -> Any:
         optimizer = job.optimizer(model)
     except Exception as error:
         raise SpecError(f"The job's optimizer() failed: {type(error).__name__}: {error}") from error
+    if not hasattr(optimizer, "param_groups"):
+        raise SpecError(
+            f"The job's optimizer() returned {type(optimizer).__name__}, not an optimizer. Return "
+            "one, such as torch.optim.AdamW(model.parameters())."
+        )
     if config.compute.fused_optimizer:
         optimizer = fused(optimizer)
     for group in optimizer.param_groups:
@@ -69,7 +75,13 @@ def fused(optimizer: Any) -> Any:
         raise SpecError(f"{type(optimizer).__name__} has no fused form.")
     own = {"fused": True, "foreach": False}
     groups = [{**group, **own} for group in optimizer.param_groups]
-    return type(optimizer)(groups, **{**optimizer.defaults, **own})
+    # Some defaults are set by the class itself and are no arguments of its own.
+    known = inspect.signature(type(optimizer).__init__).parameters
+    given = {key: value for key, value in optimizer.defaults.items() if key in known}
+    try:
+        return type(optimizer)(groups, **{**given, **own})
+    except (RuntimeError, TypeError, ValueError) as error:
+        raise SpecError(f"{type(optimizer).__name__} cannot be fused: {error}") from error
 
 
 def set_backends(config: TrainingConfig) -> None:

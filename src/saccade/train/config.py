@@ -11,6 +11,7 @@ from saccade.pipeline.config import digest, library_versions
 
 Cache = Literal["none", "memory", "disk"]
 Decode = Literal["full", "scaled"]
+DecodeLibrary = Literal["pillow", "opencv"]
 Normalize = Literal["sample", "device"]
 Precision = Literal["fp32", "bf16", "fp16"]
 Strategy = Literal["single", "ddp", "fsdp"]
@@ -48,6 +49,11 @@ class LoaderSettings:
         decode: ``"scaled"`` decodes JPEGs no larger than the transforms need.
         normalize: ``"device"`` hands pixels over as uint8 and normalizes the whole batch.
         vectorized_collate: batches are written in place instead of stacked.
+        decoder: library that decodes image files.
+        shards: image files are read from an indexed copy in a few large files.
+        store: folder where caches on disk and shards are kept; empty for a temporary one, which
+            ends with the process. Where it is does not change how a job trains: no part of the
+            hash.
     """
 
     backend: str = "torch"
@@ -59,6 +65,9 @@ class LoaderSettings:
     decode: Decode = "full"
     normalize: Normalize = "sample"
     vectorized_collate: bool = False
+    decoder: DecodeLibrary = "pillow"
+    shards: bool = False
+    store: str = ""
 
 
 @dataclass(frozen=True)
@@ -154,6 +163,7 @@ class TrainingConfig:
         """Content hash: equal hash means equal behaviour."""
         document = self.to_dict()
         document["job"] = {"sha256": self.job.sha256, "settings": dict(self.job.settings)}
+        del document["loader"]["store"]
         return digest({**document, "versions": library_versions()})
 
     def to_dict(self) -> dict[str, Any]:

@@ -67,5 +67,6 @@ class _Score:
 
     def value(self, samples: int) -> float | None:
         if self._object is not None:
-            return float(self._object.compute())
+            found = self._object.compute()
+            return None if found is None else float(found)
         return self._sum / max(1, samples) if self._function is not None else None

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 
 from saccade.train.config import TrainingConfig
-from saccade.train.decoding import decode_with_pillow, decoded, images_in
+from saccade.train.decoding import decode_with_pillow, decoded, file_bytes, images_in
 from saccade.train.job import TrainingJob
 from saccade.train.loading import open_dataset
 from saccade.train.order import ticket_seed
+from saccade.train.planned_samples import planned
 from saccade.train.profile import SampleFacts
 from saccade.train.samples import kept_randomness, seed_everything
 from saccade.train.transforms.chain import Transform, found_chain
@@ -22,6 +25,12 @@ from saccade.train.transforms.parity import worst
 from saccade.train.transforms.source_size import source_fraction
 
 LOOKS = 8
+# Samples fetched a second time, to see whether they are the same.
+REPEATS = 2
+# Kinds of file systems that are reached over a network, or may be.
+NETWORK_DISKS = (
+    "nfs", "cifs", "smb", "fuse", "lustre", "beegfs", "gpfs", "ceph", "9p", "virtiofs", "glusterfs",
+)  # fmt: skip
 JPEG_SUFFIXES = frozenset({".jpg", ".jpeg"})
 
 
@@ -62,7 +71,7 @@ def facts(job: TrainingJob, config: TrainingConfig, looks: int = LOOKS) -> Sampl
     sizes = [look.images[0].shape[:2] for look in seen if look.images]
     with kept_randomness():
         ready = _prepared(transform, seen[0], config.seed)
-        refusals = _refusals(job, config, seen, transform)
+        refusals = _refusals(job, config, seen, transform, dataset)
     return SampleFacts(
         samples=count,
         image_files=float(np.mean([bool(look.files) for look in seen])),
@@ -96,14 +105,53 @@ def _prepared(transform: Transform | None, look: Look, seed: int) -> Any:
 
 
 def _refusals(
-    job: TrainingJob, config: TrainingConfig, seen: Sequence[Look], transform: Transform | None
+    job: TrainingJob,
+    config: TrainingConfig,
+    seen: Sequence[Look],
+    transform: Transform | None,
+    dataset: Any,
 ) -> Mapping[str, str]:
+    collates = "the job makes its batches itself" if job.collate is not None else ""
+    unplanned = collates or _not_planned(dataset, transform)
     reasons = {
         "fast_decode": _no_files(seen),
         "scaled_decode": _not_scalable(seen, transform),
+        "cache": _not_repeatable(dataset, seen),
         "normalize_on_device": _not_normalizing(seen, transform, config.seed),
+        "vectorized_collate": collates,
+        "thread_loader": unplanned,
+        "dali": unplanned or _no_files(seen),
+        "shards": _no_files(seen) or _near(seen),
     }
     return {change: reason for change, reason in reasons.items() if reason}
+
+
+def _not_planned(dataset: Any, transform: Transform | None) -> str:
+    found = planned(dataset, transform, file_bytes)
+    return found if isinstance(found, str) else ""
+
+
+def _not_repeatable(dataset: Any, seen: Sequence[Look]) -> str:
+    """Data sets that decode themselves may also augment, which must not be kept."""
+    for look in seen[:REPEATS]:
+        if look.files:
+            continue
+        if pickle.dumps(dataset[look.index]) != pickle.dumps(look.raw):
+            return "the data set gives another sample each time; let transforms do what is random"
+    return ""
+
+
+def _near(seen: Sequence[Look]) -> str:
+    """Why a copy of the files would be no nearer than they are."""
+    folder = next(look.files[0] for look in seen if look.files).resolve()
+    mounts = [
+        (len(part.mountpoint), part.fstype)
+        for part in psutil.disk_partitions(all=True)
+        if folder.is_relative_to(part.mountpoint)
+    ]
+    kind = max(mounts, default=(0, ""))[1].lower()
+    far = any(kind.startswith(name) for name in NETWORK_DISKS)
+    return "" if far else f"the files are on a local disk ({kind or 'unknown'})"
 
 
 def _no_files(seen: Sequence[Look]) -> str:

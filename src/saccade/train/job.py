@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
 from saccade import plugins
@@ -52,11 +53,18 @@ class TrainingJob:
     max_corrupt: float = 0.01
     device: str = ""
 
+    @property
+    def schedule_needs_length(self) -> bool:
+        """Whether the schedule is made for a number of steps, and stepped once a step."""
+        if self.scheduler is None:
+            return False
+        return len(inspect.signature(self.scheduler).parameters) > 1
+
     def make_scheduler(self, optimizer: Any, steps: int) -> tuple[Any | None, bool]:
         """The scheduler, and whether it is stepped once a step."""
         if self.scheduler is None:
             return None, False
-        each_step = len(inspect.signature(self.scheduler).parameters) > 1
+        each_step = self.schedule_needs_length
         made = self.scheduler(optimizer, steps) if each_step else self.scheduler(optimizer)
         return made, each_step
 
@@ -118,4 +126,10 @@ def open_job(reference: JobReference) -> TrainingJob:
         SpecError: it is not a job, or its code fails.
     """
     job: TrainingJob = plugins.load("training_jobs", reference.kind).open(reference)
-    return job
+    weights = reference.settings.get("weights")
+    if not weights:
+        return job
+    from saccade.train.trainable import start_from
+
+    made = job.model
+    return replace(job, model=lambda: start_from(made(), Path(weights)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 from saccade.train.computing import (
     compiled,
@@ -17,30 +17,45 @@ from saccade.train.computing import (
 )
 from saccade.train.config import ComputeSettings, TrainingConfig
 from saccade.train.corruption import CorruptionLimit
+from saccade.train.distributed import full_state, load_full_state, rank_here, shared
+from saccade.train.explaining import check_loss, explained
+from saccade.train.feeding import fed
 from saccade.train.job import TrainingJob
 from saccade.train.loaders.contract import BatchLoader
 from saccade.train.loading import open_dataset, open_loader
 from saccade.train.order import SampleOrder, ticket_seed
-from saccade.train.samples import Corrupt, Loaded, LoadTimes
+from saccade.train.samples import Corrupt, Loaded, LoadTimes, seed_everything
 from saccade.train.step_clock import clock_for
+
+# How far a step got that did not end: nowhere, to gradients (weights are as before, running
+# statistics are not), or into the optimizer (nothing is as before).
+MidStep = Literal["", "gradients", "update"]
 
 
 class TrainingLoop:
     """One training in progress. The k-th step is the same whenever and wherever it is taken.
+
+    Attributes:
+        step_number: steps taken, which is the number of the next one, counted from 0.
+        mid_step: how far a step got that failed.
 
     Args:
         job: what is trained.
         config: how.
         steps: of the whole training, for the schedule of learning rates; by default the job's
             number of epochs.
-        rank: of this process among those that train together.
+        rank: of this process among those that train together; None asks the environment.
     """
 
     def __init__(
-        self, job: TrainingJob, config: TrainingConfig, steps: int | None = None, rank: int = 0
+        self,
+        job: TrainingJob,
+        config: TrainingConfig,
+        steps: int | None = None,
+        rank: int | None = None,
     ) -> None:
         self.job, self.config = job, config
-        self.rank = rank
+        self.rank = rank_here() if rank is None else rank
         set_backends(config)
         _, self.samples = open_dataset(job, "train")
         order = SampleOrder(
@@ -60,7 +75,7 @@ class TrainingLoop:
         # Sees every batch that the loader hands over; for profiling.
         self.observe: Callable[[Loaded], None] | None = None
         self.model = make_model(job, config, config.seed)
-        self.callable = compiled(self.model, config.compute)
+        self.callable = compiled(shared(self.model, config), config.compute)
         self._begin(0)
 
     def _begin(self, step: int) -> None:
@@ -72,6 +87,7 @@ class TrainingLoop:
         self.load_times = LoadTimes()
         self.corrupt: list[Corrupt] = []
         self.last_batch: Any = None
+        self.mid_step: MidStep = ""
 
     def _make_scaler(self) -> Any:
         import torch
@@ -84,7 +100,7 @@ class TrainingLoop:
         self.close_loader()
         self.config = replace(self.config, seed=seed)
         fresh = make_model(self.job, self.config, seed)
-        self.model.load_state_dict(fresh.state_dict())
+        load_full_state(self.model, fresh.state_dict(), self.config)
         self._begin(0)
 
     def use_cached_batch(self, cached: bool = True) -> None:
@@ -102,24 +118,38 @@ class TrainingLoop:
         """Take one optimizer step; its loss as a scalar tensor on the device, not yet read."""
         clock, accumulation = self.clock, self.config.batch.accumulation
         clock.begin()
-        self._seed_step()
         losses = []
         for number in range(accumulation):
             batch = self._next_batch()
+            # After the batch: a loader that has to be opened first draws from the generators.
+            self._seed_step(number)
+            self.mid_step = "gradients"
             clock.mark("data")
             last = number == accumulation - 1
             losses.append(self._forward_backward(batch, accumulation, last))
+        self.mid_step = "update"
         self._update()
         clock.mark("optimizer")
         self.step_number += 1
+        self.mid_step = ""
         clock.end()
         return losses[0] if accumulation == 1 else sum(losses) / accumulation
 
-    def _seed_step(self) -> None:
+    def skip(self) -> None:
+        """Go past a step without taking it: its batches are dropped, the schedule goes on."""
+        for _ in range(self.config.batch.accumulation):
+            self._next_batch()
+        self._end_of_step()
+        self.step_number += 1
+
+    def _seed_step(self, number: int) -> None:
         import torch
 
-        seed = ticket_seed(self.seed, 1, self.step_number, self.rank)
-        torch.default_generator.manual_seed(seed)
+        seed = ticket_seed(self.seed, 1, self.step_number, self.rank, number)
+        seed_everything(seed)
+        at_step = getattr(self.model, "at_step", None)
+        if at_step is not None:  # of models that are told where they are, such as Lightning's
+            at_step(self.step_number, self.steps_per_epoch)
         if self.config.compute.device.startswith("cuda"):
             torch.cuda.manual_seed(seed)
 
@@ -141,7 +171,8 @@ class TrainingLoop:
     def _stream(self) -> Iterator[Loaded]:
         if self._loader is None:
             self._loader = open_loader(self.job, self.config, rank=self.rank)
-        return self._loader.batches(self.step_number * self.config.batch.accumulation)
+        first = self.step_number * self.config.batch.accumulation
+        return fed(self._loader.batches(first), self.config)
 
     def _forward_backward(self, batch: Loaded, accumulation: int, last: bool) -> Any:
         settings, clock = self.config.compute, self.clock
@@ -150,10 +181,13 @@ class TrainingLoop:
         self.last_batch = (inputs, target)
         clock.mark("copy")
         with precision(settings), self.synchronised(last):
-            output = self.callable(inputs)
+            with explained("model", inputs):
+                output = self.callable(inputs)
             clock.mark("forward")
-            loss = self.job.loss(output, target)
+            with explained("loss", output, target):
+                loss = self.job.loss(output, target)
             clock.mark("loss")
+        check_loss(loss)
         scaled = loss / accumulation if accumulation > 1 else loss
         with self.synchronised(last):
             self.scaler.scale(scaled).backward()
@@ -169,6 +203,9 @@ class TrainingLoop:
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
+        self._end_of_step()
+
+    def _end_of_step(self) -> None:
         if self.scheduler is None:
             return
         if self._each_step or (self.step_number + 1) % self.steps_per_epoch == 0:
@@ -183,7 +220,7 @@ class TrainingLoop:
         """Everything that a later process needs to go on as if nothing had happened."""
         return {
             "step": self.step_number,
-            "model": self.model.state_dict(),
+            "model": full_state(self.model, self.config),
             "optimizer": self.optimizer.state_dict(),
             "scheduler": self.scheduler.state_dict() if self.scheduler is not None else None,
             "scaler": self.scaler.state_dict(),
@@ -192,7 +229,7 @@ class TrainingLoop:
     def restore(self, state: dict[str, Any]) -> None:
         """Go on from `state`."""
         self.close_loader()
-        self.model.load_state_dict(state["model"])
+        load_full_state(self.model, state["model"], self.config)
         self._begin(int(state["step"]))
         self.optimizer.load_state_dict(state["optimizer"])
         if self.scheduler is not None:

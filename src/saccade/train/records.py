@@ -31,6 +31,7 @@ class TrainingBlock:
         load: where the loader's workers spent their time on these samples.
         corrupt: samples that were left out.
         first_step: number of the first step since the training began.
+        ranks_ms: mean own work of each process in a step, where several train together.
     """
 
     step_s: tuple[float, ...]
@@ -45,6 +46,7 @@ class TrainingBlock:
     load: LoadTimes = field(default_factory=LoadTimes)
     corrupt: int = 0
     first_step: int = 0
+    ranks_ms: tuple[float, ...] = ()
 
     @property
     def wall_s(self) -> float:

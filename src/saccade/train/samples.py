@@ -5,15 +5,18 @@ from __future__ import annotations
 import os
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from saccade.errors import DataError
-from saccade.train.decoding import Decoder, decode_with_pillow, decoded
+from saccade.train.caching import SampleCache, signature_of
+from saccade.train.decoding import Decoder, decode_with_pillow, decoded, images_in
 from saccade.train.order import Ticket
+from saccade.train.transforms.chain import own_generator
 
 # After so many unreadable samples in a row the data set itself is taken to be broken.
 PATIENCE = 20
@@ -89,6 +92,8 @@ class Samples:
         dataset: map-style.
         transform: from a decoded sample to ``(input, target)``; None takes the sample as it is.
         decode: who decodes the image files in a sample.
+        cache: where decoded samples are kept.
+        expect: told which files are read next, before they are.
     """
 
     def __init__(
@@ -96,10 +101,15 @@ class Samples:
         dataset: Any,
         transform: Callable[[Any], Any] | None,
         decode: Decoder = decode_with_pillow,
+        cache: SampleCache | None = None,
+        expect: Callable[[list[Path]], None] | None = None,
     ) -> None:
         self.dataset = dataset
         self.transform = transform
         self.decode = decode
+        self.cache = cache
+        self.expect = expect
+        self._seed_own = own_generator(transform)
 
     def __len__(self) -> int:
         return len(self.dataset)
@@ -107,14 +117,30 @@ class Samples:
     def raw(self, index: int, times: LoadTimes) -> Any:
         """A sample, decoded and not transformed."""
         began, cpu_began = time.perf_counter(), time.thread_time()
+        if self.cache is not None:
+            kept = self.cache.get(index, lambda: signature_of(images_in(self.dataset[index])))
+            if kept is not None:
+                times.read_s += time.perf_counter() - began
+                return kept
         sample = self.dataset[index]
+        files = images_in(sample)
         read = time.perf_counter()
-        sample = decoded(sample, self.decode)
+        sample = self.opened(sample)
+        if self.cache is not None:
+            self.cache.put(index, sample, signature_of(files))
         ended = time.perf_counter()
         times.read_s += read - began
         times.decode_s += ended - read
         times.waited_s += max(0.0, ended - began - (time.thread_time() - cpu_began))
         return sample
+
+    def opened(self, sample: Any) -> Any:
+        """A sample of the data set with its image files decoded."""
+        return decoded(sample, self.decode)
+
+    def transformed(self, sample: Any) -> Any:
+        """A decoded sample, transformed with the randomness of the moment."""
+        return sample if self.transform is None else self.transform(sample)
 
     def ready(self, ticket: Ticket, times: LoadTimes) -> Any:
         """A sample, transformed with the randomness that its ticket says."""
@@ -122,9 +148,16 @@ class Samples:
         began = time.perf_counter()
         if self.transform is not None:
             seed_everything(ticket.seed)
-            sample = self.transform(sample)
+            if self._seed_own is not None:
+                self._seed_own(ticket.seed)
+        sample = self.transformed(sample)
         times.transform_s += time.perf_counter() - began
         return sample
+
+    def announce(self, tickets: Sequence[Ticket]) -> None:
+        """Say which files are read next."""
+        if self.expect is not None:
+            self.expect([path for t in tickets for path in images_in(self.dataset[t.index])])
 
     def readable(self, ticket: Ticket, times: LoadTimes, corrupt: list[Corrupt]) -> Any:
         """`ready`, or where that sample is broken the next one in the data set that is not.
@@ -132,10 +165,24 @@ class Samples:
         Raises:
             DataError: too many in a row are broken.
         """
+        return self.first_readable(self.ready, ticket, times, corrupt)
+
+    def first_readable(
+        self,
+        prepare: Callable[[Ticket, LoadTimes], Any],
+        ticket: Ticket,
+        times: LoadTimes,
+        corrupt: list[Corrupt],
+    ) -> Any:
+        """`readable`, of what ``prepare`` makes of a ticket.
+
+        Raises:
+            DataError: too many in a row are broken.
+        """
         for offset in range(PATIENCE):
             index = (ticket.index + offset) % len(self)
             try:
-                return self.ready(Ticket(ticket.epoch, index, ticket.seed), times)
+                return prepare(Ticket(ticket.epoch, index, ticket.seed), times)
             except Exception as error:
                 corrupt.append(Corrupt(index, f"{type(error).__name__}: {error}"[:300]))
         raise DataError(
@@ -163,6 +210,7 @@ class BatchMaker:
         """The batch of these tickets."""
         times, corrupt = LoadTimes(), []  # type: LoadTimes, list[Corrupt]
         started, queued = time.perf_counter(), _queued_s()
+        self._samples.announce(tickets)
         with kept_randomness():
             ready = [self._samples.readable(ticket, times, corrupt) for ticket in tickets]
         began = time.perf_counter()

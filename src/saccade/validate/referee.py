@@ -10,8 +10,7 @@ from saccade import plugins
 from saccade.data.contract import Dataset
 from saccade.data.frame_roles import Role, as_dataset
 from saccade.optimize.change import Effect
-from saccade.optimize.race import Runner
-from saccade.optimize.referee import Judgement
+from saccade.optimize.referee import Answering, Judgement
 from saccade.pipeline.config import PipelineConfig
 from saccade.study import Drop
 from saccade.validate.blocks import unit_weights
@@ -31,7 +30,7 @@ class LabelReferee:
     """Compares with the baseline's accuracy on labelled images, pair by pair of images."""
 
     def __init__(
-        self, dataset: Dataset, baseline: Runner, metric: str, allowed: float, seed: int
+        self, dataset: Dataset, baseline: Answering, metric: str, allowed: float, seed: int
     ) -> None:
         self.metric = metric
         self.allowed = allowed
@@ -42,10 +41,10 @@ class LabelReferee:
         self.baseline = self._scored(baseline)
         self._lossy = 0
 
-    def _scored(self, runner: Runner) -> Scored:
+    def _scored(self, runner: Answering) -> Scored:
         return self._judge.scored(self._dataset, results_on(runner, self._dataset), self._weights)
 
-    def judge(self, runner: Runner, effect: Effect) -> Judgement:
+    def judge(self, runner: Answering, effect: Effect) -> Judgement:
         """Bound the drop and decide by the bound."""
         if effect == "lossy":
             self._lossy += 1
@@ -66,8 +65,8 @@ class AgreementReferee:
     def __init__(
         self,
         dataset: Dataset,
-        results_of: Callable[[Runner], Any],
-        baseline: Runner,
+        results_of: Callable[[Answering], Any],
+        baseline: Answering,
         allowed: float,
         seed: int,
     ) -> None:
@@ -79,7 +78,7 @@ class AgreementReferee:
         self._weights = unit_weights(dataset, seed)
         self._lossy = 0
 
-    def judge(self, runner: Runner, effect: Effect) -> Judgement:
+    def judge(self, runner: Answering, effect: Effect) -> Judgement:
         """Bound the loss of agreement and decide by the bound."""
         if effect == "lossy":
             self._lossy += 1
@@ -112,19 +111,19 @@ def other_pixels(first: PipelineConfig, second: PipelineConfig) -> bool:
     return any(getattr(first, name) != getattr(second, name) for name in _SIZING)
 
 
-def judge_of(runner: Runner) -> Judge:
+def judge_of(runner: Answering) -> Judge:
     """The judge of a configuration's task."""
     found: Judge = plugins.load("judges", runner.config.task)
     return found
 
 
-def results_on(runner: Runner, dataset: Dataset) -> Any:
+def results_on(runner: Answering, dataset: Dataset) -> Any:
     """What a running configuration answers to every image of a dataset."""
     threshold = judge_of(runner).threshold
     return runner.worker.call("judge", dataset, threshold, timeout_s=JUDGE_TIMEOUT_S)
 
 
-def frames_of(runner: Runner, frames: int, role: Role) -> Any:
+def frames_of(runner: Answering, frames: int, role: Role) -> Any:
     """What a running configuration answers to the frames of its source that serve ``role``."""
     threshold = judge_of(runner).agreement_threshold
     return runner.worker.call("watch", frames, role, threshold, timeout_s=JUDGE_TIMEOUT_S)

@@ -18,6 +18,9 @@ from saccade.deploy.bundle import swap_in
 from saccade.deploy.exports.contract import ExportRequest
 from saccade.deploy.exports.onnx_fixed import CALIBRATION_CACHE
 from saccade.deploy.kit.assemble import script
+from saccade.deploy.kit.edgetpu import COMPILE_SCRIPT, compile_script, edgetpu_notes
+from saccade.deploy.kit.edgetpu import RUNTIME as EDGETPU
+from saccade.deploy.kit.readme import readme
 from saccade.deploy.kit.record import (
     KIT_FILE,
     SCHEMA_VERSION,
@@ -32,6 +35,7 @@ from saccade.errors import InputError
 from saccade.pipeline.config import PipelineConfig
 from saccade.runtimes.contract import SessionRequest
 from saccade.study import finite, storage_errors, to_json
+from saccade.targets.read import read_target
 
 # Frames that are measured on, and how many of them are compared with what is expected.
 FRAMES, CHECK_FRAMES = 8, 3
@@ -95,6 +99,7 @@ def _fill(folder: Path, contents: KitContents) -> dict[str, Any]:
     candidates = candidates_of(contents.files)
     if any(c.runtime == "tensorrt" for c in candidates):
         _add_tensorrt(folder, request, candidates, files)
+    notes = _add_edgetpu(folder, contents.target, candidates, files)
     (folder / SCRIPT).write_text(script(), encoding="utf-8")
     document = {
         "schema_version": SCHEMA_VERSION,
@@ -107,6 +112,7 @@ def _fill(folder: Path, contents: KitContents) -> dict[str, Any]:
         "files": files,
         "candidates": [asdict(candidate) for candidate in candidates],
         "reference": reference_of(candidates).id,
+        "notes": notes,
         "left_out": [{"what": what, "reason": reason} for what, reason in contents.left_out],
         "estimates": dict(contents.estimates),
         "sha256": _hashes(folder),
@@ -114,7 +120,7 @@ def _fill(folder: Path, contents: KitContents) -> dict[str, Any]:
     document = dict(finite(document))
     document["kit_id"] = kit_id(document)
     (folder / KIT_FILE).write_text(to_json(document, indent=1), encoding="utf-8")
-    (folder / "README.md").write_text(_readme(document), encoding="utf-8")
+    (folder / "README.md").write_text(readme(document), encoding="utf-8")
     return document
 
 
@@ -139,7 +145,8 @@ def _add_file(folder: Path, file: KitFile) -> dict[str, Any]:
         for index, output in enumerate(found)
     }
     np.savez(folder / expected, **kept)  # type: ignore[arg-type]
-    moved = replace(model, path=paths[0], weights=paths[1] if model.weights else None)
+    weights = paths[1] if model.weights else None
+    moved = replace(model, path=paths[0], weights=weights, program=None)
     return {
         "paths": paths,
         "label": file.label,
@@ -209,6 +216,21 @@ def _add_tensorrt(
     target.chmod(0o755)
 
 
+def _add_edgetpu(
+    folder: Path, target: str, candidates: Sequence[KitCandidate], files: Mapping[str, Any]
+) -> list[str]:
+    """The script that compiles, and what to expect of it; nothing where no candidate needs it."""
+    names = sorted({c.file for c in candidates if c.runtime == EDGETPU})
+    if not names:
+        return []
+    script_file = folder / COMPILE_SCRIPT
+    script_file.write_text(compile_script(candidates, files), encoding="utf-8")
+    script_file.chmod(0o755)
+    processor = read_target(target).processor_of(EDGETPU)
+    paths = [folder / files[name]["paths"][0] for name in names]
+    return [f"{p.name}: {note}" for p in paths for note in edgetpu_notes(p, processor)]
+
+
 def _hashes(folder: Path) -> dict[str, str]:
     # The calibration cache gets the device's TensorRT version in its first line.
     return {
@@ -216,36 +238,3 @@ def _hashes(folder: Path) -> dict[str, str]:
         for path in sorted(folder.rglob("*"))
         if path.is_file() and path.name != CALIBRATION_CACHE
     }
-
-
-def _readme(document: Mapping[str, Any]) -> str:
-    rows = "\n".join(f"- `{c['id']}`" for c in document["candidates"])
-    missing = "\n".join(f"- {left['what']}: {left['reason']}" for left in document["left_out"])
-    return f"""# saccade kit for {document["target"]}
-
-Copy this folder to the device and run there, with nothing else running:
-
-    python3 measure.py
-
-It needs Python 3.8 and NumPy, skips what the device has no runtime for, and writes
-`measurements.json`. With TensorRT's `trtexec` and no `tensorrt` package for Python:
-
-    ./build_tensorrt.sh && python3 measure.py --trtexec "$(command -v trtexec)"
-
-Back on the machine with saccade:
-
-    saccade compare --measurements measurements.json --kit THIS_FOLDER
-    saccade optimize SPEC --measurements measurements.json --kit THIS_FOLDER --out RUN
-
-What is measured is inference on {len(document["frames"])} preprocessed frames, copies to and from
-the device's memory included. Decoding, preprocessing and postprocessing are not in it. Nothing in
-this folder has been measured on {document["target"]}; bounds in `kit.json` are estimates.
-
-Candidates (compared with `{document["reference"]}`):
-
-{rows}
-
-Left out:
-
-{missing or "nothing"}
-"""

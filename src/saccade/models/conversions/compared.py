@@ -15,6 +15,8 @@ from saccade.runtimes.contract import Runtime, SessionRequest
 
 # All outputs of a model on one input ``(1, 3, H, W)``.
 Forward = Callable[[NDArray[np.float32]], Sequence[NDArray[Any]]]
+# A sentence on the layers that differ on such an input.
+Where = Callable[[NDArray[np.float32]], str]
 
 
 def check_converted(
@@ -22,6 +24,7 @@ def check_converted(
     converted: ModelFile,
     runtime: type[Runtime],
     inputs: NDArray[np.float32],
+    where: Where | None = None,
     tolerance: float = TOLERANCE,
 ) -> None:
     """Refuse a converted model that does not run, or answers differently.
@@ -31,6 +34,7 @@ def check_converted(
         converted: the file that was made.
         runtime: what the file is for.
         inputs: real inputs ``(N, 3, H, W)``.
+        where: finds the layers that differ; asked only where the outputs do.
         tolerance: largest difference, as a share of the output's largest value.
 
     Raises:
@@ -46,7 +50,13 @@ def check_converted(
     try:
         for tensor in inputs:
             image = np.ascontiguousarray(tensor[None])
-            check_same(original(image), session.infer(image), what, tolerance=tolerance)
+            check_same(
+                original(image),
+                session.infer(image),
+                what,
+                None if where is None else lambda image=image: where(image),  # type: ignore[misc]
+                tolerance,
+            )
     except RuntimeFailure as error:
         raise ModelError(f"{what} cannot be run: {error}") from error
     finally:

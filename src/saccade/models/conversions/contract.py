@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from saccade import plugins
-from saccade.errors import ModelError
 from saccade.models.files import model_file
 from saccade.pipeline.config import ModelFile
 
@@ -70,6 +68,11 @@ class Route:
 
     steps: tuple[Conversion, ...]
 
+    @property
+    def source(self) -> str:
+        """Format that the first step takes."""
+        return self.steps[0].source
+
     def why_not(self) -> str | None:
         """None where every step can be done here, else what the first lacks."""
         return next((reason for step in self.steps if (reason := step.why_not())), None)
@@ -82,39 +85,48 @@ class Route:
 
 
 def conversion_to(source: str, targets: Collection[str]) -> Conversion | Route | None:
-    """The shortest way from ``source`` to one of ``targets``; None where there is none."""
+    """The shortest way from ``source`` to one of ``targets`` that can be gone here.
+
+    Where none can, the shortest that there is, which says what it lacks; None where there is none.
+    """
     every = [plugins.load("conversions", name) for name in plugins.names("conversions")]
     ways: list[tuple[Conversion, ...]] = [(step,) for step in every if step.source == source]
+    found: list[Conversion | Route] = []
     for way in ways:  # grows while it is read: shorter ways come first
         if way[-1].target in targets:
-            return way[0] if len(way) == 1 else Route(way)
+            found.append(way[0] if len(way) == 1 else Route(way))
+            continue
         seen = {source, *(step.target for step in way)}
         onward = (s for s in every if s.source == way[-1].target and s.target not in seen)
         ways += [(*way, step) for step in onward]
-    return None
+    return next((way for way in found if way.why_not() is None), found[0] if found else None)
+
+
+def way_from(model: ModelFile, targets: Collection[str]) -> Conversion | Route | None:
+    """The best way to one of ``targets``: from the program behind a model, else from the model.
+
+    A program is nearer to what the user brought, and leads further. Where its way cannot be gone
+    here and the model's can, that one is taken.
+    """
+    formats = ["torch_export"] if model.program is not None else []
+    ways = [conversion_to(kind, targets) for kind in (*formats, model.format)]
+    found = [way for way in ways if way is not None]
+    return next((way for way in found if way.why_not() is None), found[0] if found else None)
+
+
+def start_of(model: ModelFile, way: Conversion | Route) -> ModelFile:
+    """The file that a way of `way_from` starts with.
+
+    Raises:
+        ModelError: the program behind the model is no longer there.
+    """
+    if way.source == model.format:
+        return model
+    assert model.program is not None  # `way_from` found no other start
+    return model_file(model.program)
 
 
 def converted_path(model: ModelFile, request: ConversionRequest, ending: str) -> Path:
     """Where the converted file goes: named by the original's content, so that it is made once."""
     height, width = request.hw
     return request.folder / f"{model.sha256[:12]}-{height}x{width}{ending}"
-
-
-def write_origin(path: Path, model: ModelFile) -> None:
-    """Note beside a converted file what it was made from, for what can only start from there."""
-    document = {"path": str(Path(model.path).resolve()), "sha256": model.sha256}
-    _origin_path(path).write_text(json.dumps(document), encoding="utf-8")
-
-
-def origin_of(model: ModelFile) -> ModelFile | None:
-    """What a converted model was made from; None where that is not known or has changed."""
-    try:
-        document = json.loads(_origin_path(Path(model.path)).read_text(encoding="utf-8"))
-        found = model_file(document["path"])
-    except (OSError, ValueError, KeyError, ModelError):
-        return None
-    return found if found.sha256 == document["sha256"] else None
-
-
-def _origin_path(path: Path) -> Path:
-    return path.with_name(path.name + ".origin.json")

@@ -10,10 +10,16 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import ClassVar
 
+import numpy as np
+from numpy.typing import NDArray
+
 from saccade.errors import MissingExtraError, ModelError
 from saccade.models.conversions.compared import check_converted
 from saccade.models.conversions.contract import ConversionRequest, converted_path
+from saccade.models.conversions.layers import by_value
+from saccade.models.conversions.values import onnx_layers
 from saccade.models.files import model_file
+from saccade.models.graph_reading import real_inputs
 from saccade.models.onnx_file import read_onnx
 from saccade.models.onnx_run import run_once
 from saccade.pipeline.config import ModelFile
@@ -47,12 +53,13 @@ class OnnxToNcnn:
             draft = _converted(Path(model.path), request.hw, Path(folder))
             _check_layers(draft, Path(model.path).name)
             graph = read_onnx(model.path)
-            name = graph.graph.input[0].name
+            name = real_inputs(graph)[0].name
             check_converted(
                 lambda image: run_once(graph, {name: image}),
                 model_file(draft),
                 Ncnn,
                 request.inputs,
+                lambda image: by_value(onnx_layers(graph, image), values_of(draft, image)),
             )
             shutil.copyfile(draft.with_suffix(".bin"), path.with_suffix(".bin"))
             shutil.copyfile(draft, path)  # last: both are there when this one is
@@ -82,6 +89,31 @@ def _converted(model: Path, hw: tuple[int, int], folder: Path) -> Path:
             f"{said.returncode} ({last[0][:200]}). Use another runtime, or simplify the graph."
         )
     return param
+
+
+def values_of(param: Path, tensor: NDArray[np.float32]) -> list[NDArray[np.float32]]:
+    """Every blob that a graph computes on one input ``(1, 3, H, W)``, without the batch axis."""
+    import ncnn
+
+    net = ncnn.Net()
+    net.opt.use_vulkan_compute = False
+    net.opt.use_fp16_packed = net.opt.use_fp16_storage = net.opt.use_fp16_arithmetic = False
+    net.load_param(str(param))
+    net.load_model(str(param.with_suffix(".bin")))
+    image = np.ascontiguousarray(tensor[0])
+    extractor = net.create_extractor()
+    # Otherwise blobs are given back as soon as the next layer has read them.
+    extractor.set_light_mode(False)
+    extractor.input(net.input_names()[0], ncnn.Mat(image))
+    extracted = (extractor.extract(name) for name in _blobs(param))
+    return [np.array(mat, np.float32) for code, mat in extracted if not code and not mat.empty()]
+
+
+def _blobs(param: Path) -> list[str]:
+    """Names of what the layers make: kind, name, numbers of inputs and outputs, then both."""
+    rows = [line.split() for line in param.read_text(encoding="utf-8").splitlines()[2:]]
+    ends = [(row, 4 + int(row[2]), 4 + int(row[2]) + int(row[3])) for row in rows if row]
+    return [name for row, first, last in ends for name in row[first:last]]
 
 
 def _pnnx() -> Path:

@@ -6,7 +6,6 @@ import contextlib
 import io
 import logging
 import warnings
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -16,11 +15,13 @@ from numpy.typing import NDArray
 
 from saccade.errors import MissingExtraError, ModelError
 from saccade.models.conversions.contract import ConversionRequest, converted_path
-from saccade.models.equivalence import TOLERANCE, check_same, difference
+from saccade.models.conversions.layers import by_name
+from saccade.models.conversions.values import onnx_layers, program_layers
+from saccade.models.equivalence import check_same
 from saccade.models.files import model_file
 from saccade.models.onnx_file import read_onnx
 from saccade.models.onnx_run import run_once
-from saccade.models.torch_program import flat, read_program, run_program
+from saccade.models.torch_program import read_program, run_program
 from saccade.pipeline.config import ModelFile
 
 INPUT = "images"
@@ -116,38 +117,6 @@ def worst_layer(program: Any, path: Path, tensor: NDArray[np.float32]) -> str:
         path: ONNX made from it.
         tensor: the input, ``(1, 3, H, W)``.
     """
-    mine = _torch_values(program, tensor)
-    theirs = _onnx_values(path, tensor)
-    off = {name: difference(mine[name], theirs[name]) for name in mine if name in theirs}
-    wrong = [name for name, value in off.items() if value > TOLERANCE]
-    if not wrong:
-        return "No single layer could be named: their names were lost in the conversion."
-    worst = max(wrong, key=lambda name: off[name])
-    return f"The first layer to differ is '{wrong[0]}', the worst '{worst}' ({off[worst]:.1%})."
-
-
-def _torch_values(program: Any, tensor: NDArray[np.float32]) -> Mapping[str, NDArray[Any]]:
-    import torch
-
-    values: dict[str, NDArray[Any]] = {}
-
-    class Recorder(torch.fx.Interpreter):  # type: ignore[misc]
-        def run_node(self, n: Any) -> Any:
-            result = super().run_node(n)
-            if isinstance(result, torch.Tensor):
-                values[n.name] = flat(result)[0]
-            return result
-
-    with torch.inference_mode():
-        Recorder(program.module()).run(torch.from_numpy(tensor))
-    return values
-
-
-def _onnx_values(path: Path, tensor: NDArray[np.float32]) -> Mapping[str, NDArray[Any]]:
-    import onnx
-
-    model = read_onnx(path)
-    names = [name for node in model.graph.node for name in node.output if name]
-    del model.graph.output[:]
-    model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
-    return dict(zip(names, run_once(model, {INPUT: tensor}), strict=True))
+    mine = {layer.name: layer.value for layer in program_layers(program.module(), tensor)}
+    theirs = {layer.name: layer.value for layer in onnx_layers(read_onnx(path), tensor)}
+    return by_name(mine, theirs)

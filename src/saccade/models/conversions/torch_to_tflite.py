@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -10,6 +11,9 @@ from saccade.environments.tool_environment import ToolEnvironment
 from saccade.errors import ModelError, RuntimeFailure
 from saccade.models.conversions.compared import check_converted
 from saccade.models.conversions.contract import ConversionRequest, converted_path
+from saccade.models.conversions.layers import by_value
+from saccade.models.conversions.tflite_values import tflite_values
+from saccade.models.conversions.values import program_layers
 from saccade.models.files import model_file
 from saccade.models.torch_program import read_program, run_program
 from saccade.pipeline.config import ModelFile
@@ -39,7 +43,7 @@ class TorchToTflite:
         """See `saccade.models.conversions.contract.Conversion`."""
         path = converted_path(model, request, ".tflite")
         if path.exists():
-            return model_file(path)
+            return _from(model, path)
         request.folder.mkdir(parents=True, exist_ok=True)
         # Under another name until it has been compared: a file that is there counts as right.
         draft = path.with_suffix(".draft.tflite")
@@ -47,13 +51,21 @@ class TorchToTflite:
         module = read_program(model.path).module()
         try:
             check_converted(
-                lambda image: run_program(module, image), model_file(draft), LiteRt, request.inputs
+                lambda image: run_program(module, image),
+                model_file(draft),
+                LiteRt,
+                request.inputs,
+                lambda image: by_value(program_layers(module, image), tflite_values(draft, image)),
             )
         except ModelError:
             draft.unlink()
             raise
         draft.replace(path)
-        return model_file(path)
+        return _from(model, path)
+
+
+def _from(program: ModelFile, path: Path) -> ModelFile:
+    return replace(model_file(path), program=program.path)
 
 
 def _write(model: ModelFile, target: Path, hw: tuple[int, int]) -> None:

@@ -34,7 +34,7 @@ class FactorySource:
             ModelError: the factory cannot be imported, fails, or returns no module.
             MissingExtraError: torch is not installed.
         """
-        module = _build(request.reference)
+        module = build_module(request.reference).eval()
         note = f"{request.reference}: the module as the factory made it"
         if request.weights is not None:
             load_weights(module, request.weights)
@@ -44,7 +44,12 @@ class FactorySource:
         return resolve_module(loaded, request)
 
 
-def _build(reference: str) -> Any:
+def build_module(reference: str) -> Any:
+    """The module that a factory makes.
+
+    Raises:
+        ModelError: the factory cannot be imported, fails, or returns no module.
+    """
     where, _, name = reference.rpartition(":")
     try:
         factory = getattr(_imported(where), name)
@@ -64,7 +69,7 @@ def _build(reference: str) -> Any:
         raise ModelError(
             f"The factory '{reference}' returned {type(module).__name__}, not an nn.Module."
         )
-    return module.eval()
+    return module
 
 
 def _imported(where: str) -> ModuleType:

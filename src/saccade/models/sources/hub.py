@@ -11,13 +11,18 @@ from saccade.models.sources.contract import SourceRequest
 from saccade.models.torch_weights import load_weights
 
 
+class WeightsError(ModelError):
+    """The library's own weights cannot be had here."""
+
+
 def choose_weights(
     request: SourceRequest, untrained: Callable[[], Any], trained: Callable[[], Any]
 ) -> tuple[Any, str]:
     """The module with the weights that were asked for, and words for them.
 
     Raises:
-        ModelError: the weights do not fit, or cannot be downloaded.
+        WeightsError: they cannot be downloaded.
+        ModelError: the weights do not fit.
     """
     if request.weights is not None:
         module = untrained()
@@ -28,7 +33,7 @@ def choose_weights(
     try:
         return trained().eval(), "the library's own weights"
     except OSError as error:  # what a failed download raises, whatever the library
-        raise ModelError(
+        raise WeightsError(
             f"The weights of {request.reference} cannot be downloaded ({error}). Give a state dict "
             "with 'weights', or ask for 'random_weights' to look at speed alone."
         ) from error

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, ClassVar
 
 from saccade.errors import MissingExtraError, ModelError
+from saccade.models.files import model_file
 from saccade.models.sources.contract import ResolvedModel, SourceRequest
 from saccade.models.sources.hub import choose_weights, unknown_name
 from saccade.models.torch_module import LoadedModule, resolve_module
 
 _PREFIX = "torchvision:"
+# Of a hash in a file's name.
+DIGITS = 8
 
 
 class TorchvisionSource:
@@ -37,22 +41,42 @@ class TorchvisionSource:
         name = request.reference.removeprefix(_PREFIX)
         if name not in models.list_models():
             raise unknown_name("torchvision", name, models.list_models())
-        stated = models.get_model_weights(name).DEFAULT
+        default = models.get_model_weights(name).DEFAULT
+        stated, told = _preprocessing_of(request, models.get_model_weights(name), default)
         module, said = choose_weights(
             request,
             untrained=lambda: models.get_model(name, weights=None, **_without_downloads(name)),
-            trained=lambda: models.get_model(name, weights=stated),
+            trained=lambda: models.get_model(name, weights=default),
         )
         hints = _hints(stated, request)
         side = request.input_size or hints.pop("input_size", request.usual_size)
         loaded = LoadedModule(
             module,
             (side, side),
-            note=f"{request.reference}, {said}",
+            note=f"{request.reference}, {said}{told}",
             hints=hints,
             trained=not request.random_weights,
         )
         return resolve_module(loaded, request)
+
+
+def _preprocessing_of(request: SourceRequest, known: Any, default: Any) -> tuple[Any, str]:
+    """The weights of the library whose preprocessing is taken, and words where that is a guess.
+
+    A state dict of torchvision's own is recognized by its content: the library's files are named
+    by the first digits of their SHA-256.
+    """
+    if request.weights is None:
+        return default, ""
+    sha256 = model_file(request.weights).sha256
+    for entry in known:
+        digits = Path(entry.url).stem.rpartition("-")[2]
+        if len(digits) >= DIGITS and sha256.startswith(digits):
+            return entry, f", which are torchvision's {entry.name}; its preprocessing is taken"
+    return default, (
+        f", which are none of torchvision's own: the preprocessing of {default.name} is assumed "
+        "(set overrides such as crop_share, mean and std where they were trained with another)"
+    )
 
 
 def _without_downloads(name: str) -> dict[str, Any]:
@@ -64,7 +88,7 @@ def _without_downloads(name: str) -> dict[str, Any]:
 
 
 def _hints(stated: Any, request: SourceRequest) -> dict[str, Any]:
-    """Preprocessing and class names, as the default weights state them."""
+    """Preprocessing and class names, as the library states them for some weights."""
     transforms = stated.transforms()
     hints: dict[str, Any] = {"scale": 1 / 255}
     for key in ("mean", "std"):

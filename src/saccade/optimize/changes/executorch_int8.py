@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import ClassVar
 
-from saccade.models.conversions.contract import origin_of
+from saccade.models.files import model_file
 from saccade.optimize.change import Effect, OneVariant, PlanContext, Prediction
 from saccade.optimize.precision_gain import precision_prediction
 from saccade.pipeline.config import ModelFile, PipelineConfig
@@ -61,4 +62,5 @@ class QuantizeExecuTorch(OneVariant):
 def _program(config: PipelineConfig) -> ModelFile | None:
     if config.model.format == "torch_export":
         return config.model
-    return origin_of(config.model) if config.model.format == "executorch" else None
+    program = config.model.program
+    return model_file(program) if program is not None and Path(program).is_file() else None

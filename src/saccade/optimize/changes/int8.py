@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Self
 
 from saccade.optimize.change import Effect, PlanContext, Prediction, Tried
+from saccade.optimize.float_model import float_config, is_float
 from saccade.optimize.precision_gain import precision_prediction
 from saccade.optimize.quantization.ladder import FIRST, Attempt, Situation, climb, closed
 from saccade.optimize.quantization.recipe import HEAD_FLOAT, OUTPUT_FLOAT, Recipe
@@ -49,7 +50,7 @@ class QuantizeInt8:
         """The first rung for every runtime; the search climbs where accuracy asks for it."""
         from saccade import plugins
 
-        config = context.unquantized if context.config.model.quantized else context.config
+        config = context.config if is_float(context.config) else context.unquantized
         depth = 0 if config is None or _raw_outputs(_nms_outside(config)) else OUTPUT_FLOAT
         attends = context.config.description.decode == "detr"
         for runtime in plugins.names("quantizers"):
@@ -81,13 +82,15 @@ class QuantizeInt8:
         available = context.runtimes.get(self.runtime)
         if available is None or not available.ok:
             return f"{self.runtime} is not installed"
-        config = _float_config(context)
-        if config is None:
+        config = float_config(context)
+        if config is None and context.config.model.quantized:
             return "the model is quantized already"
+        if config is None:
+            return f"the model's weights are stored as {context.config.model.stored}"
         if context.config.model.quantized and context.config.runtime == self.runtime:
             return f"the model is quantized for {self.runtime} already"
-        if config.model.stored not in ("fp32", "fp16") or config.model.format != "onnx":
-            return f"the model's weights are stored as {config.model.stored}"
+        if config.model.format != "onnx":
+            return f"the model is in {config.model.format} format"
         quantizer = plugins.load("quantizers", self.runtime)
         missing = quantizer.missing()
         if missing is not None:
@@ -132,7 +135,7 @@ class QuantizeInt8:
         """The float configuration in this runtime, its decoding cut out where that is possible."""
         from saccade.optimize.raw_decoding import why_not_raw, with_raw_decoding
 
-        config = _float_config(context)
+        config = float_config(context)
         assert config is not None
         config = _nms_outside(config)
         if why_not_raw(config) is None:
@@ -154,16 +157,6 @@ def _bf16(context: PlanContext) -> bool:
     return context.config.options.precision == "bf16"
 
 
-def _float_config(context: PlanContext) -> PipelineConfig | None:
-    """The configuration with its model float again, read as that model has to be."""
-    config, before = context.config, context.unquantized
-    if not config.model.quantized:
-        return config
-    if before is None:
-        return None
-    return replace(config, model=before.model, description=before.description)
-
-
 def _why_not_calibrated(context: PlanContext) -> str | None:
     if context.video or (context.calibration is not None and len(context.calibration) > 1):
         return None
@@ -179,7 +172,7 @@ def _situation(runtime: str, context: PlanContext) -> Situation:
     from saccade import plugins
     from saccade.optimize.quantization.training import why_not_trained
 
-    config = _float_config(context) or context.config
+    config = float_config(context) or context.config
     return Situation(
         estimators=plugins.load("quantizers", runtime).estimators,
         has_head=config.task == "detection",

@@ -10,7 +10,7 @@ from typing import ClassVar, Self
 from saccade.errors import ModelError
 from saccade.optimize.change import Effect, ModelCandidate, PlanContext, Prediction, by_stage
 from saccade.optimize.changes.resolution import input_area
-from saccade.pipeline.config import PipelineConfig
+from saccade.pipeline.config import ModelFile, PipelineConfig
 from saccade.pipeline.geometry import letterbox
 
 # Fewer operations promise less time than their share: small layers keep cores less busy.
@@ -92,7 +92,7 @@ class ModelSwap:
             iou_threshold=new.iou_threshold,
             options=options,
         )
-        if _takes_shape(swapped, context.frame_hw):
+        if takes_shape(swapped, context.frame_hw):
             return swapped
         return replace(swapped, shape="square", margin=0)
 
@@ -100,7 +100,7 @@ class ModelSwap:
         return next(c for c in context.candidates if c.config.model.sha256 == self.sha256)
 
 
-def _takes_shape(config: PipelineConfig, frame_hw: tuple[int, int]) -> bool:
+def takes_shape(config: PipelineConfig, frame_hw: tuple[int, int]) -> bool:
     """Whether the model runs at the rectangle that the pipeline would feed it."""
     described = config.description
     if config.shape == "square" or config.dynamic or described.preprocessing.fit != "letterbox":
@@ -121,9 +121,12 @@ def _takes_shape(config: PipelineConfig, frame_hw: tuple[int, int]) -> bool:
 
 def _operations(config: PipelineConfig) -> float:
     """Floating-point operations of one inference; 0 where they cannot be told."""
-    if config.model.format != "onnx":
-        return 0.0
-    return _flops(config.model.path, config.model.sha256, input_area(config))
+    return model_flops(config.model, input_area(config))
+
+
+def model_flops(model: ModelFile, hw: tuple[int, int]) -> float:
+    """Floating-point operations of one inference at an input of ``hw``; 0 where unknown."""
+    return _flops(model.path, model.sha256, hw) if model.format == "onnx" else 0.0
 
 
 @lru_cache(maxsize=16)

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 from saccade.optimize.change import Effect, PlanContext, Prediction, StepByStep, Tried, by_stage
+from saccade.optimize.distill import Lesson
+from saccade.optimize.float_model import float_config, why_not_rounded_again
+from saccade.optimize.training_frames import MIN_IMAGES
 from saccade.pipeline.config import PipelineConfig
 
 SHARES = (0.3, 0.5)
@@ -19,8 +22,6 @@ EXPECTED_POWER, BEST_POWER = 1.0, 2.0
 COST_S = 150.0
 # A prior: some dozens of frames rarely bring back what a third of the channels knew.
 ODDS = 0.15
-# Fewer frames than this teach nothing.
-MIN_IMAGES = 8
 PACKAGES = ("torch", "torch_pruning")
 
 
@@ -58,7 +59,10 @@ class Prune(StepByStep):
         from saccade.models.conversions.contract import conversion_to
         from saccade.optimize.pruning import is_pruned, program_of
 
-        model = context.config.model
+        reason = why_not_rounded_again(context)
+        if reason is not None:
+            return reason
+        model = (float_config(context) or context.config).model
         program = program_of(model)
         if program is None:
             return f"the {model.format} file does not come straight from a PyTorch model"
@@ -87,7 +91,7 @@ class Prune(StepByStep):
         return replace(found, cost_s=COST_S, odds=ODDS)
 
     def apply(self, context: PlanContext) -> PipelineConfig:
-        """Race candidates, train the one that pays.
+        """Race candidates, train the one that pays, and round it if the model in use is rounded.
 
         Raises:
             ChangeRefused: none of them is faster.
@@ -96,3 +100,20 @@ class Prune(StepByStep):
         from saccade.optimize.pruning import pruned
 
         return pruned(context, self.share)
+
+    def unrounded(self, context: PlanContext) -> PipelineConfig:
+        """What `apply` gives, before it is rounded as the model in use was."""
+        from saccade.optimize.pruning import pruned_float
+
+        return pruned_float(context, self.share)
+
+    def details(self, context: PlanContext) -> dict[str, Any]:
+        """Every candidate's race, and the lesson of the one that was trained."""
+        from saccade.optimize.pruning import record_of
+
+        return record_of(self.unrounded(context))
+
+    def remark(self, context: PlanContext) -> str:
+        """How it was trained, for the trial's reason."""
+        lesson = self.details(context).get("lesson")
+        return f"the pruned model was {Lesson(**lesson)}" if lesson else ""

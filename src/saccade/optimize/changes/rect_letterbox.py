@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar, Self
 
+from saccade.data.frame_shapes import frame_shapes
 from saccade.optimize.change import Effect, PlanContext, Prediction, StepByStep, Tried, by_stage
 from saccade.pipeline.config import PipelineConfig
 from saccade.pipeline.geometry import letterbox
+from saccade.pipeline.sessions import KEPT_SESSIONS
 
 
 @dataclass(frozen=True)
@@ -50,9 +53,15 @@ class RectLetterbox(StepByStep):
             return "already in use"
         if config.description.preprocessing.fit != "letterbox":
             return "the model takes no letterbox"
-        target = self._target(context)
-        if target == (config.input_size, config.input_size):
+        targets = self._targets(context)
+        square = (config.input_size, config.input_size)
+        if set(targets) == {square}:
             return "the frames leave no border to cut"
+        if len(targets) > KEPT_SESSIONS:
+            return (
+                f"the frames come to {len(targets)} shapes of input, and {KEPT_SESSIONS} can be "
+                "kept ready; the others would be compiled again and again"
+            )
         if config.dynamic:
             return None
         if config.model.format != "onnx":
@@ -60,13 +69,17 @@ class RectLetterbox(StepByStep):
         from saccade.models.onnx_model import read_onnx
         from saccade.models.reshape import can_reshape
 
-        return can_reshape(read_onnx(config.model.path), target)
+        model = read_onnx(config.model.path)
+        return next(filter(None, (can_reshape(model, target) for target in targets)), None)
 
     def predict(self, context: PlanContext) -> Prediction:
         """Inference scales with the pixels, and so does what preprocessing does after scaling."""
-        height, width = self._target(context)
-        ratio = height * width / context.config.input_size**2
-        basis = f"pixels: {height}x{width} of {context.config.input_size}²"
+        targets, size = self._targets(context), context.config.input_size
+        pixels = sum(h * w * count for (h, w), count in targets.items()) / sum(targets.values())
+        ratio = pixels / size**2
+        (height, width), _ = max(targets.items(), key=lambda item: item[1])
+        most = "" if len(targets) == 1 else f" most often, {len(targets)} shapes"
+        basis = f"pixels: {height}x{width} of {size}²{most}"
         partly = 0.5 + ratio / 2
         return by_stage(
             context,
@@ -82,10 +95,18 @@ class RectLetterbox(StepByStep):
     def _margin(self, context: PlanContext) -> int:
         return self.strides * context.config.description.stride
 
-    def _target(self, context: PlanContext) -> tuple[int, int]:
+    def _targets(self, context: PlanContext) -> Counter[tuple[int, int]]:
+        """The shapes of input that the source's frames come to, with how many frames have each."""
+        shapes = () if context.video else frame_shapes(context.source)
+        found: Counter[tuple[int, int]] = Counter()
+        for frame_hw, count in shapes or ((context.frame_hw, 1),):
+            found[self._target(context, frame_hw)] += count
+        return found
+
+    def _target(self, context: PlanContext, frame_hw: tuple[int, int]) -> tuple[int, int]:
         described = context.config.description
         return letterbox(
-            context.frame_hw,
+            frame_hw,
             context.config.input_size,
             described.stride,
             "rect",

@@ -159,6 +159,12 @@ def details_of(target: Path) -> dict[str, Any]:
     return document
 
 
+def made_by(target: Path) -> tuple[str, Recipe] | None:
+    """Quantizer and recipe of a quantized file; None where that is not on record."""
+    found = details_of(target).get("made_by")
+    return (found["quantizer"], Recipe(**found["recipe"])) if found else None
+
+
 class QuantizationWorker:
     """Runs a job. Lives in a worker process, because the libraries are heavy and may fail."""
 
@@ -173,7 +179,7 @@ class QuantizationWorker:
         doubts = _check_domain(job, model, ranges)
         if recipe.trained:
             train(job.config, samples, recipe, job.quantizer, path)
-            _write(details_path(path), {"recipe": recipe.label, "doubts": doubts})
+            _write(details_path(path), {**_origin(job), "doubts": doubts})
             return
         evened = 0
         if recipe.equalized:
@@ -183,7 +189,7 @@ class QuantizationWorker:
         kept = _kept_float(recipe, ranked)
         quantizer.quantize(model, samples, recipe, [item.node for item in kept], path)
         document = {
-            "recipe": recipe.label,
+            **_origin(job),
             "images": len(samples),
             "equalized": evened,
             "float_layers": [item.node for item in kept],
@@ -192,6 +198,12 @@ class QuantizationWorker:
             "wall_s": time.monotonic() - began,
         }
         _write(details_path(path), document)
+
+
+def _origin(job: QuantizationJob) -> dict[str, Any]:
+    """For people, and for whoever rounds a changed model in the same way."""
+    made = {"quantizer": job.quantizer, "recipe": asdict(job.recipe)}
+    return {"recipe": job.recipe.label, "made_by": made}
 
 
 def _kept_float(recipe: Recipe, ranked: Sequence[Sensitivity]) -> list[Sensitivity]:

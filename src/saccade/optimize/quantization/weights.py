@@ -6,6 +6,7 @@ shape that ONNX Runtime refuses, so the few lines are here.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,8 @@ from saccade.pipeline.config import ModelFile, Stored, digest
 # Smaller tensors are not worth a node of their own.
 LEAST_VALUES = 256
 METHOD = "weights 1"
+# Beside a model whose weights are mapped; smaller constants stay in the graph.
+DATA, LEAST_MAPPED_BYTES = ".weights", 1024
 
 
 def stored_file(model: ModelFile, stored: Stored, folder: Path) -> ModelFile:
@@ -41,8 +44,44 @@ def stored_file(model: ModelFile, stored: Stored, folder: Path) -> ModelFile:
     return ModelFile(found.path, found.sha256, stored=stored)
 
 
+def mapped_file(model: ModelFile, folder: Path) -> ModelFile:
+    """The model with its weights in a file beside it, in every other respect the same.
+
+    Raises:
+        ModelError: the model cannot be read.
+    """
+    target = mapped_path(model, folder)
+    if not target.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        with Worker("saccade.optimize.quantization.weights:WeightWorker", ()) as worker:
+            worker.call("map", model.path, str(target))
+    weights = str(target.with_suffix(DATA))
+    return replace(model, path=str(target), sha256=model_file(target).sha256, weights=weights)
+
+
+def mapped_path(model: ModelFile, folder: Path) -> Path:
+    """Where the graph without its weights is or will be."""
+    return folder / f"mapped-{digest([model.sha256, METHOD])}.onnx"
+
+
 class WeightWorker:
     """Rewrites a file. Lives in a worker process, because models are large."""
+
+    def map(self, path: str, target: str) -> None:
+        """Write the weights and, last, the graph that names them."""
+        data = Path(target).with_suffix(DATA)
+        scratch = data.with_name("partial-" + data.name)
+        scratch.mkdir(exist_ok=True)
+        onnx.save(
+            read_onnx(path),
+            str(scratch / Path(target).name),
+            save_as_external_data=True,
+            location=data.name,
+            size_threshold=LEAST_MAPPED_BYTES,
+        )
+        (scratch / data.name).replace(data)
+        (scratch / Path(target).name).replace(target)
+        scratch.rmdir()
 
     def run(self, path: str, stored: Stored, target: str) -> None:
         """Write the file whole or not at all."""

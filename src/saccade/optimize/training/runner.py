@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from saccade.optimize.training.group import WorkerGroup
 from saccade.optimize.worker import Worker
 from saccade.statistics import Comparison, compare
 from saccade.train.config import TrainingConfig
@@ -60,9 +61,7 @@ class TrainingRunner:
         steps: int | None = None,
     ) -> None:
         self.config, self.timed = config, timed
-        self.worker = Worker(
-            SUBJECT, (config, steps), timeout_s=OPEN_TIMEOUT_S, environment=compiler_cache(folder)
-        )
+        self.worker = _opened(config, steps, compiler_cache(folder))
         try:
             self.warmup: tuple[float, ...] = self._warm_up()
         except BaseException:
@@ -111,6 +110,15 @@ class TrainingRunner:
 
     def __exit__(self, *exc: object) -> None:
         self.close()
+
+
+def _opened(
+    config: TrainingConfig, steps: int | None, environment: Mapping[str, str]
+) -> Worker | WorkerGroup:
+    """One worker, or one per process that trains."""
+    if config.scale.strategy != "single":
+        return WorkerGroup(config, steps, timeout_s=OPEN_TIMEOUT_S, environment=environment)
+    return Worker(SUBJECT, (config, steps), timeout_s=OPEN_TIMEOUT_S, environment=environment)
 
 
 def compiler_cache(folder: Path | None) -> dict[str, str]:

@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.rule import Rule
 
-from saccade.report import sections
+from saccade.report import provenance, sections
 from saccade.report.console import (
     STYLES,
     Speaker,
@@ -42,7 +42,7 @@ def training_summary(result: Mapping[str, Any], console: Console, report: str = 
     if report:
         console.print()
         console.print(say.text(f"report  {report}"), soft_wrap=True)
-    console.print(say.text(sections.run_length(result), "dim"))
+    console.print(say.text(provenance.run_length(result), "dim"))
 
 
 def _print_kept(result: Mapping[str, Any], say: Speaker) -> None:

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from saccade.report import html, sections
+from saccade.report import html, provenance, sections
 from saccade.report import quantities as q
 from saccade.report.charts import gain_chart, operator_chart, stage_chart
 from saccade.report.document import Change, mapping, metrics, records, texts, tone
@@ -30,7 +30,7 @@ def _view(result: Mapping[str, Any]) -> dict[str, Any]:
         "badge": sections.badge(result),
         "tone": tone(status),
         "headline": training_headline(result),
-        "length": sections.run_length(result),
+        "length": provenance.run_length(result),
         "tiles": [sections.tile(name, result) for name in TILES if _known(name, result)],
         "goals": sections.goal_rows(result),
         "metrics": sections.metric_rows(result),
@@ -58,9 +58,9 @@ def _view(result: Mapping[str, Any]) -> dict[str, Any]:
         "operator_charts": _operators(baseline, best),
         "memory": _memory(baseline, best),
         "noise": q.number(mapping(result.get("noise")).get("percent")),
-        "environment": sections.environment_rows(result),
-        "spec": sections.spec_text(result),
-        "config": sections.config_text(result),
+        "environment": provenance.environment_rows(result),
+        "spec": provenance.spec_text(result),
+        "config": provenance.config_text(result),
         "commands": commands(result),
     }
 

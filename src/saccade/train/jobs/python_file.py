@@ -59,13 +59,26 @@ class PythonFileJob:
         Raises:
             SpecError: it cannot be imported, or a function is missing or is not one.
         """
-        module = _imported(Path(reference.name))
-        found = {name: _function(module, name) for name in NEEDED}
-        found |= {name: _function(module, name) for name in OPTIONAL if hasattr(module, name)}
-        return TrainingJob(**found, **_numbers(module))
+        return job_of(imported_file(Path(reference.name)))
 
 
-def _imported(path: Path) -> ModuleType:
+def job_of(module: ModuleType) -> TrainingJob:
+    """The job whose functions and constants a module holds.
+
+    Raises:
+        SpecError: a function is missing or is not one, or a constant is out of range.
+    """
+    found = {name: _function(module, name) for name in NEEDED}
+    found |= {name: _function(module, name) for name in OPTIONAL if hasattr(module, name)}
+    return TrainingJob(**found, **_numbers(module))
+
+
+def imported_file(path: Path) -> ModuleType:
+    """A Python file as a module of its own.
+
+    Raises:
+        SpecError: it cannot be imported.
+    """
     # Under a name of its own, so that a job called `torch.py` hides nothing.
     name = f"saccade_job_{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:8]}"
     spec = importlib.util.spec_from_file_location(name, path)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import multiprocessing
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any, ClassVar
 
 from saccade.train.loaders.contract import LoaderRequest
@@ -62,6 +64,8 @@ class OpenTorchLoader:
             collate_fn=_as_it_is,
             num_workers=workers,
             prefetch_factor=settings.prefetch if workers else None,
+            multiprocessing_context=_context() if workers else None,
+            worker_init_fn=_one_thread if workers else None,
             pin_memory=settings.pinned and self._request.config.compute.device != "cpu",
         )
         found = iter(loader)
@@ -78,6 +82,12 @@ class OpenTorchLoader:
             _end(iterator)
 
 
+def in_process(request: LoaderRequest, dataset: Any) -> OpenTorchLoader:
+    """A loader without workers, for what another backend cannot do while its threads run."""
+    alone = request.config.with_loader(workers=0, persistent=False)
+    return OpenTorchLoader(replace(request, config=alone), dataset)
+
+
 class _Endless:
     """Batches of tickets without end, as a sampler."""
 
@@ -91,6 +101,18 @@ class _Endless:
 def _epoch(order: SampleOrder, epoch: int, place: int) -> Iterator[Any]:
     first = epoch * order.batches + place
     return itertools.islice(order.from_step(first), order.batches - place)
+
+
+def _context() -> str | None:
+    """Forked workers, where there are any: a job's functions and shared caches are not pickled."""
+    return "fork" if "fork" in multiprocessing.get_all_start_methods() else None
+
+
+def _one_thread(worker: int) -> None:
+    """Workers are there to use the cores; each using all of them again would slow all down."""
+    import cv2
+
+    cv2.setNumThreads(1)
 
 
 def _as_it_is(item: Any) -> Any:

@@ -24,11 +24,13 @@ class Chain:
         library: ``"torchvision"`` or ``"albumentations"``.
         steps: the transforms, in order.
         rebuilt: the job's transform again, with these steps in the place of its own.
+        compose: what holds the list.
     """
 
     library: str
     steps: tuple[Any, ...]
     rebuilt: Callable[[Sequence[Any]], Transform]
+    compose: Any
 
 
 def step_name(step: Any) -> str:
@@ -41,7 +43,7 @@ def found_chain(transform: Any) -> Chain | None:
     library = _library(transform)
     if library:
         steps = tuple(transform.transforms)
-        return Chain(library, steps, lambda new: _composed(transform, new))
+        return Chain(library, steps, lambda new: _composed(transform, new), transform)
     for holder in (_in_method, _in_function, _in_object):
         found: Chain | None = holder(transform)
         if found is not None:
@@ -76,6 +78,7 @@ def _in_method(transform: Any) -> Chain | None:
         inner.library,
         inner.steps,
         lambda new: types.MethodType(function, inner.rebuilt(new)),
+        inner.compose,
     )
 
 
@@ -109,7 +112,8 @@ def _in_object(transform: Any) -> Chain | None:
 
 def _chain(compose: Any, rebuilt: Callable[[Any], Transform]) -> Chain:
     steps = tuple(compose.transforms)
-    return Chain(_library(compose), steps, lambda new: rebuilt(_composed(compose, new)))
+    library = _library(compose)
+    return Chain(library, steps, lambda new: rebuilt(_composed(compose, new)), compose)
 
 
 def _contents(cell: types.CellType) -> Any:
@@ -139,3 +143,10 @@ def _copied(
     )
     made.__kwdefaults__ = function.__kwdefaults__
     return made
+
+
+def own_generator(transform: Any) -> Callable[[int], None] | None:
+    """How to seed transforms that do not draw from the global generators; None where they do."""
+    chain = found_chain(transform)
+    seed: Callable[[int], None] | None = getattr(chain and chain.compose, "set_random_seed", None)
+    return seed

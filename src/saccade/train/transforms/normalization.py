@@ -16,18 +16,23 @@ class Normalization:
         mean: per channel, of values 0-1.
         std: per channel.
         full: the pixel value that counts as 1.
+        contiguous: the result has planes of channels also where pixels come with their channels
+            side by side; False leaves the layout as it is.
     """
 
     mean: tuple[float, ...]
     std: tuple[float, ...]
     full: float = 255.0
+    contiguous: bool = False
 
     def __call__(self, pixels: Any) -> Any:
-        """Normalized fp32 in the memory layout of ``pixels``; floating point is taken as done."""
+        """Normalized fp32 of ``pixels``; floating point is taken as done."""
         import torch
 
         if pixels.is_floating_point():
             return pixels
+        if self.contiguous:
+            pixels = pixels.contiguous()
         shape = (1, -1, 1, 1)
         mean = torch.tensor(self.mean, device=pixels.device).view(shape)
         std = torch.tensor(self.std, device=pixels.device).view(shape)
@@ -44,7 +49,7 @@ def split_normalization(transform: Any) -> tuple[Transform, Normalization] | str
     split = SPLITS[chain.library](chain)
     if split is None:
         names = ", ".join(step_name(step) for step in chain.steps)
-        return f"the transforms do not end in a conversion and Normalize ({names})"
+        return f"the transforms do not end in a conversion to floating point ({names})"
     steps, normalization = split
     return chain.rebuilt(steps), normalization
 
@@ -53,15 +58,16 @@ def _torchvision(chain: Chain) -> tuple[list[Any], Normalization] | None:
     steps, tail = list(chain.steps), []
     if steps and step_name(steps[-1]) == "ToPureTensor":
         tail = [steps.pop()]
-    if len(steps) < 2 or step_name(steps[-1]) != "Normalize":
-        return None
-    normalize, convert = steps[-1], steps[-2]
+    mean, std = (0.0,), (1.0,)  # type: tuple[float, ...], tuple[float, ...]
+    if steps and step_name(steps[-1]) == "Normalize":
+        normalize = steps.pop()
+        mean, std = tuple(map(float, normalize.mean)), tuple(map(float, normalize.std))
+    convert = steps.pop() if steps else None
     instead = _without_floats(convert)
     if instead is None:
         return None
     full = 255.0 if getattr(convert, "scale", True) else 1.0
-    made = Normalization(tuple(map(float, normalize.mean)), tuple(map(float, normalize.std)), full)
-    return [*steps[:-2], *instead, *tail], made
+    return [*steps, *instead, *tail], Normalization(mean, std, full)
 
 
 def _without_floats(convert: Any) -> list[Any] | None:

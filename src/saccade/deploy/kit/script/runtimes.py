@@ -86,16 +86,23 @@ class TfLite:
             from ai_edge_litert import interpreter as lite
         except ImportError:
             from tflite_runtime import interpreter as lite
-        delegates = []
+        model, delegates = files[0], []
         if candidate["runtime"] == "edgetpu":
-            delegates = [lite.load_delegate("libedgetpu.so.1")]
+            model, delegates = compiled_for_edgetpu(model), [self._edgetpu(lite)]
         self.lite = lite.Interpreter(
-            str(files[0]), num_threads=threads or None, experimental_delegates=delegates
+            str(model), num_threads=threads or None, experimental_delegates=delegates
         )
         self.lite.allocate_tensors()
         self.input = self.lite.get_input_details()[0]
         self.outputs = self.lite.get_output_details()
         self.version = f"{lite.__name__.split('.')[0]} {getattr(lite, '__version__', '')}".strip()
+
+    @staticmethod
+    def _edgetpu(lite: Any) -> Any:
+        try:
+            return lite.load_delegate("libedgetpu.so.1")
+        except (OSError, ValueError) as error:
+            raise Skipped(f"libedgetpu.so.1 does not load ({error})") from None
 
     def run(self, frame: Any) -> list[Any]:
         """Outputs for one ``(1, 3, H, W)`` float32 frame."""
@@ -115,6 +122,14 @@ class TfLite:
         return (value.astype(np.float32) - zero) * scale if scale else value
 
 
+def compiled_for_edgetpu(model: Path) -> Path:
+    """What the Edge TPU's compiler made of a model."""
+    compiled = model.with_name(f"{model.stem}_edgetpu{model.suffix}")
+    if not compiled.is_file():
+        raise Skipped(f"{compiled.name} is not there; run compile_edgetpu.sh on x86-64 Linux first")
+    return compiled
+
+
 class Ncnn:
     """Ncnn on the CPU, with the names that pnnx gives to inputs and outputs."""
 
@@ -125,6 +140,7 @@ class Ncnn:
         half = candidate["precision"] == "fp16"
         self.net.opt.use_fp16_packed = self.net.opt.use_fp16_storage = half
         self.net.opt.use_fp16_arithmetic = half
+        self.net.opt.use_bf16_storage = candidate["precision"] == "bf16"
         if threads:
             self.net.opt.num_threads = threads
         by_suffix = {file.suffix: str(file) for file in files}
@@ -138,6 +154,28 @@ class Ncnn:
         with self.net.create_extractor() as extractor:
             extractor.input(self.net.input_names()[0], self.ncnn.Mat(frame[0]))
             return [np.array(extractor.extract(name)[1])[None] for name in self.names]
+
+
+class ExecuTorch:
+    """ExecuTorch through its Python bindings."""
+
+    def __init__(self, candidate: dict[str, Any], files: list[Path], threads: int) -> None:
+        import torch
+        from executorch.extension.pybindings import portable_lib
+        from executorch.runtime import Runtime
+
+        if threads:
+            portable_lib._unsafe_reset_threadpool(threads)
+        self.torch = torch
+        # The method reads the program's memory and does not keep it.
+        self.data = files[0].read_bytes()
+        self.program = Runtime.get().load_program(self.data)
+        self.method = self.program.load_method("forward")
+        self.version = f"executorch, torch {torch.__version__}"
+
+    def run(self, frame: Any) -> list[Any]:
+        """Outputs for one ``(1, 3, H, W)`` float32 frame."""
+        return [output.numpy() for output in self.method.execute([self.torch.from_numpy(frame)])]
 
 
 class Torch:

@@ -1,9 +1,10 @@
 """Measure a saccade kit on this device: `python3 measure.py`. Writes measurements.json.
 
 Needs Python 3.8 and NumPy, and whichever of these runtimes is there: onnxruntime, openvino,
-tflite_runtime or ai_edge_litert (also with an Edge TPU), ncnn, torch, tensorrt or trtexec. A
-candidate whose runtime is missing is skipped and said so. Every candidate runs in a process of its
-own; blocks of all candidates take turns, so that drift of clock and temperature hits them alike.
+tflite_runtime or ai_edge_litert (also with an Edge TPU), ncnn, executorch, torch, tensorrt or
+trtexec. A candidate whose runtime is missing is skipped and said so. Every candidate runs in a
+process of its own; blocks of all candidates take turns, so that drift of clock and temperature hits
+them alike.
 """
 
 from __future__ import annotations

@@ -14,6 +14,7 @@ import numpy as np
 from saccade.deploy.kit.script.gpu import TensorRt
 from saccade.deploy.kit.script.runtimes import (
     HERE,
+    ExecuTorch,
     Ncnn,
     OnnxRuntime,
     OpenVino,
@@ -36,6 +37,7 @@ RUNTIMES: dict[str, Any] = {
     "litert": TfLite,
     "edgetpu": TfLite,
     "ncnn": Ncnn,
+    "executorch": ExecuTorch,
     "torch": Torch,
     "tensorrt": TensorRt,
 }

@@ -1,0 +1,1 @@
+"""Two models on the same frames: what they can do once, planned, measured and judged."""

@@ -1,0 +1,355 @@
+"""Try the ways of sharing, keep those that pay, each raced and judged on both tasks.
+
+The same rules as in `saccade.optimize.search`: a change is raced against the system it changes, in
+one run, interleaved; one that is faster is judged for accuracy against both baselines, each on its
+own data with its own bound.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+
+from saccade import plugins
+from saccade.errors import SaccadeError, StorageError
+from saccade.optimize.change import Effect, Objective, Prediction
+from saccade.optimize.metrics import speed_metrics, values
+from saccade.optimize.plan import MIN_GAIN
+from saccade.optimize.race import RacePlan, RaceResult, race
+from saccade.optimize.referee import Judgement, Referee
+from saccade.optimize.search import saves_cpu
+from saccade.optimize.sharing.contract import SharingChange, SharingContext
+from saccade.optimize.sharing.subject import SystemRunner, same_answers
+from saccade.pipeline.system import SystemConfig
+from saccade.progress import Progress
+from saccade.study import Drop, Ratio, RunFolder, Trial, Verdict
+
+_NOT_FASTER: dict[str, Verdict] = {
+    "slower": "worse",
+    "not distinguishable": "not distinguishable",
+}
+
+
+@dataclass(frozen=True)
+class SharingCandidate:
+    """A way of sharing that applies, with what it promises."""
+
+    change: SharingChange
+    prediction: Prediction
+
+    @property
+    def order(self) -> tuple[bool, float]:
+        """What costs no accuracy first, then by expected gain."""
+        expected = (self.prediction.gain - 1) * self.prediction.odds
+        return self.change.effect == "lossy", -expected
+
+
+def plan_sharing(
+    context: SharingContext,
+) -> tuple[list[SharingCandidate], list[tuple[str, str]]]:
+    """Every way of sharing that applies, best first, and the others with the reason."""
+    candidates, inapplicable = [], []
+    for name in plugins.names("sharings"):
+        for change in plugins.load("sharings", name).variants(context):
+            reason = change.applies(context)
+            if reason is not None:
+                inapplicable.append((change.label, reason))
+                continue
+            prediction = change.predict(context)
+            if prediction.bound < MIN_GAIN or prediction.gain < 1:
+                said = f"predicted {prediction.gain:.3f}x, at most {prediction.bound:.3f}x"
+                inapplicable.append((change.label, f"{said} ({prediction.basis})"))
+                continue
+            candidates.append(SharingCandidate(change, prediction))
+    return sorted(candidates, key=lambda candidate: candidate.order), inapplicable
+
+
+class SharingSearch:
+    """Greedy search over ways of sharing, resumable from the run folder.
+
+    Args:
+        context: the system before anything is shared.
+        start: the system that the first trial is raced against.
+        referees: of each task; None where nothing can be judged.
+        resolution: relative difference that this machine can resolve now.
+        deadline: on ``time.monotonic``'s clock; no trial starts after it.
+        environment_hash: of this machine.
+
+    Attributes:
+        trials: everything tried, in order.
+        inapplicable: labels of what could not be tried, with the reason.
+        incumbent: the best system so far.
+        exact: the last system kept that trades no accuracy away.
+    """
+
+    def __init__(
+        self,
+        context: SharingContext,
+        start: SystemConfig,
+        referees: Sequence[Referee | None],
+        run: RunFolder,
+        progress: Progress,
+        resolution: float,
+        deadline: float,
+        environment_hash: str,
+    ) -> None:
+        self._context = context
+        self._referees = referees
+        self._run = run
+        self._progress = progress
+        self._resolution = resolution
+        self._deadline = deadline
+        self._environment_hash = environment_hash
+        self._known = [t for t in run.trials() if t.environment_hash == environment_hash]
+        self._runner: SystemRunner | None = None
+        self.trials: list[Trial] = []
+        self.inapplicable: dict[str, str] = {}
+        self.incumbent = self.exact = self._start = start
+        self._parent = 0
+
+    @property
+    def _objective(self) -> Objective:
+        return self._context.plans[0].objective
+
+    def run(self) -> SystemConfig:
+        """Each system as it was improved on its own, then the ways of sharing; the best."""
+        try:
+            self._take_own_improvements()
+            while self._time_left() > 0:
+                candidate = self._next()
+                if candidate is None:
+                    break
+                self._try(candidate)
+        finally:
+            self.close()
+        if not any(trial.kept for trial in self.trials):
+            self.incumbent = self._start
+        return self.incumbent
+
+    def _time_left(self) -> float:
+        return self._deadline - time.monotonic()
+
+    def _take_own_improvements(self) -> None:
+        """The first trial: what both playbooks found, side by side, against both baselines."""
+        improved = self._context.config
+        if improved.hash == self.incumbent.hash:
+            return
+        before = [config.task for config in improved.parts]
+        draft = self._draft(f"{' and '.join(before)} improved on their own", "own", None)
+        if not self._replayed(draft, "near_lossless"):
+            self._contest(improved, draft, "near_lossless", time.monotonic())
+        if self.trials[-1].kept:
+            return
+        if self.trials[-1].verdict in _NOT_FASTER.values():
+            # Sharing is still tried from there: what two together lose, one decode may win back.
+            self.incumbent, self._parent = improved, 1
+            return
+        # Each was fine alone, and both together are not: only the naive pipelines are left.
+        first, second = (
+            replace(plan, config=part)
+            for plan, part in zip(self._context.plans, self._start.parts, strict=True)
+        )
+        self._context = replace(self._context, config=self._start, plans=(first, second))
+
+    def _next(self) -> SharingCandidate | None:
+        candidates, inapplicable = plan_sharing(self._context)
+        self.inapplicable.update(inapplicable)
+        tried = {trial.change for trial in self.trials}
+        open_ = [
+            candidate
+            for candidate in candidates
+            if candidate.change.label not in tried
+            and candidate.prediction.cost_s <= self._time_left()
+        ]
+        return open_[0] if open_ else None
+
+    def _try(self, candidate: SharingCandidate) -> None:
+        change = candidate.change
+        draft = self._draft(change.label, change.name, candidate.prediction)
+        if not self._replayed(draft, change.effect):
+            began = time.monotonic()
+            self._progress.trial_started(draft.number, change.label, candidate.prediction.gain)
+            self._apply(change, draft, began)
+        if self.trials[-1].kept:
+            cost = change.cost(self._context)
+            self._context = replace(self._context, config=self.incumbent, cost=cost)
+
+    def _apply(self, change: SharingChange, draft: Trial, began: float) -> None:
+        try:
+            config = change.apply(self._context)
+        except StorageError:
+            raise
+        except SaccadeError as error:
+            failed = replace(draft, reason=str(error), wall_s=time.monotonic() - began)
+            self._record(failed)
+            return
+        self._contest(config, draft, change.effect, began)
+
+    def _draft(self, label: str, name: str, prediction: Prediction | None) -> Trial:
+        return Trial(
+            number=len(self.trials) + 1,
+            parent=self._parent,
+            change=label,
+            name=name,
+            config={},
+            config_hash="",
+            parent_hash=self.incumbent.hash,
+            verdict="failed",
+            reason="",
+            predicted_gain=prediction.gain if prediction else None,
+            predicted_bound=prediction.bound if prediction else None,
+            prediction_basis=prediction.basis if prediction else "",
+            environment_hash=self._environment_hash,
+        )
+
+    def _replayed(self, draft: Trial, effect: Effect) -> bool:
+        """Whether an earlier run has tried the same change of the same system; it is taken over."""
+        known = next(
+            (
+                trial
+                for trial in self._known
+                if trial.change == draft.change
+                and trial.parent_hash == draft.parent_hash
+                and trial.verdict not in ("inconclusive", "failed")
+            ),
+            None,
+        )
+        if known is None:
+            return False
+        if known.kept:
+            self._keep(SystemConfig.from_dict(known.config), effect)
+        self._record(replace(known, number=draft.number, parent=draft.parent), known=True)
+        return True
+
+    def _contest(self, config: SystemConfig, draft: Trial, effect: Effect, began: float) -> None:
+        """Race, judge, record; the winner becomes the incumbent."""
+        draft = replace(draft, config=config.to_dict(), config_hash=config.hash)
+        try:
+            trial = self._raced(config, draft, effect)
+        except SaccadeError as error:
+            self.close()
+            trial = replace(draft, verdict="failed", reason=str(error))
+        trial = replace(trial, wall_s=time.monotonic() - began)
+        if trial.kept:
+            self._keep(config, effect)
+        self._record(trial)
+
+    def _raced(self, config: SystemConfig, draft: Trial, effect: Effect) -> Trial:
+        reference = self._reference()
+        runner = SystemRunner(config, self._context.plans[0].source)
+        try:
+            result = race(
+                reference, runner, self._objective, self._resolution, RacePlan(), self._time_left
+            )
+            trial = self._verdict(runner, result, draft, effect)
+        except BaseException:
+            runner.close()
+            raise
+        loser = self._runner if trial.kept else runner
+        if loser is not None:
+            loser.close()
+        if trial.kept:
+            self._runner = runner
+        return trial
+
+    def _reference(self) -> SystemRunner:
+        current = self._runner
+        stale = current is not None and current.config.hash != self.incumbent.hash
+        if current is None or stale or not current.worker.alive:
+            self.close()
+            self._runner = SystemRunner(self.incumbent, self._context.plans[0].source)
+        assert self._runner is not None
+        return self._runner
+
+    def _verdict(
+        self, runner: SystemRunner, result: RaceResult, draft: Trial, effect: Effect
+    ) -> Trial:
+        comparison, ratio = result.comparison, result.comparison.ratio
+        trial = replace(
+            draft,
+            gain=Ratio(ratio.value, ratio.interval.low, ratio.interval.high),
+            metrics=values(speed_metrics(result.candidate, runner.config.model_mb)),
+            blocks=result.candidate,
+            parent_blocks=result.reference,
+            reason=comparison.reason,
+        )
+        faster = comparison.verdict == "faster"
+        if not faster and comparison.verdict == "not distinguishable" and saves_cpu(result):
+            faster = True
+            trial = replace(
+                trial,
+                reason=f"{trial.reason}; but CPU per frame is {result.cpu.ratio.value:.3f} times "
+                "less",
+            )
+        if not faster:
+            return replace(trial, verdict=_NOT_FASTER[comparison.verdict])
+        if effect == "exact" and same_answers(self._reference(), runner):
+            reason = f"{trial.reason}; the same results of both tasks on the same frames"
+            return replace(trial, verdict="better", kept=True, reason=reason)
+        judged = self._judged(runner, "near_lossless" if effect == "exact" else effect)
+        return with_judgements(trial, runner.config.tasks, judged)
+
+    def _judged(self, runner: SystemRunner, effect: Effect) -> list[Judgement | None]:
+        """What each task's referee says; None for one that has none."""
+        return [
+            referee.judge(runner.part(part), effect) if referee is not None else None
+            for part, referee in enumerate(self._referees)
+        ]
+
+    def _keep(self, config: SystemConfig, effect: Effect) -> None:
+        self.incumbent = config
+        self._parent = len(self.trials) + 1
+        if effect != "lossy":
+            self.exact = config
+
+    def _record(self, trial: Trial, known: bool = False) -> None:
+        self.trials.append(trial)
+        if not known:
+            self._run.append_trial(trial)
+        interval = (trial.gain.low, trial.gain.high) if trial.gain else None
+        self._progress.trial_finished(
+            trial.number,
+            trial.change,
+            trial.verdict,
+            trial.gain.value if trial.gain else None,
+            interval,
+            trial.reason,
+        )
+
+    def close(self) -> None:
+        """End the incumbent's worker."""
+        if self._runner is not None:
+            self._runner.close()
+            self._runner = None
+
+
+def with_judgements(
+    trial: Trial, tasks: Sequence[str], judged: Sequence[Judgement | None]
+) -> Trial:
+    """The trial with what the referees of both tasks found; it is kept where both agree."""
+    reasons, drops = [trial.reason], {}
+    found: list[tuple[str, float | None]] = []
+    for task, judgement in zip(tasks, judged, strict=True):
+        if judgement is None:
+            reasons.append(f"{task}: not judged, there is no data to judge it on")
+            continue
+        reasons.append(f"{task}: {judgement.reason}")
+        if judgement.drop is not None:
+            drops[task] = judgement.drop
+            found.append((judgement.drop.metric, judgement.accuracy))
+    keep = all(judgement is None or judgement.keep for judgement in judged)
+    return replace(
+        trial,
+        verdict="better" if keep else "broke a goal",
+        kept=keep,
+        reason="; ".join(reasons),
+        drop=shown_drop(tasks, drops),
+        metrics={**trial.metrics, **dict(reversed(found))},
+        details={**trial.details, "drops": {task: asdict(drop) for task, drop in drops.items()}},
+    )
+
+
+def shown_drop(tasks: Sequence[str], drops: dict[str, Drop]) -> Drop | None:
+    """The drop that stands for both where there is room for one: the first task's."""
+    return next((drops[task] for task in tasks if task in drops), None)

@@ -1,0 +1,209 @@
+"""The whole training, in a run folder; what `saccade train run` does."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from saccade.errors import SaccadeError, SpecError
+from saccade.study import RunFolder
+from saccade.train.checkpoint import Checkpoints, write_tensors
+from saccade.train.config import TrainingConfig
+from saccade.train.folder_lock import only_trainer
+from saccade.train.job import TrainingJob, open_job, refer
+from saccade.train.nonfinite import to_cpu
+from saccade.train.own_settings import check_device, own_config
+from saccade.train.run_file import RUN_FILE, check_job_unchanged, read_run_file
+from saccade.train.run_progress import RunProgress
+from saccade.train.running import CHECKPOINTS, RunOptions, TrainingRun
+
+RESULT = "training-result.json"
+MODEL, LAST = "model.pt", "last.pt"
+SHOWN_CORRUPT = 20
+
+
+@dataclass(frozen=True)
+class TrainingRequest:
+    """What the user asks of `saccade train run`.
+
+    Attributes:
+        what: a run folder, or a job.
+        out: the run folder, where ``what`` is a job.
+        epochs: passes over the data, instead of what the run or the job says.
+        settings: of kinds of jobs that need more than a name.
+        deterministic: the same bits every time.
+        restart: forget the checkpoints that are there.
+    """
+
+    what: str
+    out: Path | None = None
+    epochs: int | None = None
+    settings: Mapping[str, str] | None = None
+    device: str | None = None
+    seed: int | None = None
+    max_corrupt: float | None = None
+    deterministic: bool = False
+    restart: bool = False
+    options: RunOptions = field(default_factory=RunOptions)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A request that was looked up: which job, how, how long, where."""
+
+    job: TrainingJob
+    config: TrainingConfig
+    epochs: int
+    folder: Path
+
+
+def run_training(request: TrainingRequest, progress: RunProgress | None = None) -> dict[str, Any]:
+    """Train to the end, or on from where an earlier run stopped; the content of the result.
+
+    Raises:
+        KeyboardInterrupt: a signal came; everything was saved, and the result says so.
+        SaccadeError: the request cannot be carried out; see `saccade.errors`.
+    """
+    asked = look_up(request)
+    if asked.config.deterministic:
+        # cuBLAS reads it when it is first used.
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    run = RunFolder(asked.folder)
+    with only_trainer(asked.folder):
+        if request.restart:
+            _forget(asked.folder)
+        training = TrainingRun(
+            asked.job, asked.config, asked.epochs, asked.folder, request.options, progress
+        )
+        try:
+            training.run()
+            names = _write_weights(training)
+        except KeyboardInterrupt:
+            _write(run, training, "interrupted")
+            raise
+        except SaccadeError as error:
+            _write(run, training, "failed", reason=str(error))
+            raise
+        return _write(run, training, "done", **names)
+
+
+def look_up(request: TrainingRequest) -> Asked:
+    """Which job, under which configuration, for how long, and where.
+
+    Raises:
+        SpecError: there is no such run or job, it was changed, or its settings cannot be had here.
+    """
+    is_folder = Path(request.what).is_dir()
+    folder = Path(request.what) if is_folder else request.out
+    if folder is None:
+        raise SpecError(
+            f"There is no run folder for '{request.what}'. Say where checkpoints and the result "
+            "go, with --out runs/NAME."
+        )
+    if is_folder and request.out is not None and request.out != folder:
+        raise SpecError("A run folder holds its own results. Leave out --out, or give a job.")
+    if is_folder:
+        found = read_run_file(folder)
+        check_job_unchanged(found.config.job)
+        config, epochs = found.config, found.epochs
+        job = open_job(config.job)
+    else:
+        reference = refer(request.what, dict(request.settings or {}))
+        job = open_job(reference)
+        config, epochs = own_config(job, reference), job.epochs
+    config = _with_flags(config, request)
+    if not is_folder and not request.restart:
+        _check_free(folder, config)
+    check_device(config.compute.device)
+    if config.scale.world > 1:
+        raise SpecError(
+            f"This configuration trains in {config.scale.world} processes, which `saccade train "
+            "run` does not start by itself yet. Give the job with --out to train in one."
+        )
+    return Asked(job, config, request.epochs or epochs, folder)
+
+
+def _check_free(folder: Path, config: TrainingConfig) -> None:
+    """Whether a job may be trained in a folder: what `train optimize` found stays there."""
+    if not (folder / RUN_FILE).is_file():
+        return
+    found = read_run_file(folder).config
+    if found.hash != config.hash and not Checkpoints(folder / CHECKPOINTS).steps():
+        raise SpecError(
+            f"'{folder}' holds the training of another configuration or job. Train "
+            f"with it: saccade train run {folder}; or choose another --out for the job's own "
+            "settings."
+        )
+
+
+def _with_flags(config: TrainingConfig, request: TrainingRequest) -> TrainingConfig:
+    if request.device is not None:
+        config = config.with_compute(device=request.device)
+    given = {"seed": request.seed, "max_corrupt": request.max_corrupt}
+    values = {name: value for name, value in given.items() if value is not None}
+    if request.deterministic:
+        values["deterministic"] = True
+    return replace(config, **values)  # type: ignore[arg-type]
+
+
+def _forget(folder: Path) -> None:
+    """Begin again: what earlier runs left of this training goes."""
+    shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
+    for name in (RESULT, MODEL, LAST):
+        (folder / name).unlink(missing_ok=True)
+
+
+def _write_weights(training: TrainingRun) -> dict[str, Any]:
+    """State dicts of the best epoch and of the last step."""
+    last = to_cpu(dict(training.loop.model.state_dict()))
+    write_tensors(training.folder / LAST, last)
+    best = training.state.best
+    found = training.checkpoints.load(best.step) if best is not None else None
+    weights = last if found is None else dict(found["loop"]["model"])
+    write_tensors(training.folder / MODEL, weights)
+    return {
+        "model": MODEL,
+        "model_epoch": best.epoch if best is not None and found is not None else training.epochs,
+        "last": LAST,
+    }
+
+
+def _write(run: RunFolder, training: TrainingRun, status: str, **more: Any) -> dict[str, Any]:
+    document = {"status": status, **result_of(training), **more}
+    run.write_json(RESULT, document)
+    return document
+
+
+def result_of(training: TrainingRun) -> dict[str, Any]:
+    """What came of a training so far, JSON-ready."""
+    state, config = training.state, training.config
+    return {
+        "job": config.job.name,
+        "config": config.to_dict(),
+        "config_hash": config.hash,
+        "epochs": training.epochs,
+        "epochs_done": len(state.history),
+        "steps": state.history[-1].step if state.history else 0,
+        "history": state.to_dict()["history"],
+        "best": state.to_dict()["history"][state.best.epoch - 1] if state.best else None,
+        "wall_s": state.wall_s,
+        "samples": state.samples,
+        "samples_per_s": state.samples / state.trained_s if state.trained_s else None,
+        "checkpoints": {
+            "folder": CHECKPOINTS,
+            "steps": training.checkpoints.steps(),
+            "written": state.saves,
+            "save_s": state.save_s,
+            "share": state.save_s / state.wall_s if state.wall_s else None,
+        },
+        "corrupt": {
+            "samples": len(state.corrupt),
+            "examples": dict(list(state.corrupt.items())[:SHOWN_CORRUPT]),
+        },
+        "skipped_steps": state.skipped,
+        "events": state.events,
+    }

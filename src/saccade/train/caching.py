@@ -1,0 +1,202 @@
+"""Decoded samples kept in memory that loader workers share, or in a file that is mapped into it.
+
+One table with a row per sample, and one region of data that only grows. A row is written after
+its data, so that a process that was killed leaves room wasted and never half a sample; rows that
+an earlier process wrote are checked against their checksum before they are used for the first
+time. Each row holds a signature of the files that its sample came from, and is made again when
+they have changed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import mmap
+import os
+import pickle
+import struct
+import tempfile
+import threading
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from saccade.errors import StorageError
+
+_MAGIC = b"saccade samples 1"
+_HEADER = 4096
+# Columns of the table: 0 where there is nothing, else 1 + checksum; then where it stands.
+_STATE, _OFFSET, _LENGTH, _SIGNATURE = range(4)
+_ALIGN = 64
+
+
+class SampleCache:
+    """Samples by index. Safe to use from several threads and from forked processes.
+
+    Args:
+        count: of the samples.
+        capacity: bytes that their data may take. They are not taken before they are needed.
+        path: of the file; None keeps them in memory.
+
+    Raises:
+        StorageError: the file cannot be made.
+    """
+
+    def __init__(self, count: int, capacity: int, path: Path | None = None) -> None:
+        self._count = count
+        self._data = _HEADER + -(-count * 32 // _ALIGN) * _ALIGN
+        self._size = self._data + capacity
+        self._thread_lock = threading.Lock()
+        self._path = path
+        try:
+            self._file = self._opened(path)
+        except OSError as error:
+            raise StorageError(
+                f"The cache of samples cannot be kept in '{path}': {error.strerror or error}. "
+                "Free room there, or train without the cache change."
+            ) from error
+        self._trusted: set[int] = set()
+
+    def _opened(self, path: Path | None) -> Any:
+        if path is None:
+            # Locks need a file; pages of the map itself are in no file.
+            self._lock_file: Any = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as this
+            self._map = mmap.mmap(-1, self._size)
+            self._look()
+            return None
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = path.open("r+b" if path.exists() else "w+b", buffering=0)
+        self._lock_file = file
+        with self._locked():
+            head = _MAGIC + struct.pack("<q", self._count)
+            known = os.pread(file.fileno(), len(head), 0) == head
+            self._size = max(self._size, os.fstat(file.fileno()).st_size)
+            if not known:
+                os.ftruncate(file.fileno(), 0)
+            os.ftruncate(file.fileno(), self._size)
+            if not known:
+                # The table is written through the map, where a full disk would be a crash.
+                os.posix_fallocate(file.fileno(), 0, self._data)
+                os.pwrite(file.fileno(), head, 0)
+            self._map = mmap.mmap(file.fileno(), self._size)
+            self._look()
+        return file
+
+    def _look(self) -> None:
+        self._end = np.frombuffer(self._map, np.int64, 1, 64)
+        self._rows = np.frombuffer(self._map, np.int64, self._count * 4, _HEADER).reshape(-1, 4)
+
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[None]:
+        # lockf tells processes apart, and forked ones too; threads it does not.
+        with self._thread_lock:
+            fcntl.lockf(self._lock_file, fcntl.LOCK_EX)
+            try:
+                yield
+            finally:
+                fcntl.lockf(self._lock_file, fcntl.LOCK_UN)
+
+    @property
+    def filled(self) -> int:
+        """Samples in it."""
+        return int(np.count_nonzero(self._rows[:, _STATE]))
+
+    def get(self, index: int, signature: Callable[[], int], *, copied: bool = True) -> Any:
+        """The sample, or None where it is not there or its files have changed since.
+
+        Args:
+            index: of the sample.
+            signature: of its files now; asked once per sample and process.
+            copied: arrays are copies that may be written to; else read-only views of the cache.
+        """
+        state, offset, length, signed = self._rows[index].tolist()
+        if state == 0:
+            return None
+        view = memoryview(self._map)[offset : offset + length]
+        if index not in self._trusted:
+            if signed != signature() or state != 1 + zlib.crc32(view):
+                return None
+            self._trusted.add(index)
+        return _unpacked(view, copied)
+
+    def put(self, index: int, value: Any, signature: int) -> bool:
+        """Keep a sample; False where there is no room, or it cannot be kept."""
+        packed = _packed(value)
+        length = sum(len(part) for part in packed)
+        with self._locked():
+            offset = max(int(self._end[0]), self._data)
+            if offset + length > self._size:
+                return False
+            self._end[0] = offset + -(-length // _ALIGN) * _ALIGN
+        if not self._write(offset, packed):
+            return False
+        checksum = 0
+        for part in packed:
+            checksum = zlib.crc32(part, checksum)
+        with self._locked():
+            row = self._rows[index]
+            row[_STATE] = 0
+            row[_OFFSET], row[_LENGTH], row[_SIGNATURE] = offset, length, signature
+            row[_STATE] = 1 + checksum
+        return True
+
+    def _write(self, offset: int, parts: list[Any]) -> bool:
+        if self._file is None:
+            for part in parts:
+                self._map[offset : offset + len(part)] = part
+                offset += len(part)
+            return True
+        try:
+            for part in parts:
+                if os.pwrite(self._file.fileno(), part, offset) != len(part):
+                    return False
+                offset += len(part)
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                return False
+            raise
+        return True
+
+
+def signature_of(paths: list[Path]) -> int:
+    """Of files, by their names, sizes and times of change; 0 for none."""
+    text = ""
+    for path in paths:
+        status = path.stat()
+        text += f"{path}|{status.st_size}|{status.st_mtime_ns};"
+    return zlib.crc32(text.encode()) if text else 0
+
+
+def _packed(value: Any) -> list[Any]:
+    """A pickle and the arrays beside it, each where processors like data to begin."""
+    arrays: list[Any] = []
+    head = pickle.dumps(value, protocol=5, buffer_callback=arrays.append)
+    raw = [array.raw() for array in arrays]
+    lengths = struct.pack(f"<{2 + len(raw)}q", len(raw), len(head), *map(len, raw))
+    parts: list[Any] = [_padded(lengths + head)]
+    for array in raw:
+        parts.append(array)
+        if len(array) % _ALIGN:
+            parts.append(bytes(_ALIGN - len(array) % _ALIGN))
+    return parts
+
+
+def _unpacked(view: memoryview, copied: bool) -> Any:
+    count, head = struct.unpack_from("<2q", view)
+    lengths = struct.unpack_from(f"<{count}q", view, 16)
+    start = 16 + 8 * count
+    place = -(-(start + head) // _ALIGN) * _ALIGN
+    arrays: list[Any] = []
+    for length in lengths:
+        part = view[place : place + length]
+        arrays.append(bytearray(part) if copied else part.toreadonly())
+        place += -(-length // _ALIGN) * _ALIGN
+    return pickle.loads(view[start : start + head], buffers=arrays)
+
+
+def _padded(data: bytes) -> bytes:
+    return data + bytes(-len(data) % _ALIGN)

@@ -1,0 +1,69 @@
+"""JPEGs decoded at 1/2, 1/4 or 1/8, where the transforms make them that small anyway."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import ClassVar, Self
+
+from saccade.train.change import Effect, Part, Prediction, TrainingContext
+from saccade.train.config import TrainingConfig
+from saccade.train.load_prediction import predicted, refusal
+
+# Share of OpenCV's time for a whole 1080p JPEG; what is left is mostly entropy decoding.
+_DECODE = {0.5: 0.7, 0.25: 0.62, 0.125: 0.55, 1.0: 0.8}
+_FROM_PILLOW = 0.3
+
+
+@dataclass(frozen=True)
+class ScaledDecode:
+    """Leave out what the transforms would throw away (the DCT scaling of libjpeg).
+
+    Crops, flips and colours stay those of the same ticket; pixels are mixed in another way.
+    """
+
+    name: ClassVar[str] = "scaled_decode"
+    part: ClassVar[Part] = "data"
+
+    @property
+    def effect(self) -> Effect:
+        """Other pixels: judged on the loss curves."""
+        return "lossy"
+
+    @classmethod
+    def variants(cls, context: TrainingContext) -> Iterable[Self]:
+        """One."""
+        return [cls()]
+
+    @property
+    def label(self) -> str:
+        """Name."""
+        return self.name
+
+    def applies(self, context: TrainingContext) -> str | None:
+        """Where images are JPEGs larger than needed."""
+        settings, facts = context.config.loader, context.profile.facts
+        if settings.decode == "scaled":
+            return "already on"
+        if facts.jpeg == 0:
+            return "no image is a JPEG"
+        if settings.backend == "dali":
+            return "DALI decodes the part that it needs"
+        if settings.backend == "threads" and settings.cache == "none":
+            return None  # the size is chosen for each crop, not for the smallest there may be
+        if reason := refusal(context, self.name):
+            return reason
+        return "the smallest crop needs the whole image" if facts.scalable >= 1.0 else None
+
+    def predict(self, context: TrainingContext) -> Prediction:
+        """Less to transform to pixels and to resize."""
+        fraction = context.profile.facts.scalable
+        decode = _DECODE.get(fraction, 1.0)
+        if context.config.loader.decoder == "pillow" and context.config.loader.backend == "torch":
+            decode *= _FROM_PILLOW
+        basis = f"images decoded at {fraction:g}" if fraction < 1 else "size chosen by the crop"
+        return predicted(context, basis, decode=decode, transform=0.5, odds=0.85)
+
+    def apply(self, context: TrainingContext) -> TrainingConfig:
+        """Turn it on."""
+        return context.config.with_loader(decode="scaled", decoder="opencv")

@@ -1,0 +1,49 @@
+"""Samples written into their place in the batch, in shared memory where there are workers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import ClassVar, Self
+
+from saccade.train.change import Effect, Part, Prediction, TrainingContext
+from saccade.train.config import TrainingConfig
+from saccade.train.load_prediction import predicted, refusal
+
+
+@dataclass(frozen=True)
+class VectorizedCollate:
+    """One copy instead of stacking."""
+
+    name: ClassVar[str] = "vectorized_collate"
+    part: ClassVar[Part] = "data"
+
+    @property
+    def effect(self) -> Effect:
+        """The same batch."""
+        return "exact"
+
+    @classmethod
+    def variants(cls, context: TrainingContext) -> Iterable[Self]:
+        """One."""
+        return [cls()]
+
+    @property
+    def label(self) -> str:
+        """Name."""
+        return self.name
+
+    def applies(self, context: TrainingContext) -> str | None:
+        """Where the job does not make its batches itself."""
+        settings = context.config.loader
+        if settings.vectorized_collate or settings.backend != "torch":
+            return "already on"
+        return refusal(context, self.name)
+
+    def predict(self, context: TrainingContext) -> Prediction:
+        """Stacking takes a list, a check of shapes and a copy; this the copy alone."""
+        return predicted(context, "a copy of each sample and nothing else", collate=0.7)
+
+    def apply(self, context: TrainingContext) -> TrainingConfig:
+        """Turn it on."""
+        return context.config.with_loader(vectorized_collate=True)

@@ -1,0 +1,113 @@
+"""What a change of loading is expected to bring: a small model of loader and compute together."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from saccade.prediction import Prediction
+from saccade.train.change import TrainingContext
+from saccade.train.profile import TrainingProfile
+
+_TINY = 1e-9
+
+
+@dataclass(frozen=True)
+class LoadWork:
+    """Seconds of one core that a sample costs, by part, and what handing it over costs beside.
+
+    Attributes:
+        handover: between a worker process and the training, where there are workers.
+        compute: wall seconds of a step, per sample, with its batch there.
+    """
+
+    read: float
+    decode: float
+    transform: float
+    collate: float
+    handover: float
+    compute: float
+
+    @classmethod
+    def of(cls, profile: TrainingProfile, workers: int) -> LoadWork:
+        """As profiled."""
+        block = profile.loader or profile.block
+        load, samples = block.load, max(1, block.samples)
+        wall = sum(profile.loader.batch_s) / samples if profile.loader is not None else 0.0
+        alone = load.total_s() / samples / max(1, workers)
+        return cls(
+            load.read_s / samples,
+            load.decode_s / samples,
+            load.transform_s / samples,
+            load.collate_s / samples,
+            max(0.0, wall - alone) if workers else 0.0,
+            profile.synthetic.wall_s / max(1, profile.synthetic.samples),
+        )
+
+    @property
+    def total(self) -> float:
+        """Core seconds of loading."""
+        return self.read + self.decode + self.transform + self.collate
+
+    def per_sample_s(self, workers: int, cores: int, on_gpu: bool) -> float:
+        """Wall seconds per sample of training.
+
+        In the training process loading and compute take turns. Workers load beside the compute
+        and the slower of the two decides; where compute is on the CPU they share its cores, so
+        that the work of both is all that the cores can do.
+        """
+        if workers == 0:
+            return self.total + self.compute
+        loading = max(self.total / min(workers, cores), self.handover)
+        computing = self.compute if on_gpu else self.compute + self.total / cores
+        return max(loading, computing)
+
+
+def predicted(
+    context: TrainingContext,
+    basis: str,
+    *,
+    workers: int | None = None,
+    read: float = 1.0,
+    decode: float = 1.0,
+    transform: float = 1.0,
+    collate: float = 1.0,
+    handover: float = 1.0,
+    cost_s: float = 0.0,
+    odds: float = 1.0,
+) -> Prediction:
+    """The gain of loading with parts of it multiplied by these factors.
+
+    Args:
+        context: with the profile of the incumbent.
+        basis: what the factors rest on.
+        workers: afterwards; by default as many as now.
+        read: factor on reading, and so on for the other parts.
+        decode: see ``read``.
+        transform: see ``read``.
+        collate: see ``read``.
+        handover: see ``read``.
+        cost_s: seconds that the change takes once.
+        odds: that the loss curves allow it.
+    """
+    now = context.config.loader.workers
+    work = LoadWork.of(context.profile, now)
+    after = LoadWork(
+        work.read * read,
+        work.decode * decode,
+        work.transform * transform,
+        work.collate * collate,
+        work.handover * handover,
+        work.compute,
+    )
+    cores, on_gpu = context.machine.cores, context.config.compute.device.startswith("cuda")
+    before_s = work.per_sample_s(now, cores, on_gpu)
+    then = now if workers is None else workers
+    after_s = max(after.per_sample_s(then, cores, on_gpu), _TINY)
+    bound = max(1.0, context.profile.loading_bound)
+    # Too many workers can be slower than now; otherwise nothing beats batches that are there.
+    return Prediction(min(before_s / after_s, bound), bound, basis, cost_s=cost_s, odds=odds)
+
+
+def refusal(context: TrainingContext, change: str) -> str | None:
+    """Why the job's samples or transforms do not allow a change, as `facts` found it."""
+    return context.profile.facts.refusals.get(change)

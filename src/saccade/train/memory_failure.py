@@ -1,0 +1,24 @@
+"""Tells a want of memory from other failures."""
+
+from __future__ import annotations
+
+# What PyTorch's allocators say where they raise no class of their own.
+WORDS = (
+    "out of memory",
+    "not enough memory",
+    "can't allocate memory",
+    "defaultcpuallocator",
+    "cublas_status_alloc_failed",
+    "cudnn_status_alloc_failed",
+)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory did not suffice, on the device or on the host."""
+    if isinstance(error, MemoryError):
+        return True
+    if not isinstance(error, RuntimeError):
+        return False
+    # torch.cuda.OutOfMemoryError is a RuntimeError that says so.
+    said = str(error).casefold()
+    return any(word in said for word in WORDS)

@@ -1,0 +1,391 @@
+"""Carries a training out to its end, through kills, broken losses and want of memory.
+
+What happens to a step is decided here; how it is computed is the loop's. Every checkpoint is sound:
+the losses of all steps before it were read and are finite. Going back to one and taking the steps
+again gives the same weights, because a step depends on nothing but its number and the weights.
+"""
+
+from __future__ import annotations
+
+import gc
+import math
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from saccade import plugins
+from saccade.errors import NonFiniteLoss, SaccadeError
+from saccade.train.batch_fit import halved
+from saccade.train.checkpoint import Checkpoints
+from saccade.train.config import TrainingConfig
+from saccade.train.evaluating import evaluate
+from saccade.train.interrupts import StopRequest
+from saccade.train.job import TrainingJob
+from saccade.train.loading import open_dataset
+from saccade.train.loggers.contract import LogRequest, OpenLogger
+from saccade.train.loop import TrainingLoop
+from saccade.train.memory_failure import is_out_of_memory
+from saccade.train.nonfinite import failure, save_batch, to_cpu
+from saccade.train.resuming import checkpoint_content, resumed_config
+from saccade.train.run_file import write_run_file
+from saccade.train.run_progress import RunProgress, SilentRun
+from saccade.train.run_state import EpochRecord, RunState
+from saccade.train.running_statistics import RunningStatistics
+from saccade.train.watch import LossWatch, StepRecord
+
+CHECKPOINTS = "checkpoints"
+SAVE_EVERY_S = 300.0
+# Between checkpoints within an epoch lies at least this many times what one takes: 1% of the time.
+SAVE_REST = 100.0
+# Left out more often, steps are not to blame but the training diverges.
+MOST_SKIPPED, MOST_IN_A_ROW = 20, 3
+
+Policy = Literal["stop", "skip"]
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """What the user chooses about a run that is no part of its configuration.
+
+    Attributes:
+        on_nonfinite: end at a loss that is not finite, or leave its step out and go on.
+        save_every_s: longest time between two checkpoints, in seconds.
+        loggers: plug-in names, beside the files that are always written.
+    """
+
+    on_nonfinite: Policy = "stop"
+    save_every_s: float = SAVE_EVERY_S
+    loggers: tuple[str, ...] = ()
+
+
+class TrainingRun:
+    """One whole training in a run folder.
+
+    Args:
+        job: what is trained.
+        config: how, as the user asked for it.
+        epochs: passes over the data.
+        folder: the run folder; where it holds checkpoints, the training goes on from them.
+
+    Attributes:
+        state: what happened so far.
+        loop: the training; None before `run`.
+    """
+
+    def __init__(
+        self,
+        job: TrainingJob,
+        config: TrainingConfig,
+        epochs: int,
+        folder: Path,
+        options: RunOptions | None = None,
+        progress: RunProgress | None = None,
+    ) -> None:
+        self.job = replace(job, epochs=epochs)
+        self.config, self.epochs, self.folder = config, epochs, folder
+        self.state = RunState()
+        self.checkpoints = Checkpoints(folder / CHECKPOINTS)
+        self._asked = config
+        self._options = options or RunOptions()
+        self._say = progress or SilentRun()
+        self._watch = LossWatch()
+        self._loggers: list[OpenLogger] = []
+        self._loop: TrainingLoop | None = None
+
+    @property
+    def loop(self) -> TrainingLoop:
+        """The training under way."""
+        assert self._loop is not None
+        return self._loop
+
+    def run(self) -> RunState:
+        """Train to the end.
+
+        Raises:
+            KeyboardInterrupt: a signal came; everything was saved.
+            NonFiniteLoss: a loss is infinite or NaN, and the policy is to stop.
+            SaccadeError: the job is unusable, memory does not suffice for single samples, or the
+                disk refused.
+        """
+        self._began = time.perf_counter()
+        try:
+            with StopRequest() as self._stop:
+                self._open()
+                while self._advance():
+                    pass
+        finally:
+            self._count_wall()
+            self._close()
+        return self.state
+
+    # -- beginning and end ------------------------------------------------------------------------
+
+    def _open(self) -> None:
+        open_dataset(self.job, "val")  # what is missing at the end of an epoch is said now
+        found = self.checkpoints.newest()
+        if found is not None:
+            self.config = resumed_config(found.content, self._asked, self.epochs, self.job)
+            self.checkpoints.drop_after(found.step)
+        write_run_file(self.folder, self._asked, self.epochs)
+        self._make_loop()
+        if found is not None:
+            self._go_on_from(found.content)
+            self._happened("resumed", f"from the checkpoint of step {found.step}")
+            for name in found.damaged:
+                self._happened("damaged checkpoint", f"{name} could not be used")
+        self._saved_at = time.perf_counter()
+        self._open_loggers()
+        loop = self.loop
+        self._say.begin(loop.step_number, self._steps, loop.steps_per_epoch)
+
+    def _make_loop(self) -> None:
+        try:
+            self._loop = TrainingLoop(self.job, self.config)
+        except Exception as error:
+            if is_out_of_memory(error):
+                raise _does_not_fit(error) from error
+            raise
+        self._statistics = RunningStatistics(self.loop.model)
+
+    def _go_on_from(self, content: dict[str, Any]) -> None:
+        self.loop.restore(content["loop"])
+        self.state = RunState.from_dict(content["run"])
+        self.loop.corruption.found |= self.state.corrupt
+
+    def _open_loggers(self) -> None:
+        self._close_loggers()
+        request = LogRequest(self.folder, self.config, self.loop.step_number)
+        for name in ("files", *self._options.loggers):
+            self._loggers.append(plugins.load("training_loggers", name).open(request))
+
+    def _close_loggers(self) -> None:
+        for logger in self._loggers:
+            logger.close()
+        self._loggers = []
+
+    def _close(self) -> None:
+        self._close_loggers()
+        if self._loop is not None:
+            self._loop.close()
+        self._say.close()
+
+    @property
+    def _steps(self) -> int:
+        return self.epochs * self.loop.steps_per_epoch
+
+    # -- one turn ---------------------------------------------------------------------------------
+
+    def _advance(self) -> bool:
+        """Do what comes next; False when there is nothing left to do."""
+        try:
+            return self._turn()
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            said = str(error) or type(error).__name__
+        # Only here, where the error and with it the failed step's tensors are gone, is memory free.
+        self._shrink(said)
+        return True
+
+    def _turn(self) -> bool:
+        loop = self.loop
+        epoch_done = loop.step_number >= (len(self.state.history) + 1) * loop.steps_per_epoch
+        save = self._save_due
+        if (epoch_done or save or self._watch.due or self._stop.asked) and not self._read():
+            return True
+        if len(self.state.history) >= self.epochs:
+            return False
+        if epoch_done:
+            self._finish_epoch()
+            return True
+        if self._stop.asked:
+            self._save()
+            raise KeyboardInterrupt
+        if save:
+            self._save()
+        self._step()
+        return True
+
+    def _step(self) -> None:
+        loop, state = self.loop, self.state
+        step = loop.step_number
+        if step in state.skipped:
+            loop.skip()
+            return
+        began = time.perf_counter()
+        self._statistics.keep()
+        loss = loop.step()
+        self._watch.take(step, loss, _learning_rate(loop.optimizer))
+        state.samples += loop.config.batch.effective
+        state.epoch_samples += loop.config.batch.effective
+        self._trained(time.perf_counter() - began)
+
+    def _trained(self, seconds: float) -> None:
+        self.state.trained_s += seconds
+        self.state.epoch_s += seconds
+
+    def _read(self) -> bool:
+        """Read the losses; False where one was not finite and the training went back."""
+        began = time.perf_counter()
+        records = self._watch.read()
+        self._trained(time.perf_counter() - began)  # the device was still busy with the steps
+        broken = next((record for record in records if not record.finite), None)
+        self._note([r for r in records if broken is None or r.step < broken.step])
+        if broken is not None:
+            self._nonfinite(broken)
+        return broken is None
+
+    def _note(self, records: list[StepRecord]) -> None:
+        if not records:
+            return
+        state = self.state
+        state.loss_sum += math.fsum(record.loss for record in records)
+        state.losses += len(records)
+        state.corrupt = dict(self.loop.corruption.found)
+        for logger in self._loggers:
+            logger.steps(records)
+        rate = state.epoch_samples / state.epoch_s if state.epoch_s else 0.0
+        self._say.at(records[-1].step + 1, records[-1].loss, rate)
+
+    def _finish_epoch(self) -> None:
+        state = self.state
+        began = time.perf_counter()
+        judged = evaluate(self.loop)
+        record = EpochRecord(
+            epoch=len(state.history) + 1,
+            step=self.loop.step_number,
+            train_loss=state.loss_sum / state.losses if state.losses else None,
+            loss=judged.loss,
+            metric=judged.metric,
+            samples_per_s=state.epoch_samples / state.epoch_s if state.epoch_s else 0.0,
+            train_s=state.epoch_s,
+            evaluate_s=time.perf_counter() - began,
+        )
+        state.history.append(record)
+        state.loss_sum, state.losses, state.epoch_s, state.epoch_samples = 0.0, 0, 0.0, 0
+        for logger in self._loggers:
+            logger.epoch(record)
+        self._say.epoch(record, self.epochs)
+        self._save()
+
+    # -- checkpoints ------------------------------------------------------------------------------
+
+    @property
+    def _save_due(self) -> bool:
+        rest = max(self._options.save_every_s, SAVE_REST * self.checkpoints.last_save_s)
+        return time.perf_counter() - self._saved_at >= rest
+
+    def _save(self) -> None:
+        """Write a checkpoint; all losses were read before."""
+        state, loop = self.state, self.loop
+        self._count_wall()
+        content = {
+            "loop": loop.state(),
+            "run": state.to_dict(),
+            **checkpoint_content(self.config, self._asked, self.epochs),
+        }
+        self.checkpoints.save(loop.step_number, content, state.best.step if state.best else None)
+        state.saves += 1
+        state.save_s += self.checkpoints.last_save_s
+        self._saved_at = time.perf_counter()
+
+    def _count_wall(self) -> None:
+        now = time.perf_counter()
+        self.state.wall_s += now - self._began
+        self._began = now
+
+    def _go_back(self) -> None:
+        """Return to the newest checkpoint, or to the beginning; events and policy stay."""
+        events, skipped, wall_s = self.state.events, self.state.skipped, self.state.wall_s
+        corrupt = dict(self.loop.corruption.found)
+        self._watch.forget()
+        found = self.checkpoints.newest()
+        if found is None:
+            self.loop.restart(self.config.seed)
+            self.state = RunState()
+        else:
+            self._go_on_from(found.content)
+        self.state.events, self.state.skipped, self.state.wall_s = events, skipped, wall_s
+        self.loop.corruption.found |= corrupt
+        self._open_loggers()
+
+    # -- what can go wrong ------------------------------------------------------------------------
+
+    def _nonfinite(self, record: StepRecord) -> None:
+        saved = save_batch(self.loop, record, self.folder)
+        skipped = self.state.skipped
+        detail = f"loss {record.loss}; its batch is in {saved.name}"
+        if self._options.on_nonfinite == "stop":
+            self._happened("non-finite loss", detail, record.step)
+            found = self.checkpoints.steps()
+            raise failure(self.loop, record, saved, found[-1] if found else None)
+        skipped.append(record.step)
+        if len(skipped) > MOST_SKIPPED or _row(skipped) >= MOST_IN_A_ROW:
+            raise NonFiniteLoss(
+                f"{len(skipped)} steps had a loss that is not finite, the last of them "
+                f"{', '.join(map(str, skipped[-MOST_IN_A_ROW:]))}: leaving them out does not help, "
+                "for the weights themselves are broken. Lower the learning rate, clip gradients, "
+                f"or look at the batch in '{saved}'."
+            )
+        self._happened("step left out", detail, record.step)
+        self._go_back()
+
+    def _shrink(self, said: str) -> None:
+        """Halve the batch and go on from the last step."""
+        smaller = halved(self.config)
+        if smaller is None:
+            raise _does_not_fit(said)
+        step = self.loop.step_number
+        lost = self.loop.mid_step == "update"  # an update that was cut off cannot be undone
+        if self.loop.mid_step == "gradients":
+            self._statistics.put_back()
+        live = None if lost else to_cpu(self.loop.state())
+        corrupt = dict(self.loop.corruption.found)
+        self._free()
+        self.config = smaller
+        self._make_loop()
+        self.loop.corruption.found |= corrupt
+        before = f"{smaller.batch.size} x {smaller.batch.accumulation}"
+        self._happened("out of memory", f"batch halved to {before}: {said[:200]}", step)
+        if live is None:
+            self._go_back()
+        else:
+            self.loop.restore(live)
+
+    def _free(self) -> None:
+        import torch
+
+        self.loop.close()
+        self._loop = None
+        del self._statistics
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+    def _happened(self, kind: str, detail: str, step: int | None = None) -> None:
+        at = self.loop.step_number if step is None else step
+        self.state.happened(kind, at, detail)
+        self._say.note(f"step {at}: {kind}, {detail}")
+
+
+def _does_not_fit(error: object) -> SaccadeError:
+    return SaccadeError(
+        f"Memory does not suffice to train even on single samples: {str(error)[:300]}. Train on "
+        "smaller images, with bf16, with activation checkpointing (`saccade train optimize` tries "
+        "them), or on another device."
+    )
+
+
+def _learning_rate(optimizer: Any) -> float | None:
+    """Of the first group; None where reading it would wait for the device."""
+    rate = optimizer.param_groups[0]["lr"]
+    return float(rate) if isinstance(rate, int | float) else None
+
+
+def _row(steps: list[int]) -> int:
+    """How many of the last numbers follow each other."""
+    count = 1
+    while count < len(steps) and steps[-count] - steps[-count - 1] == 1:
+        count += 1
+    return count

@@ -1,0 +1,75 @@
+"""Where caches and shards of a job are kept, and the caches that this process has open."""
+
+from __future__ import annotations
+
+import atexit
+import functools
+import hashlib
+import json
+import shutil
+import tempfile
+from pathlib import Path
+
+import psutil
+
+from saccade.train.caching import SampleCache
+from saccade.train.loaders.contract import LoaderRequest
+
+# Shares of what is free when a cache is opened; the rest is for training and for others.
+MEMORY_SHARE, DISK_SHARE = 0.6, 0.6
+
+# A loader is closed and opened again for each seed; what it has decoded stays.
+_OPEN: dict[str, SampleCache] = {}
+
+
+def open_cache(request: LoaderRequest, count: int) -> SampleCache | None:
+    """The cache that the settings ask for; None without one.
+
+    Raises:
+        StorageError: its file cannot be made.
+    """
+    settings = request.config.loader
+    if settings.cache == "none":
+        return None
+    key = sample_key(request, count)
+    path = None
+    if settings.cache == "disk":
+        path = store_folder(settings.store) / "cache" / f"{key}.samples"
+    name = str(path or f"memory:{key}")
+    if name not in _OPEN:
+        _OPEN[name] = SampleCache(count, _capacity(path), path)
+    return _OPEN[name]
+
+
+def sample_key(request: LoaderRequest, count: int) -> str:
+    """Of everything that decides what a decoded sample is, but the files themselves."""
+    job, settings = request.config.job, request.config.loader
+    parts = {
+        "job": job.sha256,
+        "settings": dict(job.settings),
+        "split": request.split,
+        "count": count,
+        "decode": settings.decode,
+        "decoder": settings.decoder,
+    }
+    text = json.dumps(parts, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def store_folder(store: str) -> Path:
+    """The folder for files of caches and shards."""
+    return Path(store) if store else _temporary()
+
+
+@functools.cache
+def _temporary() -> Path:
+    folder = Path(tempfile.mkdtemp(prefix="saccade-train-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
+
+
+def _capacity(path: Path | None) -> int:
+    if path is None:
+        return int(psutil.virtual_memory().available * MEMORY_SHARE)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return int(shutil.disk_usage(path.parent).free * DISK_SHARE)
