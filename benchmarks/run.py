@@ -39,8 +39,8 @@ FIGURES = (
     "quantizers",
     "pruning",
     "unet",
-    "train_overhead",
     "loader",
+    "train_overhead",
 )
 BUSY_WARNING = 10.0
 

@@ -168,6 +168,18 @@ TABLE: dict[str, dict[str, str]] = {
         "dali": "saccade.train.changes.dali:LoadByDali",
         "shards": "saccade.train.changes.shards:ReadShards",
         "channels_last": "saccade.train.changes.channels_last:ChannelsLast",
+        "autocast": "saccade.train.changes.autocast:Autocast",
+        "compile": "saccade.train.changes.compile:Compile",
+        "tf32": "saccade.train.changes.tf32:Tf32",
+        "autotune": "saccade.train.changes.autotune:Autotune",
+        "fused_optimizer": "saccade.train.changes.fused_optimizer:FusedOptimizer",
+        "threads": "saccade.train.changes.threads:Threads",
+        "activation_checkpointing": (
+            "saccade.train.changes.activation_checkpointing:ActivationCheckpointing"
+        ),
+        "accumulate": "saccade.train.changes.accumulate:Accumulate",
+        "largest_batch": "saccade.train.changes.largest_batch:LargestBatch",
+        "larger_batch": "saccade.train.changes.larger_batch:LargerBatch",
         "ddp": "saccade.train.changes.ddp:DataParallel",
         "fsdp": "saccade.train.changes.fsdp:FullyShard",
     },

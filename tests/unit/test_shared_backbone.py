@@ -11,38 +11,28 @@ from typing import Any
 import numpy as np
 import pytest
 
-from saccade.models.conversions.contract import ConversionRequest
-from saccade.models.conversions.torch_to_onnx import TorchToOnnx
-from saccade.models.description import Preprocessing
 from saccade.models.equivalence import check_same
-from saccade.models.files import model_file
 from saccade.models.torch_program import read_program, run_program
-from saccade.optimize.change import PlanContext
 from saccade.optimize.distill import Distillation
 from saccade.optimize.sharing.backbone import SharedBackbone
-from saccade.optimize.sharing.contract import SharingContext
-from saccade.optimize.sharing.cost import SystemCost
 from saccade.optimize.sharing.decode import ShareDecode
 from saccade.optimize.sharing.one_pass import OnePass, work_left
 from saccade.optimize.training_frames import FrameSource
-from saccade.pipeline.config import PipelineConfig, RuntimeOptions
+from saccade.pipeline.config import PipelineConfig
 from saccade.pipeline.system import SystemConfig
 from saccade.pipeline.system_pipeline import SystemPipeline
-from saccade.runtimes.contract import Availability
-from saccade.tasks.classification import ClassificationTask
-from saccade.tasks.segmentation import SegmentationTask
-from saccade.testing.planted import planted
 from saccade.testing.tiny_pair import (
-    COLOURS,
     HW,
+    NARROW,
     backbone,
     classifier,
     main_colours,
+    pair_context,
     scenes,
     segmenter,
+    tiny_pair,
     trained,
 )
-from saccade.testing.tiny_torch import exported, pictures
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("onnxscript")
@@ -52,18 +42,8 @@ from saccade.models.torch_layers import with_layers  # noqa: E402
 from saccade.optimize.pruner import write_program  # noqa: E402
 from saccade.optimize.sharing.joint_trainer import JointTrainer, both  # noqa: E402
 
-WIDTH = 8
 NOTHING = Overlap({}, {}, False, 0.0)
 NO_CHANGE = ([1.0, 1.0, 1.0], [0.0, 0.0, 0.0], False)
-OVERRIDES = {"scale": 1 / 255, "mean": (0.0,) * 3, "std": (1.0,) * 3, "class_names": COLOURS}
-
-
-def pair(shared: bool, seed: int = 0) -> tuple[Any, Any]:
-    """A classifier and a segmenter; the same backbone, or two of one architecture."""
-    torch.manual_seed(seed)
-    features = backbone(WIDTH)
-    other = features if shared else backbone(WIDTH)
-    return classifier(features, WIDTH).eval(), segmenter(other, WIDTH).eval()
 
 
 def lifted(module: Any) -> Any:
@@ -78,35 +58,35 @@ def noise(count: int = 1) -> np.ndarray:
 
 
 def test_a_common_backbone_is_found_by_structure() -> None:
-    first, second = pair(shared=False)
+    first, second = tiny_pair(shared=False)
     found = overlap(lifted(first), lifted(second))
     assert len(found.layers) == 8 and not found.equal
     assert 0.9 < found.work < 1.0
 
 
 def test_equal_backbones_are_said_to_be_equal() -> None:
-    first, second = pair(shared=True)
+    first, second = tiny_pair(shared=True)
     assert overlap(lifted(first), lifted(second)).equal
 
 
 def test_other_networks_have_nothing_in_common() -> None:
-    first, _ = pair(shared=False)
-    other = segmenter(backbone(2 * WIDTH), 2 * WIDTH).eval()
+    first, _ = tiny_pair(shared=False)
+    other = segmenter(backbone(2 * NARROW), 2 * NARROW).eval()
     found = overlap(lifted(first), lifted(other))
     assert not found.layers and found.work == 0.0
 
 
 def test_networks_of_one_architecture_keep_their_last_layers() -> None:
     """Else one head would have to give two answers."""
-    first, _ = pair(shared=False)
-    other, _ = pair(shared=False, seed=1)
+    first, _ = tiny_pair(shared=False)
+    other, _ = tiny_pair(shared=False, seed=1)
     found = overlap(lifted(first), lifted(other))
     assert "head" not in found.layers and len(found.layers) == 8
     assert len(overlap(lifted(first), lifted(first)).layers) == 9
 
 
 def test_equal_backbones_are_joined_without_a_change() -> None:
-    first, second = pair(shared=True)
+    first, second = tiny_pair(shared=True)
     mine, theirs = lifted(first), lifted(second)
     student = joined(mine, theirs, overlap(mine, theirs))
     tensor = noise()
@@ -118,7 +98,7 @@ def test_equal_backbones_are_joined_without_a_change() -> None:
 
 
 def test_each_network_is_asked_with_its_own_normalization() -> None:
-    first, second = pair(shared=False)
+    first, second = tiny_pair(shared=False)
     teacher = both(lifted(first), lifted(second), ([2.0, 3.0, 4.0], [0.1, 0.2, 0.3], True))
     tensor = noise()
     factor, offset = np.reshape([2, 3, 4], (1, 3, 1, 1)), np.reshape([0.1, 0.2, 0.3], (1, 3, 1, 1))
@@ -130,48 +110,6 @@ def test_each_network_is_asked_with_its_own_normalization() -> None:
 # The change
 
 
-def part_of(
-    folder: Path, module: Any, task: str, runtime: str, describe: Any
-) -> tuple[PipelineConfig, PlanContext]:
-    program = model_file(exported(module, folder / f"{task}.pt2", HW))
-    model = TorchToOnnx.convert(program, ConversionRequest(folder / "models", HW, noise(2)))
-    description = describe(model.path, OVERRIDES)
-    description = replace(
-        description, preprocessing=Preprocessing(fit="stretch"), input_hw=HW, input_size=HW[0]
-    )
-    config = PipelineConfig(
-        task,
-        program if runtime == "torch" else model,
-        description,
-        HW[0],
-        0.7,
-        runtime=runtime,
-        options=RuntimeOptions(threads=1),
-    )
-    formats = {"torch": ("torch_export",), "onnxruntime": ("onnx",)}[runtime]
-    plan = PlanContext(
-        config=config,
-        profile=planted("compute_bound"),
-        objective="latency",
-        cores=1,
-        frame_hw=HW,
-        video=False,
-        source=str(folder / "images"),
-        runtimes={runtime: Availability(True, "1", "CPU", formats=formats)},
-        calibration=pictures(folder / "images"),
-        folder=folder / "models",
-        labelled=False,
-    )
-    return config, plan
-
-
-def context_of(folder: Path, modules: tuple[Any, Any], runtime: str) -> SharingContext:
-    one, first = part_of(folder, modules[0], "classification", runtime, ClassificationTask.describe)
-    two, second = part_of(folder, modules[1], "segmentation", runtime, SegmentationTask.describe)
-    cost = SystemCost((first.cost, second.cost))
-    return SharingContext(SystemConfig((one, two)), (first, second), (one, two), cost)
-
-
 def answers(config: SystemConfig, source: str) -> list[dict[str, Any]]:
     with SystemPipeline(config) as pipeline:
         return list(pipeline.stream(source))
@@ -179,7 +117,7 @@ def answers(config: SystemConfig, source: str) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize("runtime", ["onnxruntime", "torch"])
 def test_equal_backbones_are_shared_without_teaching(tmp_path: Path, runtime: str) -> None:
-    context = context_of(tmp_path, pair(shared=True), runtime)
+    context = pair_context(tmp_path, tiny_pair(shared=True), runtime)
     (change,) = SharedBackbone.variants(context)
     assert change.equal and change.effect == "near_lossless" and change.applies(context) is None
     prediction = change.predict(context)
@@ -195,7 +133,7 @@ def test_equal_backbones_are_shared_without_teaching(tmp_path: Path, runtime: st
 
 def test_one_pass_computes_equal_backbones_once(tmp_path: Path) -> None:
     """The exact way: no teaching, and no PyTorch when it runs."""
-    context = context_of(tmp_path, pair(shared=True), "onnxruntime")
+    context = pair_context(tmp_path, tiny_pair(shared=True), "onnxruntime")
     first, second = context.config.parts
     assert work_left((first, second), HW) < 0.2
     context = replace(context, config=ShareDecode(0, "", True).apply(context))
@@ -204,14 +142,14 @@ def test_one_pass_computes_equal_backbones_once(tmp_path: Path) -> None:
 
 
 def test_other_architectures_are_refused(tmp_path: Path) -> None:
-    first, _ = pair(shared=False)
-    other = segmenter(backbone(2 * WIDTH), 2 * WIDTH).eval()
-    context = context_of(tmp_path, (first, other), "onnxruntime")
+    first, _ = tiny_pair(shared=False)
+    other = segmenter(backbone(2 * NARROW), 2 * NARROW).eval()
+    context = pair_context(tmp_path, (first, other), "onnxruntime")
     assert "other backbones" in str(SharedBackbone().applies(context))
 
 
 def test_models_that_do_not_come_from_pytorch_are_refused(tmp_path: Path) -> None:
-    context = context_of(tmp_path, pair(shared=True), "onnxruntime")
+    context = pair_context(tmp_path, tiny_pair(shared=True), "onnxruntime")
     config = context.config.parts[1]
     bare = replace(config, model=replace(config.model, program=None))
     plans = (context.plans[0], replace(context.plans[1], config=bare))
@@ -236,9 +174,9 @@ def relatives(one_thread: None) -> tuple[Any, Any]:
     """Both networks trained for their tasks from one backbone, which each has made its own."""
     torch.manual_seed(3)
     images, masks = scenes(48)
-    segments = trained(segmenter(backbone(WIDTH), WIDTH), images, masks)
+    segments = trained(segmenter(backbone(NARROW), NARROW), images, masks)
     features = copy.deepcopy(segments.features)
-    classifies = classifier(features, WIDTH)
+    classifies = classifier(features, NARROW)
     return trained(classifies, images, main_colours(masks), learning_rate=1e-3), segments
 
 
@@ -266,7 +204,7 @@ def frames_in(folder: Path, config: PipelineConfig) -> FrameSource:
 
 
 def test_teaching_makes_one_backbone_serve_both(relatives: tuple[Any, Any], tmp_path: Path) -> None:
-    context = context_of(tmp_path, relatives, "torch")
+    context = pair_context(tmp_path, relatives, "torch")
     (change,) = SharedBackbone.variants(context)
     assert not change.equal and change.effect == "lossy" and change.applies(context) is None
     source = frames_in(tmp_path / "frames", context.naive[0])

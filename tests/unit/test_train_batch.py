@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
+from itertools import chain, islice
 
 import pytest
 
@@ -36,10 +36,7 @@ def test_a_step_has_the_same_samples_however_it_is_divided(count: int) -> None:
     def steps(size: int, accumulation: int) -> list[list[Ticket]]:
         order = SampleOrder(count, size, seed=3, accumulation=accumulation)
         parts = order.from_step(0)
-        return [
-            list(itertools.chain.from_iterable(itertools.islice(parts, accumulation)))
-            for _ in range(6)
-        ]
+        return [list(chain(*islice(parts, accumulation))) for _ in range(6)]
 
     whole = steps(8, 1)
     assert steps(4, 2) == whole

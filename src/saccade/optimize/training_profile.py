@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +82,7 @@ def profile_training(
     said.step("Measuring steps")
     with start(MEASURER, (alone,), timeout_s=timeout_s) as worker:
         measured = worker.call("measure", MEASURING * seconds, least_steps, timeout_s=timeout_s)
+        model = worker.call("model_facts")
     said.step("Watching steps")
     passes = _passes(measured, WATCHING * seconds, nvtx)
     watched = _watch(alone, passes, timeout_s, start)
@@ -89,7 +90,7 @@ def profile_training(
         watched.ranks_ms = _tried(watched, "ranks_ms", lambda: _ranks_ms(config, timeout_s))
     if folder is not None:
         training_trace(config, watched).write(folder / TRACE_FILE)
-    return _profile(config, measured, watched)
+    return replace(_profile(config, measured, watched), model=model)
 
 
 @dataclass

@@ -98,15 +98,6 @@ def set_backends(config: TrainingConfig) -> None:
         torch.use_deterministic_algorithms(True)
 
 
-def compiled(model: Any, settings: ComputeSettings) -> Any:
-    """What is called in a step: the model, or its compiled form (which shares its weights)."""
-    import torch
-
-    if not settings.compile:
-        return model
-    return torch.compile(model, mode=None if settings.compile == "default" else settings.compile)
-
-
 @contextlib.contextmanager
 def precision(settings: ComputeSettings) -> Iterator[None]:
     """Autocast, where the settings ask for it."""
