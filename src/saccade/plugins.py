@@ -210,6 +210,8 @@ TABLE: dict[str, dict[str, str]] = {
         "interprocess_copy": "saccade.diagnose.training.interprocess_copy:interprocess_copy",
         "python_loading": "saccade.diagnose.training.python_loading:python_loading",
         "copy_bound": "saccade.diagnose.training.copy_bound:copy_bound",
+        # Before the next one, which names the same time where both are found.
+        "tiny_batch": "saccade.diagnose.training.tiny_batch:tiny_batch",
         "launch_bound": "saccade.diagnose.training.launch_bound:launch_bound",
         "compute_bound": "saccade.diagnose.training.compute_bound:compute_bound",
         "memory_bandwidth_bound": (
@@ -217,7 +219,6 @@ TABLE: dict[str, dict[str, str]] = {
         ),
         "memory_capacity": "saccade.diagnose.training.memory_capacity:memory_capacity",
         "optimizer_bound": "saccade.diagnose.training.optimizer_bound:optimizer_bound",
-        "tiny_batch": "saccade.diagnose.training.tiny_batch:tiny_batch",
         "synchronisation": "saccade.diagnose.training.synchronisation:synchronisation",
         "recompilation": "saccade.diagnose.training.recompilation:recompilation",
         "unbalanced_ranks": "saccade.diagnose.training.unbalanced_ranks:unbalanced_ranks",

@@ -134,8 +134,8 @@ class TrainingProfile:
         recompilations: of ``torch.compile`` after the warm-up.
         memory_mb: category → 10^6 bytes: ``parameters``, ``gradients``, ``optimizer``,
             ``activations``, ``batch``.
-        ranks_ms: mean step of each process that trains, where there are several, without waiting
-            for the others.
+        ranks_ms: of each process that trains, where there are several, mean time of a step
+            without the backward pass, in which it waits for the others.
         overhead: share by which profiled steps were slower than unprofiled ones.
         effective_cores: cores that the process may use.
         config: the configuration; None where it is not known.
