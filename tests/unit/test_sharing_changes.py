@@ -20,12 +20,14 @@ from saccade.models.merged_graph import deduplicate, merged
 from saccade.models.onnx_file import read_onnx
 from saccade.models.onnx_run import run_once
 from saccade.optimize.sharing.contract import SharingContext
+from saccade.optimize.sharing.cost import SystemCost
 from saccade.optimize.sharing.decode import ShareDecode
 from saccade.optimize.sharing.one_pass import OnePass, work_left
 from saccade.optimize.sharing.preprocess import SharePreprocess
 from saccade.optimize.sharing.search import plan_sharing
 from saccade.pipeline.config import ResolutionPolicy, RuntimeOptions
 from saccade.pipeline.system_pipeline import SystemPipeline
+from saccade.profile.cost_model import CostModel, StageCost
 from saccade.testing.sharing_conformance import tiny_context, tiny_parts
 from saccade.testing.tiny_segmenter import HW, tiny_segmenter
 from saccade.testing.tiny_yolo import tiny_yolo
@@ -71,7 +73,7 @@ def check_unchanged(context: SharingContext, before: SharingContext) -> None:
 
 
 def test_everything_can_be_shared_one_after_the_other(context: SharingContext) -> None:
-    assert [c.change.name for c in plan_sharing(context)[0]] == ["share_decode"]
+    assert next(iter(plan_sharing(context)[0])).change.name == "share_decode"
     decoded = after(context, ShareDecode(0, "detection", True))
     assert decoded.config.sharing.decode
     scaled = after(decoded, SharePreprocess())
@@ -267,3 +269,23 @@ def test_pipelines_are_left_alone_by_planning(context: SharingContext) -> None:
     plan_sharing(context)
     assert context.config.hash == before
     assert as_fused(context.config.parts[0]).preprocessor == "fused"
+
+
+def test_one_pass_decodes_once_where_that_alone_did_not_pay(context: SharingContext) -> None:
+    one = after(context, OnePass())
+    assert one.config.sharing.decode and one.config.sharing.one_pass
+    check_unchanged(one, context)
+    scaled = after(context, SharePreprocess())
+    assert scaled.config.sharing.decode
+    check_unchanged(scaled, context)
+
+
+def test_joining_a_sequential_pipeline_to_an_overlapped_one_is_no_miracle() -> None:
+    """Its model still has one request at a time, whoever feeds it."""
+    stages = {name: StageCost(4.0, 4.0) for name in ("decode", "preprocess", "postprocess")}
+    fast = CostModel({**stages, "infer": StageCost(20.0, 30.0)}, 2, True, 2)
+    slow = CostModel({**stages, "infer": StageCost(80.0, 80.0)}, 2, False, 1)
+    beside, joined = SystemCost((fast, slow)), SystemCost((fast, slow), joined=True)
+    assert beside.frame_ms == pytest.approx(92.0)
+    assert joined.scaled(1, "decode", 0.0).frame_ms == pytest.approx(80.0)
+    assert SystemCost((slow, slow)).frame_ms == pytest.approx(184.0)
