@@ -69,6 +69,23 @@ def run_training(request: TrainingRequest, progress: RunProgress | None = None) 
         SaccadeError: the request cannot be carried out; see `saccade.errors`.
     """
     asked = look_up(request)
+    if asked.config.scale.world > 1:
+        # Every rank runs this playbook, so it cannot be imported from above.
+        from saccade.playbook.train_ranks import run_on_ranks
+
+        return run_on_ranks(request, asked.config, asked.folder, progress)
+    return train_here(request, asked, progress)
+
+
+def train_here(
+    request: TrainingRequest, asked: Asked, progress: RunProgress | None = None
+) -> dict[str, Any]:
+    """The same in this process, whose rank is the first where several train together.
+
+    Raises:
+        KeyboardInterrupt: a signal came; everything was saved, and the result says so.
+        SaccadeError: the request cannot be carried out; see `saccade.errors`.
+    """
     if asked.config.deterministic:
         # cuBLAS reads it when it is first used.
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
@@ -119,12 +136,25 @@ def look_up(request: TrainingRequest) -> Asked:
     if not is_folder and not request.restart:
         _check_free(folder, config)
     check_device(config.compute.device)
-    if config.scale.world > 1:
-        raise SpecError(
-            f"This configuration trains in {config.scale.world} processes, which `saccade train "
-            "run` does not start by itself yet. Give the job with --out to train in one."
-        )
+    check_scale(config, request.options)
     return Asked(job, config, request.epochs or epochs, folder)
+
+
+def check_scale(config: TrainingConfig, options: RunOptions) -> None:
+    """Refuse what several processes cannot do together yet.
+
+    Raises:
+        SpecError: it is one of those.
+    """
+    if config.scale.strategy == "fsdp":
+        raise SpecError(
+            "A whole training with the model in shards (fsdp) is not carried out yet, only "
+            "measured: checkpoints of shards are missing. Use ddp, or train in one process."
+        )
+    if config.scale.world > 1 and options.on_nonfinite == "skip":
+        raise SpecError(
+            "Several processes cannot leave out a step by themselves. Use --on-nonfinite stop."
+        )
 
 
 def _check_free(folder: Path, config: TrainingConfig) -> None:

@@ -13,7 +13,8 @@ from typing import Any
 from saccade.errors import RuntimeFailure
 from saccade.train.config import TrainingConfig
 
-JOIN_TIMEOUT = timedelta(seconds=120)
+# The others wait in a step while the first rank judges and saves after an epoch.
+TIMEOUT = timedelta(minutes=30)
 
 
 def rank_here() -> int:
@@ -42,7 +43,7 @@ def join(config: TrainingConfig) -> None:
     if cuda:
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
     try:
-        distributed.init_process_group("nccl" if cuda else "gloo", timeout=JOIN_TIMEOUT)
+        distributed.init_process_group("nccl" if cuda else "gloo", timeout=TIMEOUT)
     except (RuntimeError, ValueError) as error:
         raise RuntimeFailure(
             f"Rank {rank_here()} of {world} could not join the others: {error}"

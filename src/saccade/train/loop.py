@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any, Literal
 
+from saccade.train.compiling import begin_pass, compile_errors, compiled
 from saccade.train.computing import (
-    compiled,
     make_model,
     make_optimizer,
     placed,
@@ -126,7 +126,9 @@ class TrainingLoop:
             self.mid_step = "gradients"
             clock.mark("data")
             last = number == accumulation - 1
-            losses.append(self._forward_backward(batch, accumulation, last))
+            begin_pass(self.config.compute)
+            with compile_errors(self.config.compute):
+                losses.append(self._forward_backward(batch, accumulation, last))
         self.mid_step = "update"
         self._update()
         clock.mark("optimizer")

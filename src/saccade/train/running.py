@@ -333,7 +333,8 @@ class TrainingRun:
 
     def _shrink(self, said: str) -> None:
         """Halve the batch and go on from the last step."""
-        smaller = halved(self.config)
+        # The other processes would go on with the old batch.
+        smaller = halved(self.config) if self.config.scale.world == 1 else None
         if smaller is None:
             raise _does_not_fit(said)
         step = self.loop.step_number
