@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -160,3 +161,18 @@ def test_accumulated_gradients_are_those_of_the_whole_batch(size: int, accumulat
     config: TrainingConfig = CONFIG.with_batch(size=size, accumulation=accumulation)
     # Over the border of an epoch too: there are two steps in one.
     assert losses(config, 5, bare) == pytest.approx(losses(CONFIG, 5, bare), rel=ROUNDING)
+
+
+def test_a_step_that_overflows_is_left_out_without_a_word() -> None:
+    def steep(output: Any, target: Any) -> Any:
+        return nn.functional.cross_entropy(output, target) * 1e9
+
+    def halving(optimizer: Any, steps: int) -> Any:
+        return torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 0.5)
+
+    overflowing = replace(job(), loss=steep, scheduler=halving)
+    loop, _ = taken(CONFIG.with_compute(precision="fp16"), 2, overflowing)
+    fresh, _ = taken(CONFIG, 0)
+    assert loop.scaler.get_scale() < 65536
+    for mine, theirs in zip(loop.model.parameters(), fresh.model.parameters(), strict=True):
+        assert torch.equal(mine, theirs)

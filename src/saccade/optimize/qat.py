@@ -177,14 +177,14 @@ class QuantizedTrainer:
         target: str,
     ) -> Lesson:
         """Quantize, train, and write the IR whole or not at all; see `train_int8`."""
-        teacher = _plain(self._module)
-        student = _quantized(teacher, frames.tensors[:CALIBRATION_FRAMES], float_depth)
+        teacher = plain_module(self._module)
+        student = quantized_module(teacher, frames.tensors[:CALIBRATION_FRAMES], float_depth)
         lesson = distill(student, teacher, frames, settings)
         _write(student, frames.tensors[:1], free, Path(target))
         return lesson
 
 
-def _plain(module: Any) -> Any:
+def plain_module(module: Any) -> Any:
     """The module in one that NNCF takes for PyTorch's, not for an exported graph."""
     import torch
 
@@ -199,7 +199,17 @@ def _plain(module: Any) -> Any:
     return Plain().eval()
 
 
-def _quantized(module: Any, tensors: Any, float_depth: int) -> Any:
+def quantized_module(module: Any, tensors: Any, float_depth: int) -> Any:
+    """A module with NNCF's quantizers, calibrated.
+
+    Args:
+        module: an ``nn.Module`` with one input, in ``eval`` mode.
+        tensors: ``(N, 3, H, W)`` float32, to calibrate on.
+        float_depth: how many convolutions before an output stay float, with all that follows.
+
+    Raises:
+        RuntimeFailure: NNCF refused it.
+    """
     import logging
 
     import nncf

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any, Literal
@@ -211,7 +212,10 @@ class TrainingLoop:
         if self.scheduler is None:
             return
         if self._each_step or (self.step_number + 1) % self.steps_per_epoch == 0:
-            self.scheduler.step()
+            with warnings.catch_warnings():
+                # Of a first step that the scaler left out because its gradients overflowed.
+                warnings.filterwarnings("ignore", r"Detected call of `lr_scheduler\.step\(\)`")
+                self.scheduler.step()
 
     @property
     def epoch(self) -> float:
