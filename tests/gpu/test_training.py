@@ -10,7 +10,7 @@ import pytest
 import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "unit"))
-from tiny_training import CONFIG, losses, taken
+from tiny_steps import CONFIG, losses, taken
 
 pytestmark = [
     pytest.mark.gpu,

@@ -16,6 +16,7 @@ from saccade.train import batch_probe
 from saccade.train.batch_fit import halved
 from saccade.train.config import TrainingConfig
 from saccade.train.job import refer
+from saccade.train.memory_failure import is_out_of_memory
 from saccade.train.order import SampleOrder, Ticket
 
 
@@ -88,9 +89,9 @@ class Hungry(nn.Module):
 
 
 def test_other_failures_are_not_taken_for_a_lack_of_memory(tmp_path: Path) -> None:
-    assert batch_probe.is_out_of_memory(WorkerFailure("CUDA out of memory. Tried to allocate"))
-    assert batch_probe.is_out_of_memory(MemoryError())
-    assert not batch_probe.is_out_of_memory(WorkerFailure("The worker crashed with SIGSEGV"))
+    assert is_out_of_memory(WorkerFailure("CUDA out of memory. Tried to allocate"))
+    assert is_out_of_memory(MemoryError())
+    assert not is_out_of_memory(WorkerFailure("The worker crashed with SIGSEGV"))
 
 
 def test_the_largest_batch_is_kept_for_the_run(

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_training import CONFIG, job, net, taken
+from tiny_steps import CONFIG, job, net, taken
 from torch import nn
 
 from saccade.errors import SpecError

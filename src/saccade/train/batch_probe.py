@@ -7,11 +7,11 @@ from dataclasses import replace
 
 from saccade.errors import SaccadeError
 from saccade.train.config import ScaleSettings, TrainingConfig
+from saccade.train.memory_failure import is_out_of_memory
 
 # Two steps: what the optimizer keeps is there only after the first.
 STEPS = 2
 TIMEOUT_S = 300.0
-OUT_OF_MEMORY = ("out of memory", "lack of memory", "memoryerror", "can't allocate memory")
 
 
 def largest_that_fits(sizes: Sequence[int], fits: Callable[[int], bool]) -> int | None:
@@ -64,11 +64,3 @@ def fits_in_memory(config: TrainingConfig, memory_limit_mb: float | None = None)
             return False
         raise
     return True
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error, from a worker or from PyTorch, says that memory ran out."""
-    if isinstance(error, MemoryError):
-        return True
-    said = str(error).lower()
-    return any(words in said for words in OUT_OF_MEMORY)

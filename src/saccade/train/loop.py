@@ -184,7 +184,7 @@ class TrainingLoop:
         self.last_batch = (inputs, target)
         clock.mark("copy")
         with precision(settings), self.synchronised(last):
-            with explained("model", inputs):
+            with explained("model", inputs), compile_errors(settings):
                 output = self.callable(inputs)
             clock.mark("forward")
             with explained("loss", output, target):
