@@ -41,6 +41,7 @@ FIGURES = (
     "unet",
     "train_kill",
     "loader",
+    "train_overhead",
 )
 BUSY_WARNING = 10.0
 

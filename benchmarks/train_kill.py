@@ -82,7 +82,11 @@ def _started(folder: Path) -> subprocess.Popen[bytes]:
 
 
 def _ended(process: subprocess.Popen[bytes]) -> None:
-    if process.wait(PATIENCE_S) != 0:
+    try:
+        process.wait(PATIENCE_S)
+    finally:
+        process.kill()  # does nothing to one that has ended
+    if process.returncode != 0:
         raise RuntimeError(f"the training ended with exit code {process.returncode}")
 
 
@@ -93,6 +97,7 @@ def _killed_at(folder: Path, chance: random.Random) -> int:
     wanted, deadline = chance.randint(1, 4), time.monotonic() + PATIENCE_S
     while _steps(folder) < before + wanted and process.poll() is None:
         if time.monotonic() > deadline:
+            process.kill()
             raise RuntimeError("the training does not get on")
         time.sleep(0.02)
     time.sleep(chance.random())

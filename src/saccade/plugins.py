@@ -47,10 +47,11 @@ TABLE: dict[str, dict[str, str]] = {
     "sources": {
         "onnx": "saccade.models.sources.onnx:OnnxSource",
         "torch_export": "saccade.models.sources.torch_export:TorchExportSource",
-        "torchscript": "saccade.models.sources.torchscript:TorchScriptSource",
         "torchvision": "saccade.models.sources.torchvision:TorchvisionSource",
         "timm": "saccade.models.sources.timm:TimmSource",
         "ultralytics": "saccade.models.sources.ultralytics:UltralyticsSource",
+        # After those that a prefix tells: what comes behind it may end in .pt as well.
+        "torchscript": "saccade.models.sources.torchscript:TorchScriptSource",
         "factory": "saccade.models.sources.factory:FactorySource",
     },
     # From one model format to another.
@@ -168,16 +169,34 @@ TABLE: dict[str, dict[str, str]] = {
         "dali": "saccade.train.changes.dali:LoadByDali",
         "shards": "saccade.train.changes.shards:ReadShards",
         "channels_last": "saccade.train.changes.channels_last:ChannelsLast",
+        "autocast": "saccade.train.changes.autocast:Autocast",
+        "compile": "saccade.train.changes.compile:Compile",
+        "tf32": "saccade.train.changes.tf32:Tf32",
+        "autotune": "saccade.train.changes.autotune:Autotune",
+        "fused_optimizer": "saccade.train.changes.fused_optimizer:FusedOptimizer",
+        "threads": "saccade.train.changes.threads:Threads",
+        "activation_checkpointing": (
+            "saccade.train.changes.activation_checkpointing:ActivationCheckpointing"
+        ),
+        "accumulate": "saccade.train.changes.accumulate:Accumulate",
+        "largest_batch": "saccade.train.changes.largest_batch:LargestBatch",
+        "larger_batch": "saccade.train.changes.larger_batch:LargerBatch",
         "ddp": "saccade.train.changes.ddp:DataParallel",
         "fsdp": "saccade.train.changes.fsdp:FullyShard",
+        "architecture": "saccade.train.changes.architecture:ChangeArchitecture",
     },
-    # Other architectures in the place of a job's own: from a module to the one that is trained.
-    "architectures": {},
     # Where the course of a training is written; ``files`` always.
     "training_loggers": {
         "files": "saccade.train.loggers.files:FileLogger",
         "tensorboard": "saccade.train.loggers.tensorboard:TensorBoardLogger",
         "mlflow": "saccade.train.loggers.mlflow:MlflowLogger",
+    },
+    # Other architectures in the place of a job's own: from a module to the one that is trained.
+    "architectures": {
+        "depthwise_separable": (
+            "saccade.train.architectures.depthwise_separable:DepthwiseSeparable"
+        ),
+        "narrower": "saccade.train.architectures.narrower:Narrower",
     },
     # Bottlenecks of a training, by name.
     "training_rules": {
@@ -191,6 +210,8 @@ TABLE: dict[str, dict[str, str]] = {
         "interprocess_copy": "saccade.diagnose.training.interprocess_copy:interprocess_copy",
         "python_loading": "saccade.diagnose.training.python_loading:python_loading",
         "copy_bound": "saccade.diagnose.training.copy_bound:copy_bound",
+        # Before the next one, which names the same time where both are found.
+        "tiny_batch": "saccade.diagnose.training.tiny_batch:tiny_batch",
         "launch_bound": "saccade.diagnose.training.launch_bound:launch_bound",
         "compute_bound": "saccade.diagnose.training.compute_bound:compute_bound",
         "memory_bandwidth_bound": (
@@ -198,7 +219,6 @@ TABLE: dict[str, dict[str, str]] = {
         ),
         "memory_capacity": "saccade.diagnose.training.memory_capacity:memory_capacity",
         "optimizer_bound": "saccade.diagnose.training.optimizer_bound:optimizer_bound",
-        "tiny_batch": "saccade.diagnose.training.tiny_batch:tiny_batch",
         "synchronisation": "saccade.diagnose.training.synchronisation:synchronisation",
         "recompilation": "saccade.diagnose.training.recompilation:recompilation",
         "unbalanced_ranks": "saccade.diagnose.training.unbalanced_ranks:unbalanced_ranks",

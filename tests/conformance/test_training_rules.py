@@ -97,16 +97,7 @@ def test_what_dominates_is_named_first(rule: str) -> None:
 
 
 def test_hints_are_names_of_changes() -> None:
-    known = set(plugins.names("training_changes")) | NOT_YET
+    known = set(plugins.names("training_changes"))
     for rule in RULES:
         finding = plugins.load("training_rules", rule)(planted_training(rule))
         assert finding is not None and set(finding.hints) <= known
-
-
-# Changes that are being built at the same time as the rules.
-NOT_YET = {
-    "workers", "persistent", "prefetch", "pinned", "scaled_decode", "fast_decode", "cache",
-    "normalize_on_device", "vectorized_collate", "dali", "shards", "bf16", "fp16", "tf32",
-    "channels_last", "compile", "fused_optimizer", "autotune", "activation_checkpointing",
-    "largest_batch", "larger_batch", "ddp", "fsdp",
-}  # fmt: skip

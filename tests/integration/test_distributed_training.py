@@ -105,3 +105,28 @@ def test_a_configuration_of_two_is_refused_by_one(alone: TrainingConfig) -> None
     config = TrainingConfig(alone.job, scale=ScaleSettings(2, 1, "ddp"))
     with pytest.raises(SaccadeError, match="trains in 2 processes"):
         Worker(RANKED, (config, None))
+
+
+def test_a_whole_training_in_two_processes_is_as_in_one(
+    alone: TrainingConfig, tmp_path: Path
+) -> None:
+    """Two epochs, started by torchrun."""
+    import torch
+
+    from saccade.playbook.train_run import TrainingRequest, run_training
+    from saccade.train.run_file import write_run_file
+
+    def trained(name: str, config: TrainingConfig, *epochs: int) -> dict[str, torch.Tensor]:
+        folder = tmp_path / name
+        folder.mkdir()
+        (folder / ".saccade-run").touch()
+        write_run_file(folder, config, epochs[-1])
+        for count in epochs:
+            result = run_training(TrainingRequest(str(folder), epochs=count))
+            assert result["status"] == "done" and result["epochs_done"] == count
+        return torch.load(folder / "last.pt")
+
+    expected = trained("one", alone, 2)
+    found = trained("two", two(alone, "ddp"), 2)
+    for key, value in expected.items():
+        assert torch.allclose(found[key], value, atol=1e-5), key

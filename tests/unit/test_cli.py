@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -40,14 +41,26 @@ def test_every_verb_of_the_issue_exists() -> None:
     assert set(typer.main.get_command(command.app).commands) == set(command.VERBS)  # type: ignore[attr-defined]
 
 
-@pytest.mark.parametrize("verb", command.VERBS)
-def test_help_has_an_example_whose_flags_exist(cli: Cli, verb: str) -> None:
-    outcome = cli(verb, "--help")
+def commands(group: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Every verb that does something, those of `saccade train` too."""
+    for name, found in group.commands.items():
+        if hasattr(found, "commands"):
+            yield from commands(found, (*path, name))
+        else:
+            yield (*path, name), found
+
+
+ALL = dict(commands(typer.main.get_command(command.app)))
+
+
+@pytest.mark.parametrize("verb", ALL, ids=" ".join)
+def test_help_has_an_example_whose_flags_exist(cli: Cli, verb: tuple[str, ...]) -> None:
+    outcome = cli(*verb, "--help")
     assert (outcome.code, outcome.err) == (0, "")
     text = " ".join(outcome.out.split())
-    assert f"Example: saccade {verb}" in text
+    assert f"Example: saccade {' '.join(verb)}" in text
     example = text.partition("Example: ")[2].partition("╭")[0]
-    options = typer.main.get_command(command.app).commands[verb].params  # type: ignore[attr-defined]
+    options = ALL[verb].params
     known = {flag for option in options for flag in option.opts}
     assert set(re.findall(r"--[a-z-]+", example)) <= known
     assert "--json" in known

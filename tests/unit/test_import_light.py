@@ -46,6 +46,7 @@ ALLOWED_LATER = {
     ("runtimes", "profile"),  # a runtime reads its own profile with the profile's parsers
     ("optimize", "playbook"),  # `saccade.optimize(...)` is the playbook
     ("profile", "playbook"),  # `saccade.profile(...)` is its first steps
+    ("train", "optimize"),  # a batch that may not fit is tried in a worker process
     ("study", "report"),  # `study.report()` writes the report
 }
 

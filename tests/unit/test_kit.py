@@ -17,7 +17,7 @@ import numpy as np
 import onnx
 import pytest
 from command_line import Cli, Inputs, document, make_inputs, refused
-from kit_script import REFERENCE, run_script
+from kit_script import REFERENCE, jetson_kit, run_script
 
 from saccade.deploy.kit.assemble import script
 from saccade.deploy.kit.device import not_the_target
@@ -52,6 +52,11 @@ def signed(content: dict[str, Any]) -> str:
     """The digest that the script would have written."""
     bare = {key: value for key, value in content.items() if key != "digest"}
     return hashlib.sha256(json.dumps(bare, sort_keys=True).encode()).hexdigest()
+
+
+@pytest.fixture(scope="module")
+def jetson(measured: Measured, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return jetson_kit(measured.inputs, tmp_path_factory.mktemp("jetson"))
 
 
 @pytest.fixture(scope="module")

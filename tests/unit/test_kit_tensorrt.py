@@ -11,25 +11,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 from command_line import make_inputs
-from kit_script import REFERENCE, run_script
+from kit_script import REFERENCE, jetson_kit, run_script
 
 from saccade.deploy.exports.trt_calibration import HEADER, cache_text
 from saccade.deploy.kit.judge import rows
 from saccade.deploy.kit.read import read_kit, read_measurements
 from saccade.deploy.kit.record import KitCandidate
 from saccade.deploy.kit.tensorrt_commands import build_command, build_script
-from saccade.playbook.partial import export_kit
-from saccade.spec import make_spec
 
 
 @pytest.fixture(scope="module")
 def jetson(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A kit for a device with TensorRT, which this machine is not."""
     folder = tmp_path_factory.mktemp("jetson")
-    inputs = make_inputs(folder)
-    given = {"model": str(inputs.model), "data": str(inputs.data)}
-    export_kit(make_spec({**given, "target": "jetson-orin-nano"}), folder / "kit")
-    return folder / "kit"
+    return jetson_kit(make_inputs(folder), folder)
 
 
 def test_the_commands_of_trtexec() -> None:

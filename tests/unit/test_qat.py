@@ -68,7 +68,7 @@ def test_training_brings_int8_closer_to_the_float_model(context: PlanContext) ->
 
 
 def test_what_lies_before_an_output_can_stay_float() -> None:
-    module, example = qat._plain(residual_net(8)), torch.zeros(1, 3, *HW)
+    module, example = qat.plain_module(residual_net(8)), torch.zeros(1, 3, *HW)
     assert qat.float_layers(module, example, 0) == []
     shallow, deep = (qat.float_layers(module, example, depth) for depth in (1, 2))
     assert any("linear" in name for name in shallow)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import io
+import re
 from typing import Any
 
+import pytest
 from rich.console import Console
 
 from saccade.report.console import summary
 from saccade.report.html import render_html
-from saccade.report.repair import MAX_LAYERS, ladders, sensitivity_chart
+from saccade.report.repair import MAX_LAYERS, Ladder, ladders, sensitivity_chart
 
 
 def step(rung: str, setting: str, before: float | None, after: float | None) -> dict[str, Any]:
@@ -90,3 +92,23 @@ def test_a_run_without_a_ladder_shows_none() -> None:
     document = {**result(), "trials": []}
     assert ladders(document) == []
     assert "Repair of" not in render_html(document)
+
+
+def test_short_names_lie_beside_their_bars() -> None:
+    short = [{"node": "conv", "kind": "Conv", "error": 0.1}]
+    long = [{"node": "/a/very/long/name" * 6, "kind": "Conv", "error": 0.1}]
+    starts = [
+        float(re.findall(r'<rect x="([\d.]+)"', sensitivity_chart(layers, [], 900))[0])
+        for layers in (short, long)
+    ]
+    assert starts[0] < 60
+    assert starts[1] == pytest.approx(900 * 0.42)
+
+
+def test_what_is_not_drawn_is_said() -> None:
+    few, many = (
+        Ladder("int8", (), tuple({"node": str(i), "error": 0.1} for i in range(count)), (), ())
+        for count in (MAX_LAYERS, MAX_LAYERS + 13)
+    )
+    assert few.shown == ""
+    assert many.shown == f"Drawn are the {MAX_LAYERS} most sensitive of {MAX_LAYERS + 13} layers."

@@ -11,38 +11,36 @@ from typing import Any
 import numpy as np
 import pytest
 
-from saccade.models.conversions.contract import ConversionRequest
-from saccade.models.conversions.torch_to_onnx import TorchToOnnx
-from saccade.models.description import Preprocessing
+from saccade import plugins
+from saccade.data.image_folder import ImageFolderFormat
+from saccade.data.open import open_labelled
 from saccade.models.equivalence import check_same
-from saccade.models.files import model_file
 from saccade.models.torch_program import read_program, run_program
-from saccade.optimize.change import PlanContext
 from saccade.optimize.distill import Distillation
+from saccade.optimize.sharing import backbone as backbone_change
 from saccade.optimize.sharing.backbone import SharedBackbone
-from saccade.optimize.sharing.contract import SharingContext
-from saccade.optimize.sharing.cost import SystemCost
 from saccade.optimize.sharing.decode import ShareDecode
 from saccade.optimize.sharing.one_pass import OnePass, work_left
+from saccade.optimize.sharing.subject import SystemSubject
 from saccade.optimize.training_frames import FrameSource
-from saccade.pipeline.config import PipelineConfig, RuntimeOptions
+from saccade.pipeline.config import PipelineConfig
 from saccade.pipeline.system import SystemConfig
 from saccade.pipeline.system_pipeline import SystemPipeline
-from saccade.runtimes.contract import Availability
-from saccade.tasks.classification import ClassificationTask
-from saccade.tasks.segmentation import SegmentationTask
-from saccade.testing.planted import planted
 from saccade.testing.tiny_pair import (
     COLOURS,
     HW,
+    NARROW,
     backbone,
     classifier,
     main_colours,
+    pair_context,
     scenes,
     segmenter,
+    tiny_pair,
     trained,
+    write_scenes,
 )
-from saccade.testing.tiny_torch import exported, pictures
+from saccade.validate.referee import LabelReferee
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("onnxscript")
@@ -52,18 +50,10 @@ from saccade.models.torch_layers import with_layers  # noqa: E402
 from saccade.optimize.pruner import write_program  # noqa: E402
 from saccade.optimize.sharing.joint_trainer import JointTrainer, both  # noqa: E402
 
-WIDTH = 8
+# What each task may lose, at the bound's upper end on 60 images.
+ALLOWED = {"classification": 0.2, "segmentation": 0.1}
 NOTHING = Overlap({}, {}, False, 0.0)
 NO_CHANGE = ([1.0, 1.0, 1.0], [0.0, 0.0, 0.0], False)
-OVERRIDES = {"scale": 1 / 255, "mean": (0.0,) * 3, "std": (1.0,) * 3, "class_names": COLOURS}
-
-
-def pair(shared: bool, seed: int = 0) -> tuple[Any, Any]:
-    """A classifier and a segmenter; the same backbone, or two of one architecture."""
-    torch.manual_seed(seed)
-    features = backbone(WIDTH)
-    other = features if shared else backbone(WIDTH)
-    return classifier(features, WIDTH).eval(), segmenter(other, WIDTH).eval()
 
 
 def lifted(module: Any) -> Any:
@@ -78,35 +68,35 @@ def noise(count: int = 1) -> np.ndarray:
 
 
 def test_a_common_backbone_is_found_by_structure() -> None:
-    first, second = pair(shared=False)
+    first, second = tiny_pair(shared=False)
     found = overlap(lifted(first), lifted(second))
     assert len(found.layers) == 8 and not found.equal
     assert 0.9 < found.work < 1.0
 
 
 def test_equal_backbones_are_said_to_be_equal() -> None:
-    first, second = pair(shared=True)
+    first, second = tiny_pair(shared=True)
     assert overlap(lifted(first), lifted(second)).equal
 
 
 def test_other_networks_have_nothing_in_common() -> None:
-    first, _ = pair(shared=False)
-    other = segmenter(backbone(2 * WIDTH), 2 * WIDTH).eval()
+    first, _ = tiny_pair(shared=False)
+    other = segmenter(backbone(2 * NARROW), 2 * NARROW).eval()
     found = overlap(lifted(first), lifted(other))
     assert not found.layers and found.work == 0.0
 
 
 def test_networks_of_one_architecture_keep_their_last_layers() -> None:
     """Else one head would have to give two answers."""
-    first, _ = pair(shared=False)
-    other, _ = pair(shared=False, seed=1)
+    first, _ = tiny_pair(shared=False)
+    other, _ = tiny_pair(shared=False, seed=1)
     found = overlap(lifted(first), lifted(other))
     assert "head" not in found.layers and len(found.layers) == 8
     assert len(overlap(lifted(first), lifted(first)).layers) == 9
 
 
 def test_equal_backbones_are_joined_without_a_change() -> None:
-    first, second = pair(shared=True)
+    first, second = tiny_pair(shared=True)
     mine, theirs = lifted(first), lifted(second)
     student = joined(mine, theirs, overlap(mine, theirs))
     tensor = noise()
@@ -118,7 +108,7 @@ def test_equal_backbones_are_joined_without_a_change() -> None:
 
 
 def test_each_network_is_asked_with_its_own_normalization() -> None:
-    first, second = pair(shared=False)
+    first, second = tiny_pair(shared=False)
     teacher = both(lifted(first), lifted(second), ([2.0, 3.0, 4.0], [0.1, 0.2, 0.3], True))
     tensor = noise()
     factor, offset = np.reshape([2, 3, 4], (1, 3, 1, 1)), np.reshape([0.1, 0.2, 0.3], (1, 3, 1, 1))
@@ -130,48 +120,6 @@ def test_each_network_is_asked_with_its_own_normalization() -> None:
 # The change
 
 
-def part_of(
-    folder: Path, module: Any, task: str, runtime: str, describe: Any
-) -> tuple[PipelineConfig, PlanContext]:
-    program = model_file(exported(module, folder / f"{task}.pt2", HW))
-    model = TorchToOnnx.convert(program, ConversionRequest(folder / "models", HW, noise(2)))
-    description = describe(model.path, OVERRIDES)
-    description = replace(
-        description, preprocessing=Preprocessing(fit="stretch"), input_hw=HW, input_size=HW[0]
-    )
-    config = PipelineConfig(
-        task,
-        program if runtime == "torch" else model,
-        description,
-        HW[0],
-        0.7,
-        runtime=runtime,
-        options=RuntimeOptions(threads=1),
-    )
-    formats = {"torch": ("torch_export",), "onnxruntime": ("onnx",)}[runtime]
-    plan = PlanContext(
-        config=config,
-        profile=planted("compute_bound"),
-        objective="latency",
-        cores=1,
-        frame_hw=HW,
-        video=False,
-        source=str(folder / "images"),
-        runtimes={runtime: Availability(True, "1", "CPU", formats=formats)},
-        calibration=pictures(folder / "images"),
-        folder=folder / "models",
-        labelled=False,
-    )
-    return config, plan
-
-
-def context_of(folder: Path, modules: tuple[Any, Any], runtime: str) -> SharingContext:
-    one, first = part_of(folder, modules[0], "classification", runtime, ClassificationTask.describe)
-    two, second = part_of(folder, modules[1], "segmentation", runtime, SegmentationTask.describe)
-    cost = SystemCost((first.cost, second.cost))
-    return SharingContext(SystemConfig((one, two)), (first, second), (one, two), cost)
-
-
 def answers(config: SystemConfig, source: str) -> list[dict[str, Any]]:
     with SystemPipeline(config) as pipeline:
         return list(pipeline.stream(source))
@@ -179,7 +127,7 @@ def answers(config: SystemConfig, source: str) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize("runtime", ["onnxruntime", "torch"])
 def test_equal_backbones_are_shared_without_teaching(tmp_path: Path, runtime: str) -> None:
-    context = context_of(tmp_path, pair(shared=True), runtime)
+    context = pair_context(tmp_path, tiny_pair(shared=True), runtime)
     (change,) = SharedBackbone.variants(context)
     assert change.equal and change.effect == "near_lossless" and change.applies(context) is None
     prediction = change.predict(context)
@@ -195,7 +143,7 @@ def test_equal_backbones_are_shared_without_teaching(tmp_path: Path, runtime: st
 
 def test_one_pass_computes_equal_backbones_once(tmp_path: Path) -> None:
     """The exact way: no teaching, and no PyTorch when it runs."""
-    context = context_of(tmp_path, pair(shared=True), "onnxruntime")
+    context = pair_context(tmp_path, tiny_pair(shared=True), "onnxruntime")
     first, second = context.config.parts
     assert work_left((first, second), HW) < 0.2
     context = replace(context, config=ShareDecode(0, "", True).apply(context))
@@ -204,14 +152,14 @@ def test_one_pass_computes_equal_backbones_once(tmp_path: Path) -> None:
 
 
 def test_other_architectures_are_refused(tmp_path: Path) -> None:
-    first, _ = pair(shared=False)
-    other = segmenter(backbone(2 * WIDTH), 2 * WIDTH).eval()
-    context = context_of(tmp_path, (first, other), "onnxruntime")
+    first, _ = tiny_pair(shared=False)
+    other = segmenter(backbone(2 * NARROW), 2 * NARROW).eval()
+    context = pair_context(tmp_path, (first, other), "onnxruntime")
     assert "other backbones" in str(SharedBackbone().applies(context))
 
 
 def test_models_that_do_not_come_from_pytorch_are_refused(tmp_path: Path) -> None:
-    context = context_of(tmp_path, pair(shared=True), "onnxruntime")
+    context = pair_context(tmp_path, tiny_pair(shared=True), "onnxruntime")
     config = context.config.parts[1]
     bare = replace(config, model=replace(config.model, program=None))
     plans = (context.plans[0], replace(context.plans[1], config=bare))
@@ -236,9 +184,9 @@ def relatives(one_thread: None) -> tuple[Any, Any]:
     """Both networks trained for their tasks from one backbone, which each has made its own."""
     torch.manual_seed(3)
     images, masks = scenes(48)
-    segments = trained(segmenter(backbone(WIDTH), WIDTH), images, masks)
+    segments = trained(segmenter(backbone(NARROW), NARROW), images, masks)
     features = copy.deepcopy(segments.features)
-    classifies = classifier(features, WIDTH)
+    classifies = classifier(features, NARROW)
     return trained(classifies, images, main_colours(masks), learning_rate=1e-3), segments
 
 
@@ -266,7 +214,7 @@ def frames_in(folder: Path, config: PipelineConfig) -> FrameSource:
 
 
 def test_teaching_makes_one_backbone_serve_both(relatives: tuple[Any, Any], tmp_path: Path) -> None:
-    context = context_of(tmp_path, relatives, "torch")
+    context = pair_context(tmp_path, relatives, "torch")
     (change,) = SharedBackbone.variants(context)
     assert not change.equal and change.effect == "lossy" and change.applies(context) is None
     source = frames_in(tmp_path / "frames", context.naive[0])
@@ -283,3 +231,51 @@ def test_teaching_makes_one_backbone_serve_both(relatives: tuple[Any, Any], tmp_
     wanted, untaught, taught = map(accuracy, (tmp_path / "alone.pt2", before, now))
     assert taught[1] > untaught[1] and wanted[1] - taught[1] < 0.05
     assert wanted[0] - taught[0] < 0.15
+
+
+class Judged:
+    """A system in this process, one task of it, as a judge asks it."""
+
+    def __init__(self, config: SystemConfig, source: str, part: int) -> None:
+        self.config, self._part = config.parts[part], part
+        self._subject = SystemSubject(config, source)
+        self.worker = self
+
+    def call(self, method: str, *arguments: Any, timeout_s: float = 0.0) -> Any:
+        return getattr(self._subject, f"{method}_part")(self._part, *arguments)
+
+
+def judgements(
+    systems: tuple[SystemConfig, SystemConfig], folder: Path, source: str
+) -> dict[str, bool]:
+    """Whether the second system keeps what the first says, task by task, by the real judges."""
+    found = {}
+    for part, path in enumerate(write_scenes(folder, 60)):
+        task = systems[0].tasks[part]
+        dataset = open_labelled(path, COLOURS, task).val
+        assert dataset is not None and dataset.labelled
+        metric = plugins.load("tasks", task).metrics[0]
+        before, after = (Judged(system, source, part) for system in systems)
+        referee = LabelReferee(dataset, before, metric, ALLOWED[task], 0)
+        found[task] = referee.judge(after, "lossy").keep
+    return found
+
+
+def test_a_taught_backbone_is_kept_and_an_untaught_one_refused(
+    relatives: tuple[Any, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # the worker's
+    monkeypatch.setattr(backbone_change, "LEARNING_RATE", 2e-3)
+    context = pair_context(tmp_path, relatives, "onnxruntime")
+    frames = frames_in(tmp_path / "frames", context.naive[0]).images[0].parent
+    calibration = ImageFolderFormat.read(frames).val
+    plans = tuple(replace(plan, calibration=calibration) for plan in context.plans)
+    context = replace(context, plans=(plans[0], plans[1]))
+    source = context.plans[0].source
+    taught = SharedBackbone(budget_s=30.0).apply(context)
+    untaught = SharedBackbone(equal=True).apply(context)
+    assert taught.sharing.one_pass and taught.hash != untaught.hash
+    kept = judgements((context.config, taught), tmp_path / "taught", source)
+    refused = judgements((context.config, untaught), tmp_path / "untaught", source)
+    assert kept == {"classification": True, "segmentation": True}
+    assert not refused["segmentation"]

@@ -9,10 +9,9 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from test_sharing_stages import alone, as_fused, parts_in, same
+from test_sharing_stages import alone, as_fused, same
 from tiny_system import write_video
 
-from saccade import plugins
 from saccade.errors import ModelError
 from saccade.models.description import Preprocessing
 from saccade.models.equivalence import check_same
@@ -20,56 +19,33 @@ from saccade.models.files import model_file
 from saccade.models.merged_graph import deduplicate, merged
 from saccade.models.onnx_file import read_onnx
 from saccade.models.onnx_run import run_once
-from saccade.optimize.change import PlanContext
 from saccade.optimize.sharing.contract import SharingContext
 from saccade.optimize.sharing.cost import SystemCost
 from saccade.optimize.sharing.decode import ShareDecode
 from saccade.optimize.sharing.one_pass import OnePass, work_left
 from saccade.optimize.sharing.preprocess import SharePreprocess
 from saccade.optimize.sharing.search import plan_sharing
-from saccade.pipeline.config import PipelineConfig, ResolutionPolicy, RuntimeOptions
-from saccade.pipeline.system import SystemConfig
+from saccade.pipeline.config import ResolutionPolicy, RuntimeOptions
 from saccade.pipeline.system_pipeline import SystemPipeline
-from saccade.runtimes.contract import Availability
-from saccade.testing.planted import planted
+from saccade.profile.cost_model import CostModel, StageCost
+from saccade.testing.sharing_conformance import tiny_context, tiny_parts
 from saccade.testing.tiny_segmenter import HW, tiny_segmenter
 from saccade.testing.tiny_yolo import tiny_yolo
 
 TASKS = ("detection", "segmentation")
 
 
-def context_of(
-    parts: tuple[PipelineConfig, PipelineConfig], folder: Path, **changed: Any
-) -> SharingContext:
-    """Both pipelines on the tiny video, nothing shared yet."""
-    runtimes = {name: Availability(True, "1", "CPU") for name in ("onnxruntime", "openvino")}
-    source = str(folder / "v.mp4")
-    if not Path(source).exists():
-        write_video(Path(source))
-    plans = [
-        PlanContext(
-            config=part,
-            profile=planted("decode_bound"),
-            objective="latency",
-            cores=2,
-            frame_hw=(96, 128),
-            video=True,
-            source=source,
-            runtimes=runtimes,
-            calibration=None,
-            folder=folder / "models",
-            labelled=False,
-        )
-        for part in parts
-    ]
-    plans = [replace(plan, **changed) for plan in plans]
-    cost = SystemCost((plans[0].cost, plans[1].cost))
-    return SharingContext(SystemConfig(parts), (plans[0], plans[1]), parts, cost)
+def context_in(folder: Path) -> SharingContext:
+    """Both tiny pipelines on the tiny video."""
+    video = folder / "v.mp4"
+    return tiny_context(
+        tiny_parts(folder), folder, str(video if video.exists() else write_video(video))
+    )
 
 
 @pytest.fixture
 def context(tmp_path: Path) -> SharingContext:
-    return context_of(parts_in(tmp_path), tmp_path)
+    return context_in(tmp_path)
 
 
 def after(context: SharingContext, change: Any) -> SharingContext:
@@ -96,20 +72,8 @@ def check_unchanged(context: SharingContext, before: SharingContext) -> None:
         assert same(task, expected, [result[task] for result in found])
 
 
-def test_every_way_has_what_a_way_of_sharing_needs(context: SharingContext) -> None:
-    for name in plugins.names("sharings"):
-        for change in plugins.load("sharings", name).variants(context):
-            assert change.name == name and change.label.startswith(name)
-            assert change.effect in ("exact", "near_lossless", "lossy")
-            reason = change.applies(context)
-            assert reason is None or (reason and not reason.endswith("."))
-            if reason is None:
-                prediction = change.predict(context)
-                assert prediction.bound >= prediction.gain > 0 and prediction.basis
-
-
 def test_everything_can_be_shared_one_after_the_other(context: SharingContext) -> None:
-    assert [c.change.name for c in plan_sharing(context)[0]] == ["share_decode"]
+    assert next(iter(plan_sharing(context)[0])).change.name == "share_decode"
     decoded = after(context, ShareDecode(0, "detection", True))
     assert decoded.config.sharing.decode
     scaled = after(decoded, SharePreprocess())
@@ -305,3 +269,23 @@ def test_pipelines_are_left_alone_by_planning(context: SharingContext) -> None:
     plan_sharing(context)
     assert context.config.hash == before
     assert as_fused(context.config.parts[0]).preprocessor == "fused"
+
+
+def test_one_pass_decodes_once_where_that_alone_did_not_pay(context: SharingContext) -> None:
+    one = after(context, OnePass())
+    assert one.config.sharing.decode and one.config.sharing.one_pass
+    check_unchanged(one, context)
+    scaled = after(context, SharePreprocess())
+    assert scaled.config.sharing.decode
+    check_unchanged(scaled, context)
+
+
+def test_joining_a_sequential_pipeline_to_an_overlapped_one_is_no_miracle() -> None:
+    """Its model still has one request at a time, whoever feeds it."""
+    stages = {name: StageCost(4.0, 4.0) for name in ("decode", "preprocess", "postprocess")}
+    fast = CostModel({**stages, "infer": StageCost(20.0, 30.0)}, 2, True, 2)
+    slow = CostModel({**stages, "infer": StageCost(80.0, 80.0)}, 2, False, 1)
+    beside, joined = SystemCost((fast, slow)), SystemCost((fast, slow), joined=True)
+    assert beside.frame_ms == pytest.approx(92.0)
+    assert joined.scaled(1, "decode", 0.0).frame_ms == pytest.approx(80.0)
+    assert SystemCost((slow, slow)).frame_ms == pytest.approx(184.0)

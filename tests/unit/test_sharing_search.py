@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
-from test_sharing_changes import context_of
-from test_sharing_stages import parts_in
+from test_sharing_changes import context_in
 
 from saccade.optimize.change import Effect
 from saccade.optimize.race import RaceResult
@@ -66,7 +65,7 @@ def always(word: str) -> Verdict:
 
 @pytest.fixture
 def context(tmp_path: Path) -> SharingContext:
-    return context_of(parts_in(tmp_path), tmp_path)
+    return context_in(tmp_path)
 
 
 def searched(

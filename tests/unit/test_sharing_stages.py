@@ -14,31 +14,15 @@ from tiny_system import FRAMES, picture, write_video
 
 from saccade import plugins
 from saccade.errors import DataError
-from saccade.models.description import Preprocessing
 from saccade.optimize.sharing.subject import SystemSubject
 from saccade.pipeline.config import PipelineConfig, RuntimeOptions
 from saccade.pipeline.pipeline import Pipeline
 from saccade.pipeline.system import Sharing, SystemConfig, is_system
 from saccade.pipeline.system_pipeline import SystemPipeline
-from saccade.testing.tiny_segmenter import HW, tiny_segmenter_config
-from saccade.testing.tiny_yolo import tiny_yolo_config
+from saccade.testing.sharing_conformance import tiny_parts
 
 TASKS = ("detection", "segmentation")
 Alter = Callable[[PipelineConfig], PipelineConfig]
-
-
-def parts_in(folder: Path) -> tuple[PipelineConfig, PipelineConfig]:
-    """A detector and a segmenter that stretch a frame to the same input, each in its colours."""
-    detector, segmenter = tiny_yolo_config(folder), tiny_segmenter_config(folder)
-    stretched = replace(
-        detector.description, preprocessing=Preprocessing(fit="stretch"), input_hw=HW
-    )
-    pre = Preprocessing("bgr", 1.0, (110.0, 100.0, 90.0), (60.0, 50.0, 70.0), fit="stretch")
-    coloured = replace(segmenter.description, preprocessing=pre)
-    return (
-        replace(detector, description=stretched, shape="square", score_threshold=0.3),
-        replace(segmenter, description=coloured),
-    )
 
 
 def overlapped(config: PipelineConfig) -> PipelineConfig:
@@ -61,7 +45,7 @@ def video(tmp_path: Path) -> str:
 
 @pytest.fixture
 def parts(tmp_path: Path) -> tuple[PipelineConfig, PipelineConfig]:
-    return parts_in(tmp_path)
+    return tiny_parts(tmp_path)
 
 
 def alone(config: PipelineConfig, video: str) -> list[Any]:

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from training_stand_ins import BASELINE, FakeRunner, SpeedOf, Turn, context_of
 
+from saccade import plugins
 from saccade.errors import RuntimeFailure
 from saccade.optimize.training.interactions import interactions
 from saccade.optimize.training.part_search import PartSearch
+from saccade.optimize.training.search import TrainingSearch, without
 from saccade.optimize.training.sets import Option, configured, together
 from saccade.optimize.training.trial_log import TrialLog
 from saccade.progress import SilentProgress
 from saccade.study import RunFolder, Trial
+from saccade.train.change import TrainingContext
 from saccade.train.config import TrainingConfig
+from saccade.train.profile import TrainingProfile
 
 BF16 = Turn("bf16", "precision", "bf16")
 LAST = Turn("channels_last", "channels_last", True)
@@ -141,3 +147,65 @@ def test_an_interrupted_search_measures_nothing_twice(tmp_path: Path) -> None:
     assert again == first and len(repeated) == len(trials)
     # Only the start, which is no trial, is measured again.
     assert set(FakeRunner.opened) == {BASELINE.hash}
+
+
+def test_a_part_comes_again_for_what_was_kept_makes_possible(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Workers can only be kept alive once there are some."""
+
+    @dataclass(frozen=True)
+    class Load(Turn):
+        def applies(self, context: TrainingContext) -> str | None:
+            loader = context.config.loader
+            if self.field == "persistent" and loader.workers == 0:
+                return "there are no workers"
+            return "already on" if getattr(loader, self.field) == self.value else None
+
+        def apply(self, context: TrainingContext) -> TrainingConfig:
+            return context.config.with_loader(**{self.field: self.value})
+
+    workers = Load("workers", "workers", 2, part="data")
+    kept_alive = Load("persistent", "persistent", True, part="data")
+    table = {"workers": workers, "persistent": kept_alive, "bf16": BF16}
+    monkeypatch.setattr(plugins, "names", lambda kind: list(table))
+    monkeypatch.setattr(plugins, "load", lambda kind, name: Variants(table[name]))
+
+    def speed(config: TrainingConfig) -> float:
+        fast = 2.0 if config.compute.precision == "bf16" else 1.0
+        return fast * (1 + config.loader.workers + 2 * config.loader.persistent)
+
+    profiled: list[TrainingConfig] = []
+
+    def profile_of(config: TrainingConfig) -> TrainingProfile:
+        profiled.append(config)
+        return context_of(config).profile
+
+    search = TrainingSearch(
+        context_of(),
+        TrialLog(RunFolder(tmp_path), SilentProgress(), "machine"),
+        profile_of,
+        SilentProgress(),
+        tmp_path,
+        0.02,
+        time.monotonic() + 1e6,
+        lambda config, timed, where: FakeRunner(config, speed),  # type: ignore[return-value, arg-type]
+    )
+    found = search.run()
+    assert {kept.option.label for kept in found.kept} == {"workers", "persistent", "bf16"}
+    assert found.config.loader.persistent and found.config.loader.workers == 2
+    # Each time something was kept, the training was profiled again.
+    assert len(profiled) == 3
+    context = context_of()
+    assert without(found.kept, context, set()) == found.config
+    assert not without(found.kept, context, {"workers"}).loader.persistent
+
+
+@dataclass(frozen=True)
+class Variants:
+    """A change of the table with one variant."""
+
+    only: Turn
+
+    def variants(self, context: TrainingContext) -> list[Turn]:
+        return [self.only]

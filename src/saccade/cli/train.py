@@ -13,8 +13,8 @@ def register(app: typer.Typer) -> None:
     """Add the verb with its own verbs."""
     train = typer.Typer(
         no_args_is_help=True,
-        help="Measure, diagnose, speed up and carry out a training. Example: saccade train "
-        "optimize job.py --goal 'epoch_s<=60' --budget 10m --out runs/unet",
+        help="Measure, diagnose, speed up and carry out a training. "
+        "Example: saccade train optimize job.py",
     )
     for verb in VERBS:
         verb.register(train)

@@ -230,13 +230,13 @@ def bundle_config(folder: Path) -> PipelineConfig:
         BundleError: it is no sound bundle, or one of two tasks.
     """
     manifest = read_manifest(folder)
-    if is_system(manifest["config"]):
-        tasks = " and ".join(part["task"] for part in manifest["config"]["parts"])
-        raise BundleError(
-            f"'{folder}' is for {tasks} at once. Expected a bundle of one task: those that it was "
-            "made from are in the run folder, one for each task."
-        )
     with _settings_of(folder):
+        if is_system(manifest["config"]):
+            tasks = " and ".join(part["task"] for part in manifest["config"]["parts"])
+            raise BundleError(
+                f"'{folder}' is for {tasks} at once. Expected a bundle of one task: those that it "
+                "was made from are in the run folder, one for each task."
+            )
         return _beside(folder, PipelineConfig.from_dict(manifest["config"]), manifest["files"])
 
 
@@ -247,9 +247,9 @@ def system_config(folder: Path) -> SystemConfig | None:
         BundleError: it is no sound bundle.
     """
     manifest = read_manifest(folder)
-    if not is_system(manifest["config"]):
-        return None
     with _settings_of(folder):
+        if not is_system(manifest["config"]):
+            return None
         config = SystemConfig.from_dict(manifest["config"])
         first, second = (_beside(folder, part, manifest["files"]) for part in config.parts)
         return replace(config, parts=(first, second))

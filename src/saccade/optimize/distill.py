@@ -31,6 +31,8 @@ from saccade.optimize.distill_loss import (
 
 # Passes over the frames that collect the statistics of batch normalization.
 STATISTICS_PASSES = 2
+# Of the budget, what may be spent on them: a slow model shall still be trained.
+STATISTICS_SHARE = 0.25
 # Smallest part of an image that an augmented one shows.
 SMALLEST_CROP = 0.7
 
@@ -64,6 +66,7 @@ class Distillation:
         attention_weight: of the feature loss, relative to that of the answers.
         label_weight: of the labels, relative to that of the teacher's answers.
         seed: of the order, the augmentation and which frames are held out.
+        statistics: collect those of batch normalization anew before the first step.
     """
 
     budget_s: float = 60.0
@@ -75,6 +78,7 @@ class Distillation:
     attention_weight: float = 1.0
     label_weight: float = 0.2
     seed: int = 0
+    statistics: bool = True
 
 
 @dataclass(frozen=True)
@@ -131,7 +135,8 @@ def distill(
     """
     began = clock()
     classroom = _Classroom(student, teacher, frames, settings)
-    classroom.refresh_statistics()
+    if settings.statistics:
+        classroom.refresh_statistics(lambda: clock() - began < STATISTICS_SHARE * settings.budget_s)
     ended_by, steps = "steps", 0
     for step in range(settings.max_steps):
         if clock() - began >= settings.budget_s:
@@ -227,7 +232,7 @@ class _Classroom:
             return loss
         return loss + self._settings.label_weight * label_loss(said[0], self._labels[part])
 
-    def refresh_statistics(self) -> None:
+    def refresh_statistics(self, in_time: Callable[[], bool]) -> None:
         """Collect batch normalization's statistics anew, and keep them where that is better.
 
         Where channels were taken out, those that were collected with them are out of date.
@@ -243,6 +248,8 @@ class _Classroom:
         with self._torch.no_grad():
             for _ in range(STATISTICS_PASSES * math.ceil(len(self._learnt) / self._batch)):
                 self._student(self._tensors[self._next_part()])
+                if not in_time():
+                    break
         for norm, momentum in zip(norms, momenta, strict=True):
             norm.momentum = momentum
             norm.eval()

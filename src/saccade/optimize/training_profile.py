@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from saccade.environment import usable_cores
 from saccade.errors import SaccadeError, SpecError
+from saccade.optimize.training.group import WorkerGroup
 from saccade.optimize.worker import Worker
 from saccade.profile.trace import OPERATORS_PID, PIPELINE_PID, RESOURCES_PID, Trace
 from saccade.profile.training import Measured
@@ -19,9 +20,11 @@ from saccade.profile.training_timeline import StepTimeline
 from saccade.progress import Progress, SilentProgress
 from saccade.train.config import TrainingConfig
 from saccade.train.profile import BusyMoment, SampleFacts, TrainingProfile
+from saccade.train.records import TrainingBlock
 
 MEASURER = "saccade.profile.training:TrainingMeasurer"
 WATCHER = "saccade.profile.training_watch:TrainingWatcher"
+RANK_WARMUP, RANK_STEPS = 2, 5
 # Slow steps are given the time they need: each pass takes a least number of them.
 LEAST_TIMEOUT_S, TIMEOUT_FACTOR = 900.0, 20.0
 # Shares of the time; the rest is for starting the workers and for the passes' least steps.
@@ -48,6 +51,9 @@ def profile_training(
 ) -> TrainingProfile:
     """Where the time of a training goes.
 
+    Of several processes that train together one is profiled as if it trained alone; how evenly
+    they share the work is measured in all of them.
+
     Steps are measured in one worker process and watched in another; no number of the second is a
     measured speed. A watching pass that fails is named in ``missing`` and leaves its part empty.
 
@@ -72,15 +78,19 @@ def profile_training(
         )
     said = progress or SilentProgress()
     timeout_s = max(LEAST_TIMEOUT_S, TIMEOUT_FACTOR * seconds)
+    alone = config.with_scale(processes=1, nodes=1, strategy="single")
     said.step("Measuring steps")
-    with start(MEASURER, (config,), timeout_s=timeout_s) as worker:
+    with start(MEASURER, (alone,), timeout_s=timeout_s) as worker:
         measured = worker.call("measure", MEASURING * seconds, least_steps, timeout_s=timeout_s)
+        model = worker.call("model_facts")
     said.step("Watching steps")
     passes = _passes(measured, WATCHING * seconds, nvtx)
-    watched = _watch(config, passes, timeout_s, start)
+    watched = _watch(alone, passes, timeout_s, start)
+    if config.scale.processes > 1:
+        watched.ranks_ms = _tried(watched, "ranks_ms", lambda: _ranks_ms(config, timeout_s))
     if folder is not None:
         training_trace(config, watched).write(folder / TRACE_FILE)
-    return _profile(config, measured, watched)
+    return replace(_profile(config, measured, watched), model=model)
 
 
 @dataclass
@@ -94,6 +104,7 @@ class Watched:
     memory: Any = field(default_factory=dict)
     scaled: Any = field(default_factory=dict)
     scan: Any = None
+    ranks_ms: tuple[float, ...] = ()
     missing: dict[str, str] = field(default_factory=dict)
 
 
@@ -134,6 +145,17 @@ def _watch(
     return watched
 
 
+def _ranks_ms(config: TrainingConfig, timeout_s: float) -> tuple[float, ...]:
+    group = WorkerGroup(config, None, timeout_s=timeout_s, environment={})
+    try:
+        group.call("block", RANK_WARMUP, timeout_s=timeout_s)
+        block: TrainingBlock = group.call("block", RANK_STEPS, timeout_s=timeout_s)
+        group.call("finish", timeout_s=timeout_s)
+    finally:
+        group.close()
+    return block.ranks_ms
+
+
 def _calling(
     worker: Worker, name: str, arguments: tuple[Any, ...], timeout_s: float
 ) -> Callable[[], Any]:
@@ -160,6 +182,7 @@ def _profile(config: TrainingConfig, measured: Measured, watched: Watched) -> Tr
         syncs=tuple(watched.syncs),
         recompilations=measured.recompilations,
         memory_mb=watched.memory,
+        ranks_ms=watched.ranks_ms,
         overhead=operators.overhead if operators else None,
         effective_cores=usable_cores(),
         config=config,

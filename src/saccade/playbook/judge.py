@@ -12,13 +12,14 @@ from saccade.data.contract import Dataset
 from saccade.data.counted import only_classes
 from saccade.data.open import open_labelled
 from saccade.data.video import is_live, probe_video
-from saccade.deploy.bundle import MANIFEST, bundle_config
+from saccade.deploy.bundle import MANIFEST, bundle_at, bundle_config, system_config
 from saccade.errors import BundleError, DataError, GoalError
 from saccade.goals import Goal
 from saccade.models.files import model_file
 from saccade.optimize.change import Objective
 from saccade.optimize.metrics import Estimate
 from saccade.optimize.race import RacePlan, Runner, against_itself, race
+from saccade.optimize.sharing.subject import SystemRunner
 from saccade.pipeline.config import PipelineConfig
 from saccade.pipeline.pipeline import Pipeline
 from saccade.progress import Progress
@@ -42,6 +43,17 @@ def config_at(path: Path) -> PipelineConfig:
     if not (path / MANIFEST).exists() and (path / "bundle" / MANIFEST).exists():
         path = path / "bundle"
     return bundle_config(path)
+
+
+def runner_at(path: Path, source: str) -> Runner:
+    """What is at ``path``, running on ``source``: one task, or two on the same frames.
+
+    Raises:
+        BundleError: there is nothing that could run, or the bundle was damaged.
+    """
+    folder = bundle_at(path)
+    system = system_config(folder) if (folder / MANIFEST).exists() else None
+    return SystemRunner(system, source) if system is not None else Runner(config_at(path), source)
 
 
 def _config_in(path: Path) -> PipelineConfig:
@@ -71,11 +83,11 @@ def compare_configs(
     if not is_live(source) and not Path(source).is_dir():
         probe_video(source)
     progress.step("Race")
-    a = Runner(config_at(first), source)
+    a = runner_at(first, source)
     try:
-        b = Runner(config_at(second), source)
+        b = runner_at(second, source)
         try:
-            twin = Runner(config_at(first), source)
+            twin = runner_at(first, source)
             try:
                 frames = a.frames_for(COMPARE_RACE.block_s / 2)
                 _, resolution = against_itself(

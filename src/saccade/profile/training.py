@@ -6,6 +6,7 @@ processes of their own: a profiled number is never reported as a measured one.
 
 from __future__ import annotations
 
+import sys
 import time
 from dataclasses import dataclass
 
@@ -59,10 +60,10 @@ class TrainingMeasurer(TrainingSubject):
         """
         self._forget_compilations()
         warmup = self.warm_up(0.3 * seconds)
-        compiled = _compilations()
+        compiled = compilations()
         steps = _count(0.35 * seconds, warmup.step_s[-1], MIN_STEPS, MAX_STEPS)
         block = self.block(max(steps, least_steps - len(warmup.step_s)))
-        recompilations = _compilations() - compiled
+        recompilations = compilations() - compiled
         synthetic = self._synthetic(0.2 * seconds)
         return Measured(
             warmup=warmup,
@@ -70,7 +71,7 @@ class TrainingMeasurer(TrainingSubject):
             synthetic=synthetic,
             loader=self._loader_alone(0.15 * seconds, block),
             recompilations=recompilations,
-            graph_breaks=_graph_breaks(),
+            graph_breaks=graph_breaks(),
         )
 
     def warm_up(self, seconds: float) -> TrainingBlock:
@@ -141,16 +142,13 @@ def _count(seconds: float, each_s: float, least: int, most: int) -> int:
     return min(most, max(least, int(seconds / max(each_s, 1e-6))))
 
 
-def _compilations() -> int:
+def compilations() -> int:
     """Graphs that ``torch.compile`` made so far; 0 where it is not in use."""
-    import sys
-
     dynamo = sys.modules.get("torch._dynamo.utils")
     return int(dynamo.counters["stats"]["unique_graphs"]) if dynamo is not None else 0
 
 
-def _graph_breaks() -> int:
-    import sys
-
+def graph_breaks() -> int:
+    """Reasons for which ``torch.compile`` ended a graph within the model."""
     dynamo = sys.modules.get("torch._dynamo.utils")
     return len(dynamo.counters["graph_break"]) if dynamo is not None else 0

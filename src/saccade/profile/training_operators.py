@@ -48,7 +48,6 @@ def watch_operators(loop: TrainingLoop, steps: int) -> OperatorPass:
     from torch.profiler import ProfilerActivity, profile, record_function
 
     cuda = loop.config.compute.device.startswith("cuda")
-    loop.step()
     loop.clock.read()
     plain_s = _steps(loop, steps)
     activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if cuda else [])]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import os
 import sys
 import sysconfig
 import time
@@ -14,7 +15,6 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-import saccade
 from saccade.train.evaluating import evaluate
 from saccade.train.loading import open_loader
 from saccade.train.loop import TrainingLoop
@@ -200,12 +200,12 @@ def _where(frame: FrameType) -> str:
 def _torch() -> str:
     import torch
 
-    return str(Path(torch.__file__).parent)
+    return f"{Path(torch.__file__).parent}{os.sep}"
 
 
 @cache
 def _not_the_users() -> tuple[str, ...]:
     """Folders of the standard library, of installed packages, and of this one."""
     paths = sysconfig.get_paths()
-    own = str(Path(saccade.__file__).parent)
-    return (own, _torch(), *(paths[key] for key in ("stdlib", "platlib", "purelib")))
+    folders = (Path(__file__).parents[1], *(paths[k] for k in ("stdlib", "platlib", "purelib")))
+    return (_torch(), *(f"{folder}{os.sep}" for folder in folders))

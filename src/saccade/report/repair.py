@@ -12,7 +12,7 @@ from markupsafe import Markup
 from saccade.report import quantities as q
 from saccade.report.charts import NARROW, Scale
 from saccade.report.document import mapping, records, texts
-from saccade.report.svg import SMALL, Box, Canvas, fit
+from saccade.report.svg import SMALL, Box, Canvas, fit, text_width
 
 MAX_LAYERS = 40
 # Errors below this share of the largest are drawn as nothing.
@@ -49,6 +49,13 @@ class Ladder:
     layers: tuple[Mapping[str, Any], ...]
     kept_float: tuple[str, ...]
     doubts: tuple[str, ...]
+
+    @property
+    def shown(self) -> str:
+        """How many of the measured layers are drawn; empty where all of them are."""
+        if len(self.layers) <= MAX_LAYERS:
+            return ""
+        return f"Drawn are the {MAX_LAYERS} most sensitive of {len(self.layers)} layers."
 
 
 def ladders(result: Mapping[str, Any]) -> list[Ladder]:
@@ -112,7 +119,9 @@ def sensitivity_chart(
     canvas = Canvas(width, 0, "Sensitivity of each layer to int8")
     high = max(error for error, _ in drawn)
     low = max(min(error for error, _ in drawn) / 2, high * SPAN)
-    room = 14.0 if narrow else width * 0.42
+    # No wider than the longest name, so that a short one does not lie far from its bar.
+    longest = max(text_width(str(layer.get("node") or ""), SMALL) for _, layer in drawn)
+    room = 14.0 if narrow else min(width * 0.42, longest + 14)
     scale = Scale(low, max(high, low * 2), room, width - 66, log=True)
     pitch = 36.0 if narrow else 20.0
     bottom = pitch * len(drawn) + 2

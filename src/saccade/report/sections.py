@@ -81,12 +81,13 @@ def badge(result: Mapping[str, Any]) -> str:
 
 
 def system_name(result: Mapping[str, Any]) -> str:
-    """The model's file name, as far as the document tells."""
+    """The model's file name, as far as the document tells; those of both where there are two."""
     model = mapping(mapping(result.get("spec")).get("model")).get("path") or mapping(
         result.get("spec")
     ).get("model")
-    name = str(model or mapping(result.get("model")).get("name") or "")
-    return name.replace("\\", "/").rpartition("/")[2]
+    second = mapping(mapping(result.get("spec")).get("also")).get("model")
+    names = [model or mapping(result.get("model")).get("name") or "", second or ""]
+    return " + ".join(str(n).replace("\\", "/").rpartition("/")[2] for n in names if n)
 
 
 def goal_text(goal: Mapping[str, Any]) -> str:

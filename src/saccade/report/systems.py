@@ -48,7 +48,8 @@ def _row(entry: Mapping[str, Any]) -> TaskRow:
     own = mapping(entry.get("own"))
     drop = read_drop(entry.get("drop"))
     speedup = q.number(own.get("speedup"))
-    changes = ", ".join(texts(own.get("changes"))) or "nothing kept"
+    changes = ", ".join(texts(own.get("changes")))
+    improved = f"{q.ratio(speedup)} by {changes}" if speedup and changes else changes
     return TaskRow(
         task=str(entry.get("task") or "").replace("_", " "),
         model=str(entry.get("model") or "").replace("\\", "/").rpartition("/")[2],
@@ -57,7 +58,7 @@ def _row(entry: Mapping[str, Any]) -> TaskRow:
         after=q.metric_text(metric, entry.get("best")),
         drop=_drop_text(drop),
         allowed="" if q.number(entry.get("allowed")) is None else f"{entry['allowed']:g}",
-        own=f"{q.ratio(speedup)} by {changes}" if speedup else changes,
+        own=improved or "nothing kept",
         run=str(own.get("run") or ""),
     )
 

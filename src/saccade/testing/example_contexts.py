@@ -48,7 +48,7 @@ def example_contexts(
         frame_hw=FRAME_HW,
         video=True,
         source="rtsp://camera.invalid/1",  # live, so nobody looks into a file
-        runtimes=runtimes or OFFERED,
+        runtimes=dict(runtimes or OFFERED),
         calibration=calibration,
         folder=folder / "models",
         labelled=False,

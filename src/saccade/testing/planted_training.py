@@ -248,7 +248,7 @@ def _light(profile: TrainingProfile) -> TrainingProfile:
 
 def _launches(profile: TrainingProfile) -> TrainingProfile:
     kernels = (OperatorTime("void cudnn::conv", "conv", 12.0), OperatorTime("add", "add", 8.0))
-    return replace(profile, operators=kernels, launches=2400.0, device_ms=20.0)
+    return replace(profile, operators=kernels, launches=2400.0, device_ms=20.0, scaled_ms={})
 
 
 def _ranks(profile: TrainingProfile) -> TrainingProfile:

@@ -7,6 +7,8 @@ can serve them.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +16,30 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from saccade.models.conversions.contract import ConversionRequest
+from saccade.models.conversions.torch_to_onnx import TorchToOnnx
+from saccade.models.description import ModelDescription, Preprocessing
+from saccade.models.files import model_file
+from saccade.optimize.change import PlanContext
+from saccade.optimize.sharing.contract import SharingContext
+from saccade.optimize.sharing.cost import SystemCost
+from saccade.pipeline.config import PipelineConfig, RuntimeOptions
+from saccade.pipeline.system import SystemConfig
+from saccade.runtimes.contract import Availability
+from saccade.tasks.classification import ClassificationTask
+from saccade.tasks.segmentation import SegmentationTask
+from saccade.testing.planted import planted
+from saccade.testing.tiny_torch import exported, pictures
+
 HW = (32, 32)
 COLOURS = ("red", "green", "blue")
 # Channels of the backbone; wide enough that an inference is what a frame's time goes into.
 WIDTH = 48
 _PATCH = 8
+# Channels where only the structure matters.
+NARROW = 8
+_FORMATS = {"torch": ("torch_export",), "onnxruntime": ("onnx",)}
+_KNOWN = {"scale": 1 / 255, "mean": (0.0,) * 3, "std": (1.0,) * 3, "class_names": COLOURS}
 
 
 def backbone(width: int = WIDTH) -> Any:
@@ -136,3 +157,62 @@ def write_scenes(folder: Path, count: int, seed: int = 1) -> tuple[Path, Path]:
         Image.fromarray(mask).save(segmented / "valannot" / f"{index:03}.png")
     (segmented / "classes.txt").write_text("\n".join(COLOURS) + "\n", encoding="utf-8")
     return classified, segmented
+
+
+def tiny_pair(shared: bool, seed: int = 0) -> tuple[Any, Any]:
+    """An untrained classifier and segmenter; on one backbone, or on two of one architecture."""
+    import torch
+
+    torch.manual_seed(seed)
+    features = backbone(NARROW)
+    other = features if shared else backbone(NARROW)
+    return classifier(features, NARROW).eval(), segmenter(other, NARROW).eval()
+
+
+def pair_context(folder: Path, modules: tuple[Any, Any], runtime: str) -> SharingContext:
+    """A classifier and a segmenter from PyTorch in ``runtime``, nothing shared yet."""
+    first = _plan(folder, modules[0], "classification", runtime, ClassificationTask.describe)
+    second = _plan(folder, modules[1], "segmentation", runtime, SegmentationTask.describe)
+    parts = first.config, second.config
+    cost = SystemCost((first.cost, second.cost))
+    return SharingContext(SystemConfig(parts), (first, second), parts, cost)
+
+
+def _plan(
+    folder: Path,
+    module: Any,
+    task: str,
+    runtime: str,
+    describe: Callable[[str, dict[str, Any]], ModelDescription],
+) -> PlanContext:
+    program = model_file(exported(module, folder / f"{task}.pt2", HW))
+    noise = np.random.default_rng(0).random((2, 3, *HW), np.float32)
+    model = TorchToOnnx.convert(program, ConversionRequest(folder / "models", HW, noise))
+    description = replace(
+        describe(model.path, _KNOWN),
+        preprocessing=Preprocessing(fit="stretch"),
+        input_hw=HW,
+        input_size=HW[0],
+    )
+    config = PipelineConfig(
+        task,
+        program if runtime == "torch" else model,
+        description,
+        HW[0],
+        0.7,
+        runtime=runtime,
+        options=RuntimeOptions(threads=1),
+    )
+    return PlanContext(
+        config=config,
+        profile=planted("compute_bound"),
+        objective="latency",
+        cores=1,
+        frame_hw=HW,
+        video=False,
+        source=str(folder / "images"),
+        runtimes={runtime: Availability(True, "1", "CPU", formats=_FORMATS[runtime])},
+        calibration=pictures(folder / "images"),
+        folder=folder / "models",
+        labelled=False,
+    )

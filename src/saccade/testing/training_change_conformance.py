@@ -273,6 +273,7 @@ def example_contexts(folder: Path) -> Iterator[TrainingContext]:
     loading = {"workers": 2, "persistent": True, "cache": "memory", "decode": "scaled"}
     busy = base.with_loader(**loading).with_compute(precision="bf16", channels_last=True)
     yield replace(plain, config=busy, profile=example_profile(busy, data_share=0.3))
+    yield replace(plain, config=base.with_loader(workers=2))
     files = SampleFacts(
         samples=5000,
         image_files=1.0,
@@ -294,6 +295,8 @@ def example_contexts(folder: Path) -> Iterator[TrainingContext]:
     yield on_gpu
     everything = {"batch", "model", "scale"}
     yield replace(on_gpu, profile=replace(on_gpu.profile, facts=files), allow=frozenset(everything))
+    crowded = {"parameters": 2500.0, "gradients": 2500.0, "optimizer": 2500.0, "activations": 500.0}
+    yield replace(on_gpu, profile=replace(on_gpu.profile, memory_mb=crowded))
     old = replace(card, compute_capability=(7, 0), gpus=1)
     yield replace(on_gpu, machine=old)
     full = gpu.with_compute(

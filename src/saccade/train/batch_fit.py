@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from saccade.train.compiling import WITHOUT_GRAPHS
 from saccade.train.config import TrainingConfig
 
 
@@ -14,10 +15,12 @@ def halved(config: TrainingConfig) -> TrainingConfig | None:
     Returns:
         The next smaller configuration; None where the batch is one sample already.
     """
-    size = config.batch.size
+    size, mode = config.batch.size, config.compute.compile
     if size <= 1:
         return None
     parts = smallest_factor(size)
+    # A CUDA graph would write the next pass's gradients over those that are being added up.
+    config = config.with_compute(compile=WITHOUT_GRAPHS.get(mode, mode))
     return config.with_batch(size=size // parts, accumulation=config.batch.accumulation * parts)
 
 

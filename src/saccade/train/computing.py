@@ -10,6 +10,7 @@ from typing import Any
 from saccade import plugins
 from saccade.errors import SpecError
 from saccade.train.config import ComputeSettings, TrainingConfig
+from saccade.train.example import example_input
 from saccade.train.job import TrainingJob
 from saccade.train.order import ticket_seed
 from saccade.train.samples import seed_everything
@@ -35,7 +36,8 @@ def make_model(job: TrainingJob, config: TrainingConfig, seed: int) -> Any:
     if not isinstance(model, torch.nn.Module):
         raise SpecError(f"The job's model() returned {type(model).__name__}, not an nn.Module.")
     if config.model_change:
-        model = plugins.load("architectures", config.model_change)(model)
+        kind = plugins.load("architectures", config.model_change)
+        model = kind.changed(model, lambda: _example(job, config))
     if config.scale.strategy != "fsdp":
         model = model.to(settings.device)
         if settings.channels_last:
@@ -45,6 +47,14 @@ def make_model(job: TrainingJob, config: TrainingConfig, seed: int) -> Any:
 
         recompute_activations(model)
     return model.train()
+
+
+def _example(job: TrainingJob, config: TrainingConfig) -> Any:
+    import torch
+
+    # Reading samples draws random numbers, of which none may be missing for the weights.
+    with torch.random.fork_rng(devices=[]):
+        return example_input(job, config)
 
 
 def make_optimizer(job: TrainingJob, model: Any, config: TrainingConfig) -> Any:
@@ -100,15 +110,6 @@ def set_backends(config: TrainingConfig) -> None:
     torch.backends.cudnn.allow_tf32 = settings.tf32
     if config.deterministic:
         torch.use_deterministic_algorithms(True)
-
-
-def compiled(model: Any, settings: ComputeSettings) -> Any:
-    """What is called in a step: the model, or its compiled form (which shares its weights)."""
-    import torch
-
-    if not settings.compile:
-        return model
-    return torch.compile(model, mode=None if settings.compile == "default" else settings.compile)
 
 
 @contextlib.contextmanager

@@ -19,7 +19,7 @@ from saccade.train.order import ticket_seed
 from saccade.train.planned_samples import planned
 from saccade.train.profile import SampleFacts
 from saccade.train.samples import kept_randomness, seed_everything
-from saccade.train.transforms.chain import Transform, found_chain
+from saccade.train.transforms.chain import Transform, found_chain, own_generator
 from saccade.train.transforms.normalization import split_normalization
 from saccade.train.transforms.parity import worst
 from saccade.train.transforms.source_size import source_fraction
@@ -70,7 +70,7 @@ def facts(job: TrainingJob, config: TrainingConfig, looks: int = LOOKS) -> Sampl
     files = [path for look in seen for path in look.files]
     sizes = [look.images[0].shape[:2] for look in seen if look.images]
     with kept_randomness():
-        ready = _prepared(transform, seen[0], config.seed)
+        ready = _first_ready(transform, seen, config.seed)
         refusals = _refusals(job, config, seen, transform, dataset)
     return SampleFacts(
         samples=count,
@@ -99,8 +99,21 @@ def _look(dataset: Any, count: int, looks: int) -> list[Look]:
     return found
 
 
+def _first_ready(transform: Transform | None, seen: Sequence[Look], seed: int) -> Any:
+    """A prepared sample; None where the transforms fail on all of them."""
+    for look in seen:
+        try:
+            return _prepared(transform, look, seed)
+        except Exception:  # counted and judged where training meets it
+            continue
+    return None
+
+
 def _prepared(transform: Transform | None, look: Look, seed: int) -> Any:
-    seed_everything(ticket_seed(seed, 0, look.index))
+    own, ticket = own_generator(transform), ticket_seed(seed, 0, look.index)
+    seed_everything(ticket)
+    if own is not None:
+        own(ticket)
     return transform(look.sample) if transform is not None else look.sample
 
 

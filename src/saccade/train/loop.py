@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any, Literal
 
+from saccade.train.compiling import begin_pass, compile_errors, compiled
 from saccade.train.computing import (
-    compiled,
     make_model,
     make_optimizer,
     placed,
@@ -132,7 +133,9 @@ class TrainingLoop:
             self.mid_step = "gradients"
             clock.mark("data")
             last = number == accumulation - 1
-            losses.append(self._forward_backward(batch, accumulation, last))
+            begin_pass(self.config.compute)
+            with compile_errors(self.config.compute):
+                losses.append(self._forward_backward(batch, accumulation, last))
         self.mid_step = "update"
         self._update()
         clock.mark("optimizer")
@@ -200,7 +203,7 @@ class TrainingLoop:
         self.last_batch = (inputs, target)
         clock.mark("copy")
         with precision(settings), self.synchronised(last):
-            with explained("model", inputs):
+            with explained("model", inputs), compile_errors(settings):
                 output = self.callable(inputs)
             clock.mark("forward")
             with explained("loss", output, target):
@@ -228,7 +231,10 @@ class TrainingLoop:
         if self.scheduler is None:
             return
         if self._each_step or (self.step_number + 1) % self.steps_per_epoch == 0:
-            self.scheduler.step()
+            with warnings.catch_warnings():
+                # Of a first step that the scaler left out because its gradients overflowed.
+                warnings.filterwarnings("ignore", r"Detected call of `lr_scheduler\.step\(\)`")
+                self.scheduler.step()
 
     @property
     def epoch(self) -> float:

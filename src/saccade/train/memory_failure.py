@@ -12,6 +12,9 @@ WORDS = (
     "defaultcpuallocator",
     "cublas_status_alloc_failed",
     "cudnn_status_alloc_failed",
+    # What a worker process says of itself when it was ended.
+    "lack of memory",
+    "memoryerror",
 )
 
 
@@ -19,7 +22,7 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error says that memory did not suffice, on the device or on the host."""
     if isinstance(error, MemoryError):
         return True
-    if not isinstance(error, RuntimeError):
+    if not isinstance(error, RuntimeError | SaccadeError):
         return False
     # torch.cuda.OutOfMemoryError is a RuntimeError that says so.
     said = str(error).casefold()

@@ -12,12 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from saccade.errors import DataError
-from saccade.train.caching import SampleCache, signature_of
-from saccade.train.decoding import Reader, decode_with_opencv, images_in, is_image, opencv_pixels
+from saccade.train.caching import SampleCache
+from saccade.train.decoding import Reader, decode_with_opencv, decoded, is_image, opencv_pixels
 from saccade.train.image_header import image_header
 from saccade.train.order import Ticket
 from saccade.train.samples import LoadTimes, Samples, kept_randomness
-from saccade.train.scaled_samples import reduced_box
+from saccade.train.scaled_samples import decoded_at_need, reduced_box
 from saccade.train.transforms.parity import array_of, worst
 from saccade.train.transforms.pixel_steps import Crop, PixelStep
 from saccade.train.transforms.plan import PixelPlan, decode_fraction, plan_of
@@ -50,8 +50,9 @@ class PlannedSamples(Samples):
         dataset: map-style, of ``(image, target)``; each a path or an array, a target also a number.
         plan: what is done to them.
         read: who gets the bytes of files.
-        scaled: JPEGs are decoded as small as the drawn crop allows.
-        cache: of decoded pairs, whole.
+        scaled: JPEGs are decoded as small as the drawn crop allows; where decoded samples are
+            kept, as small as the smallest crop allows.
+        cache: of decoded pairs.
     """
 
     def __init__(
@@ -66,36 +67,35 @@ class PlannedSamples(Samples):
         super().__init__(dataset, None, cache=cache, expect=expect)
         self.plan, self._read, self._scaled = plan, read, scaled
         self.decode = lambda path: decode_with_opencv(path, read)
+        self.copied = False  # no step writes to what it is given
+
+    def opened(self, sample: Any) -> Any:
+        """A sample of the data set, decoded: reduced where it is and where it is to be kept."""
+        if self._scaled:
+            return decoded_at_need(sample, self.plan.steps, self._read)
+        return super().opened(sample)
 
     def ready(self, ticket: Ticket, times: LoadTimes) -> tuple[NDArray[np.uint8], Any]:
         """Pixels ``(H, W, C)``, not yet normalized, and the target."""
         if self._scaled and self.cache is None:
             image, target, full_hw, steps = self._as_needed(ticket, times)
         else:
-            image, target = _pair(self._kept(ticket.index, times))
-            full_hw = image.shape[:2]
+            kept = self.raw(ticket.index, times)
+            sample, size = kept if self._scaled else (kept, None)
+            image, target = _pair(sample)
+            full_hw = size or image.shape[:2]
             steps = self.plan.drawn(ticket.seed, full_hw)
         began = time.perf_counter()
-        pixels = _through(image, full_hw, steps)
+        pixels = image
+        for step in _fitted(steps, image, full_hw):
+            pixels = step.image(pixels)
         if getattr(target, "ndim", 0) == 2:
-            if target.shape != full_hw:
+            if target.shape not in (full_hw, image.shape[:2]):
                 raise DataError(f"A mask of {target.shape} stands beside an image of {full_hw}.")
-            for step in steps:
+            for step in _fitted(steps, target, full_hw):
                 target = step.mask(target)
         times.transform_s += time.perf_counter() - began
         return pixels if pixels.ndim == 3 else pixels[..., None], target
-
-    def _kept(self, index: int, times: LoadTimes) -> Any:
-        """`raw`, without copying what the cache holds: nothing here writes to it."""
-        if self.cache is not None:
-            began = time.perf_counter()
-            kept = self.cache.get(
-                index, lambda: signature_of(images_in(self.dataset[index])), copied=False
-            )
-            if kept is not None:
-                times.read_s += time.perf_counter() - began
-                return kept
-        return self.raw(index, times)
 
     def files(self, index: int, times: LoadTimes) -> tuple[Path, Any, bytes | memoryview]:
         """The image file of a sample, its target decoded, and the content of the file."""
@@ -103,7 +103,7 @@ class PlannedSamples(Samples):
         image, target = _pair(self.dataset[index])
         data = self._read(image)
         read = time.perf_counter()
-        target = self.opened(target)
+        target = decoded(target, self.decode)
         times.read_s += read - began
         times.decode_s += time.perf_counter() - read
         return image, target, data
@@ -117,7 +117,7 @@ class PlannedSamples(Samples):
         read = time.perf_counter()
         header = image_header(data) if data is not None else None
         if data is None or header is None:
-            image = self.opened(image)
+            image = decoded(image, self.decode)
             full_hw = image.shape[:2]
             steps = self.plan.drawn(ticket.seed, full_hw)
         else:
@@ -125,22 +125,22 @@ class PlannedSamples(Samples):
             steps = self.plan.drawn(ticket.seed, full_hw)
             fraction = decode_fraction(steps, full_hw) if header.kind == "jpeg" else 1.0
             image = opencv_pixels(image, data, fraction)
-        target = self.opened(target)
+        target = decoded(target, self.decode)
         times.read_s += read - began
         times.decode_s += time.perf_counter() - read
         return image, target, full_hw, steps
 
 
-def _through(
-    image: NDArray[np.uint8], full_hw: tuple[int, int], steps: list[PixelStep]
-) -> NDArray[np.uint8]:
-    """An image through its steps; crops are reduced as it was."""
-    for place, step in enumerate(steps):
-        if place == 0 and isinstance(step, Crop) and image.shape[:2] != full_hw:
-            box = (step.top, step.left, step.height, step.width)
-            step = Crop(*reduced_box(box, full_hw, image.shape[:2]))
-        image = step.image(image)
-    return image
+def _fitted(
+    steps: list[PixelStep], pixels: NDArray[np.uint8], full_hw: tuple[int, int]
+) -> list[PixelStep]:
+    """Steps that were drawn for the whole image, for one that may be reduced."""
+    hw = pixels.shape[:2]
+    if hw == full_hw or not steps or not isinstance(steps[0], Crop):
+        return steps
+    first = steps[0]
+    box = (first.top, first.left, first.height, first.width)
+    return [Crop(*reduced_box(box, full_hw, (hw[0], hw[1]))), *steps[1:]]
 
 
 def _pair(sample: Any) -> tuple[Any, Any]:

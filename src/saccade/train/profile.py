@@ -48,6 +48,27 @@ class SampleFacts:
 
 
 @dataclass(frozen=True)
+class ModelFacts:
+    """What a model and its optimizer are made of; None where nobody has looked.
+
+    Attributes:
+        optimizer: class name.
+        fusable: the optimizer has a fused form that it does not use yet.
+        layers: modules with weights of their own.
+        dense_convolutions: 2D convolutions of 3×3 and more that mix all channels.
+        batch_norm: something normalizes over the batch.
+        blocks: parts whose activations can be computed again instead of being kept.
+    """
+
+    optimizer: str | None = None
+    fusable: bool | None = None
+    layers: int | None = None
+    dense_convolutions: int | None = None
+    batch_norm: bool | None = None
+    blocks: int | None = None
+
+
+@dataclass(frozen=True)
 class Synchronisation:
     """A place where Python asks for a value and waits for the device to have it, or prints.
 
@@ -113,8 +134,8 @@ class TrainingProfile:
         recompilations: of ``torch.compile`` after the warm-up.
         memory_mb: category → 10^6 bytes: ``parameters``, ``gradients``, ``optimizer``,
             ``activations``, ``batch``.
-        ranks_ms: mean step of each process that trains, where there are several, without waiting
-            for the others.
+        ranks_ms: of each process that trains, where there are several, mean time of a step
+            without the backward pass, in which it waits for the others.
         overhead: share by which profiled steps were slower than unprofiled ones.
         effective_cores: cores that the process may use.
         config: the configuration; None where it is not known.
@@ -128,6 +149,7 @@ class TrainingProfile:
         scan: of the samples; None where none was made.
         busy: of the machine, over time.
         missing: passes that could not be made → why.
+        model: what the model is made of, from `TrainingSubject.model_facts`.
     """
 
     config_hash: str
@@ -153,6 +175,7 @@ class TrainingProfile:
     scan: SampleScan | None = None
     busy: tuple[BusyMoment, ...] = ()
     missing: Mapping[str, str] = field(default_factory=dict)
+    model: ModelFacts = field(default_factory=ModelFacts)
 
     @property
     def data_share(self) -> float:

@@ -109,6 +109,8 @@ class Samples:
         self.decode = decode
         self.cache = cache
         self.expect = expect
+        # Transforms may write to what they are given; the cache must not change by it.
+        self.copied = True
         self._seed_own = own_generator(transform)
 
     def __len__(self) -> int:
@@ -118,7 +120,11 @@ class Samples:
         """A sample, decoded and not transformed."""
         began, cpu_began = time.perf_counter(), time.thread_time()
         if self.cache is not None:
-            kept = self.cache.get(index, lambda: signature_of(images_in(self.dataset[index])))
+            kept = self.cache.get(
+                index,
+                lambda: signature_of(images_in(self.dataset[index])),
+                copied=self.copied,
+            )
             if kept is not None:
                 times.read_s += time.perf_counter() - began
                 return kept

@@ -54,34 +54,44 @@ class ScaledSamples(Samples):
 
     def opened(self, sample: Any) -> Scaled:
         """A sample of the data set, reduced."""
-        fraction, full_hw = 1.0, None
-        for part in sample if isinstance(sample, tuple) else (sample,):
-            header = image_header(self._read(part)) if is_image(part) else None
-            if header is not None and header.kind == "jpeg":
-                full_hw = (header.height, header.width)
-                fraction = source_fraction(self._steps, full_hw)
-                break
-        return Scaled(decoded(sample, lambda path: self._reduced(path, fraction, full_hw)), full_hw)
-
-    def _reduced(self, path: Path, fraction: float, full_hw: tuple[int, int] | None) -> Pixels:
-        pixels = opencv_pixels(path, self._read(path), fraction)
-        if fraction == 1.0 or full_hw is None:
-            return pixels
-        wanted = (math.ceil(full_hw[0] * fraction), math.ceil(full_hw[1] * fraction))
-        if pixels.shape[:2] == wanted:
-            return pixels
-        if pixels.shape[:2] != full_hw:
-            raise DataError(
-                f"'{path}' has {pixels.shape[1]}x{pixels.shape[0]} pixels, the image beside it "
-                f"{full_hw[1]}x{full_hw[0]}. Images of a sample have to be of one size."
-            )
-        return _thinned(pixels, wanted)
+        return decoded_at_need(sample, self._steps, self._read)
 
     def transformed(self, sample: Scaled) -> Any:
         """Transform, with crops told how large the image was."""
         for crop in self._crops:
             crop.full_hw = sample.full_hw
         return super().transformed(sample.sample)
+
+
+def decoded_at_need(sample: Any, steps: Sequence[Any], read: Reader) -> Scaled:
+    """A sample with its images decoded no larger than these transforms need.
+
+    Raises:
+        DataError: an image cannot be decoded, or is not of the size of the one beside it.
+    """
+    fraction, full_hw = 1.0, None
+    for part in sample if isinstance(sample, tuple) else (sample,):
+        header = image_header(read(part)) if is_image(part) else None
+        if header is not None and header.kind == "jpeg":
+            full_hw = (header.height, header.width)
+            fraction = source_fraction(steps, full_hw)
+            break
+    return Scaled(decoded(sample, lambda path: _reduced(path, read, fraction, full_hw)), full_hw)
+
+
+def _reduced(path: Path, read: Reader, fraction: float, full_hw: tuple[int, int] | None) -> Pixels:
+    pixels = opencv_pixels(path, read(path), fraction)
+    if fraction == 1.0 or full_hw is None:
+        return pixels
+    wanted = (math.ceil(full_hw[0] * fraction), math.ceil(full_hw[1] * fraction))
+    if pixels.shape[:2] == wanted:
+        return pixels
+    if pixels.shape[:2] != full_hw:
+        raise DataError(
+            f"'{path}' has {pixels.shape[1]}x{pixels.shape[0]} pixels, the image beside it "
+            f"{full_hw[1]}x{full_hw[0]}. Images of a sample have to be of one size."
+        )
+    return _thinned(pixels, wanted)
 
 
 def _thinned(pixels: Pixels, wanted: tuple[int, int]) -> Pixels:

@@ -11,6 +11,7 @@ from typing import Any
 
 import psutil
 
+from saccade.train.compiling import Compilation, compilation
 from saccade.train.config import JobReference, TrainingConfig
 from saccade.train.evaluating import evaluate
 from saccade.train.job import open_job
@@ -22,6 +23,8 @@ from saccade.train.machine import (
     process_tree_rss_mb,
     read_bytes_of_tree,
 )
+from saccade.train.model_facts import model_facts
+from saccade.train.profile import ModelFacts
 from saccade.train.records import Evaluation, LoaderBlock, LossCurve, TrainingBlock
 from saccade.train.samples import LoadTimes
 
@@ -71,6 +74,14 @@ class TrainingSubject:
             "has_metric": self._job.metric is not None,
         }
 
+    def model_facts(self) -> ModelFacts:
+        """What the model and its optimizer are made of."""
+        return model_facts(self._loop.model, self._loop.optimizer)
+
+    def compilation(self) -> Compilation:
+        """What ``torch.compile`` did so far in this process."""
+        return compilation()
+
     def block(self, steps: int) -> TrainingBlock:
         """Take steps and time them."""
         loop = self._loop
@@ -95,13 +106,9 @@ class TrainingSubject:
             first_step=first,
         )
 
-    def synthetic(self, steps: int) -> TrainingBlock:
-        """The same steps on one cached batch, which need no loader."""
+    def hold_batch(self) -> None:
+        """Take every step from now on, until the next curve, on one cached batch."""
         self._loop.use_cached_batch()
-        try:
-            return self.block(steps)
-        finally:
-            self._loop.use_cached_batch(False)
 
     def curve(self, seed: int, steps: int, judge: bool = True) -> LossCurve:
         """Train ``steps`` steps from the weights of a seed, and judge the outcome."""

@@ -8,7 +8,7 @@ from saccade.diagnose.training.operator_kinds import computing_share
 from saccade.diagnose.training.step_part import step_part
 from saccade.train.profile import TrainingProfile
 
-HINTS = ("bf16", "fp16", "tf32", "channels_last", "compile", "autotune", "ddp")
+HINTS = ("autocast", "tf32", "channels_last", "compile", "autotune", "ddp")
 LEAST = 0.3
 
 

@@ -6,7 +6,7 @@ from saccade.diagnose.records import Finding
 from saccade.diagnose.training.loader_part import loader_part
 from saccade.train.profile import TrainingProfile
 
-HINTS = ("normalize_on_device", "vectorized_collate", "persistent", "dali")
+HINTS = ("thread_loader", "normalize_on_device", "vectorized_collate", "persistent", "dali")
 
 
 def interprocess_copy(profile: TrainingProfile) -> Finding | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from saccade.diagnose.records import Finding
-from saccade.diagnose.training.costs import computing_s
+from saccade.diagnose.training.costs import computing_s, fixed_share
 from saccade.diagnose.training.operator_kinds import computing_share, is_compiled, moves_memory
 from saccade.diagnose.training.step_part import step_part
 from saccade.train.profile import TrainingProfile
@@ -31,6 +31,9 @@ def launch_bound(profile: TrainingProfile) -> Finding | None:
     idle_ms = max(0.0, alone_ms - (running_ms or 0.0))
     if not moves_memory(profile):
         idle_ms += 1e3 * computing_s(profile) * (1 - computing_share(profile))
+    if len(profile.scaled_ms) > 1:
+        # What more samples would make longer is not Python's.
+        idle_ms = min(idle_ms, fixed_share(profile) * alone_ms)
     kind = "kernels" if on_gpu else "operators"
     evidence = {
         f"{kind}_per_step": profile.launches,

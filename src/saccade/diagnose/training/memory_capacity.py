@@ -5,7 +5,7 @@ from __future__ import annotations
 from saccade.diagnose.records import Finding
 from saccade.train.profile import TrainingProfile
 
-HINTS = ("activation_checkpointing", "bf16", "fp16", "fsdp")
+HINTS = ("activation_checkpointing", "autocast", "fsdp")
 LEAST = 0.85
 
 

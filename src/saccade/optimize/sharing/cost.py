@@ -41,24 +41,20 @@ class SystemCost:
         """
         if not any(part.overlapped for part in self.parts):
             return self.latency_ms
-        if self.joined:
-            return self._together.frame_ms
-        return max(self._together_work_ms, *(part.frame_ms for part in self.parts))
-
-    @property
-    def _together(self) -> CostModel:
-        first, second = self.parts
-        names = [*first.stages, *(name for name in second.stages if name not in first.stages)]
-        stages = {
-            name: StageCost(
-                sum(part.stages.get(name, NOTHING).wall_ms for part in self.parts),
-                sum(part.stages.get(name, NOTHING).cpu_ms for part in self.parts),
-            )
-            for name in names
-        }
-        return CostModel(stages, first.cores, True, max(first.streams, second.streams))
-
-    @property
-    def _together_work_ms(self) -> float:
         work = sum(cost.cpu_ms for part in self.parts for cost in part.stages.values())
-        return work / self.parts[0].cores
+        work_ms = work / self.parts[0].cores
+        if not self.joined:
+            return max(work_ms, *(part.frame_ms for part in self.parts))
+        # One thread feeds both and one collects both; each model has requests of its own.
+        feeding = self._wall_ms("decode") + self._wall_ms("preprocess")
+        inferring = (_infer_ms(part) for part in self.parts)
+        return max(work_ms, feeding, *inferring, self._wall_ms("postprocess"))
+
+    def _wall_ms(self, stage: str) -> float:
+        return sum(part.stages.get(stage, NOTHING).wall_ms for part in self.parts)
+
+
+def _infer_ms(part: CostModel) -> float:
+    """Between two inferences of one model; several requests hide the waits within one."""
+    cost = part.stages.get("infer", NOTHING)
+    return cost.cpu_ms / part.cores if part.streams > 1 else cost.wall_ms

@@ -80,6 +80,24 @@ class ShareDecode:
         return SystemConfig((first, second), replace(context.config.sharing, decode=True))
 
 
+def decoded_once(context: SharingContext) -> SharingContext:
+    """The context with frames decoded once, as the first pipeline reads where that is not settled.
+
+    What builds on it can so be tried where decoding once did not pay by itself.
+    """
+    if context.config.sharing.decode:
+        return context
+    change = next(iter(ShareDecode.variants(context)))
+    return replace(context, config=change.apply(context), cost=change.cost(context))
+
+
+def why_not_once(context: SharingContext) -> str | None:
+    """None where frames are or can be decoded once."""
+    if context.config.sharing.decode:
+        return None
+    return next(iter(ShareDecode.variants(context))).applies(context)
+
+
 def reading(config: PipelineConfig) -> dict[str, object]:
     """The settings that decide how frames are read."""
     return {name: getattr(config, name) for name in READING}

@@ -14,6 +14,7 @@ from saccade.models.files import model_file
 from saccade.optimize.change import Effect, Prediction
 from saccade.optimize.sharing.contract import SharingContext
 from saccade.optimize.sharing.cost import SystemCost
+from saccade.optimize.sharing.decode import decoded_once, why_not_once
 from saccade.optimize.sharing.geometry import why_other_geometry
 from saccade.optimize.sharing.preprocess import scaled_first
 from saccade.pipeline.config import ModelFile, PipelineConfig, digest
@@ -60,8 +61,9 @@ class OnePass:
         parts = context.config.parts
         if context.config.sharing.one_pass:
             return "already in use"
-        if not context.config.sharing.decode:
-            return "frames are not decoded once yet"
+        reason = why_not_once(context)
+        if reason is not None:
+            return reason
         reason = why_other_geometry(parts, context.plans[0].frame_hw)
         if reason is not None:
             return reason
@@ -78,7 +80,8 @@ class OnePass:
     def cost(self, context: SharingContext) -> SystemCost:
         """Work that is done once, and one preprocessing."""
         left = work_left(context.config.parts, _input_hw(context))
-        return context.cost.scaled(1, "preprocess", 0.0).scaled(1, "infer", left)
+        once = decoded_once(context).cost
+        return once.scaled(1, "preprocess", 0.0).scaled(1, "infer", left)
 
     def predict(self, context: SharingContext) -> Prediction:
         """By the operations of both graphs and of the merged one."""
@@ -98,7 +101,9 @@ class OnePass:
         Raises:
             ModelError: the graphs cannot be merged, or then answer differently.
         """
-        first, second = (scaled_first(_nms_outside(part)) for part in context.config.parts)
+        first, second = (
+            scaled_first(_nms_outside(part)) for part in decoded_once(context).config.parts
+        )
         path = _merged_file(context, (first, second))
         outputs = len(_read(first.model).graph.output)
         return one_model((first, second), model_file(path), outputs, self.runs_as, context)

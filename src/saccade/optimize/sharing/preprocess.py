@@ -9,6 +9,7 @@ from typing import ClassVar, Self
 from saccade.optimize.change import Effect, Prediction
 from saccade.optimize.sharing.contract import SharingContext
 from saccade.optimize.sharing.cost import SystemCost
+from saccade.optimize.sharing.decode import decoded_once, why_not_once
 from saccade.optimize.sharing.geometry import (
     as_seen_by,
     pixels_of_input,
@@ -60,17 +61,18 @@ class SharePreprocess:
         sharing = context.config.sharing
         if sharing.preprocess or sharing.one_pass:
             return "already in use"
-        if not sharing.decode:
-            return "frames are not decoded once yet"
+        reason = why_not_once(context)
+        if reason is not None:
+            return reason
         if self.moved is not None:
             parts = context.config.parts
             reason = why_not_as_seen_by(parts[self.moved], parts[1 - self.moved])
-            if reason is not None:
-                return reason
+        if reason is not None:
+            return reason
         return why_other_geometry(self._parts(context), context.plans[0].frame_hw)
 
     def _parts(self, context: SharingContext) -> tuple[PipelineConfig, PipelineConfig]:
-        parts = list(context.config.parts)
+        parts = list(decoded_once(context).config.parts)
         if self.moved is not None:
             parts[self.moved] = as_seen_by(parts[self.moved], parts[1 - self.moved])
         return scaled_first(parts[0]), scaled_first(parts[1])
@@ -85,12 +87,13 @@ class SharePreprocess:
         return 1 if self.moved is None else self.moved
 
     def _moved(self, context: SharingContext) -> SystemCost:
+        cost = decoded_once(context).cost
         if self.moved is None:
-            return context.cost
+            return cost
         hw = context.plans[0].frame_hw
         before = pixels_of_input(context.config.parts[self.moved], hw)
         after = pixels_of_input(self._parts(context)[self.moved], hw)
-        return context.cost.scaled(self.moved, "infer", after / before)
+        return cost.scaled(self.moved, "infer", after / before)
 
     def _left(self, context: SharingContext) -> float:
         first, second = self._parts(context)
@@ -112,7 +115,7 @@ class SharePreprocess:
 
     def apply(self, context: SharingContext) -> SystemConfig:
         """Preprocess both from the same scaled frame."""
-        sharing = replace(context.config.sharing, preprocess=True)
+        sharing = replace(context.config.sharing, decode=True, preprocess=True)
         return SystemConfig(self._parts(context), sharing)
 
 

@@ -39,10 +39,11 @@ class SharingCandidate:
     prediction: Prediction
 
     @property
-    def order(self) -> tuple[bool, float]:
-        """What costs no accuracy first, then by expected gain."""
+    def order(self) -> tuple[bool, int, float]:
+        """What costs no accuracy first, then what others build on, then by expected gain."""
         expected = (self.prediction.gain - 1) * self.prediction.odds
-        return self.change.effect == "lossy", -expected
+        place = plugins.names("sharings").index(self.change.name)
+        return self.change.effect == "lossy", place, -expected
 
 
 def plan_sharing(

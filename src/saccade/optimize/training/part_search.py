@@ -35,6 +35,10 @@ OpenRunner = Callable[[TrainingConfig, Timed, Path], TrainingRunner]
 SCREEN_S = 2.0
 # A screened set has to be so much faster than the best one to be raced against it.
 CHALLENGE = 1.03
+# Of the time that is left, what screening leaves for racing.
+RESERVE = 0.3
+# Pairs are of what was kept and of so many of the most promising others.
+MORE, MOST_PAIRS = 2, 12
 # What a worker takes to start, beside warming up.
 START_S = 4.0
 
@@ -81,7 +85,8 @@ class PartSearch:
         try:
             if self._pace(()) is None:
                 return ()
-            best = self._needed(self._working(together(self._context, self._options)))
+            promising = [o for o in self._options if o.prediction.gain >= 1]
+            best = self._needed(self._working(together(self._context, promising)))
             self._screen(best)
             best = self._challenged(best)
             return self._worthwhile(self._extended(best))
@@ -106,14 +111,15 @@ class PartSearch:
 
     def _screen(self, best: Set) -> None:
         """Measure changes alone and in pairs, cheapest first, as far as the time goes."""
-        singles = sorted(self._options, key=lambda o: (o not in best, o.prediction.cost_s))
-        sets: list[Set] = [(o,) for o in singles]
-        sets += [p for p in combinations(singles, 2) if p[0].change.name != p[1].change.name]
-        sets.sort(key=lambda s: (sum(o not in best for o in s) > 0, sum(_cost(o) for o in s)))
+        reserve = RESERVE * self._time_left()
+        sets: list[Set] = [(o,) for o in self._options]
+        others = [o for o in self._options if o not in best and o.prediction.gain >= 1]
+        pairs = combinations((*best, *others[:MORE]), 2)
+        sets += [p for p in pairs if p[0].change.name != p[1].change.name][:MOST_PAIRS]
+        sets.sort(key=lambda s: (any(o not in best for o in s), sum(_cost(o) for o in s)))
         for chosen in sets:
-            if self._time_left() <= START_S + sum(o.prediction.cost_s for o in chosen):
-                continue
-            self._pace(chosen)
+            if self._time_left() - reserve > START_S + sum(_cost(o) for o in chosen):
+                self._pace(chosen)
 
     def _pace(self, chosen: Set) -> Pace | None:
         """How fast a set is, measured alone; None where it does not run or does not fit."""

@@ -13,6 +13,7 @@ import numpy as np
 from saccade.optimize.training.group import WorkerGroup
 from saccade.optimize.worker import Worker
 from saccade.statistics import Comparison, compare
+from saccade.train.compiling import compiler_environment
 from saccade.train.config import TrainingConfig
 from saccade.train.records import LossCurve, TrainingBlock
 from saccade.train.subject import SUBJECT
@@ -61,8 +62,10 @@ class TrainingRunner:
         steps: int | None = None,
     ) -> None:
         self.config, self.timed = config, timed
-        self.worker = _opened(config, steps, compiler_cache(folder))
+        self.worker = _opened(config, steps, compiler_environment(folder) if folder else {})
         try:
+            if timed == "synthetic":
+                self.worker.call("hold_batch", timeout_s=OPEN_TIMEOUT_S)
             self.warmup: tuple[float, ...] = self._warm_up()
         except BaseException:
             self.worker.close()
@@ -79,7 +82,7 @@ class TrainingRunner:
 
     def block(self, steps: int) -> TrainingBlock:
         """Take steps and time them."""
-        block: TrainingBlock = self.worker.call(self.timed, steps, timeout_s=STEP_TIMEOUT_S)
+        block: TrainingBlock = self.worker.call("block", steps, timeout_s=STEP_TIMEOUT_S)
         return block
 
     def curve(self, seed: int, steps: int) -> LossCurve:
@@ -119,16 +122,6 @@ def _opened(
     if config.scale.strategy != "single":
         return WorkerGroup(config, steps, timeout_s=OPEN_TIMEOUT_S, environment=environment)
     return Worker(SUBJECT, (config, steps), timeout_s=OPEN_TIMEOUT_S, environment=environment)
-
-
-def compiler_cache(folder: Path | None) -> dict[str, str]:
-    """Environment of workers in which `torch.compile` finds what an earlier one compiled."""
-    if folder is None:
-        return {}
-    return {
-        "TORCHINDUCTOR_CACHE_DIR": str(folder / "compiled"),
-        "TORCHINDUCTOR_FX_GRAPH_CACHE": "1",
-    }
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,8 @@ from pathlib import Path
 
 from saccade.errors import SaccadeError
 from saccade.optimize.training.interactions import Interaction, interactions
-from saccade.optimize.training.part_search import PartSearch
-from saccade.optimize.training.runner import Timed
+from saccade.optimize.training.part_search import OpenRunner, PartSearch
+from saccade.optimize.training.runner import Timed, TrainingRunner
 from saccade.optimize.training.sets import Option, configured, label_of, plan_training
 from saccade.optimize.training.trial_log import TrialLog
 from saccade.progress import Progress
@@ -34,8 +34,10 @@ TIMED: dict[Part, Timed] = {
     "model": "synthetic",
 }
 # Rounds over the parts; a part whose bound is below this is left alone.
-ROUNDS = 3
+ROUNDS = 6
 WORTH = 1.03
+# What the first part may take of the time that is left, where there are others.
+FIRST_SHARE = 0.65
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,7 @@ class TrainingSearch:
         folder: the run folder.
         resolution: relative difference that this machine can resolve now.
         deadline: on ``time.monotonic``'s clock.
+        open_runner: opens a worker for a configuration.
     """
 
     def __init__(
@@ -83,13 +86,15 @@ class TrainingSearch:
         folder: Path,
         resolution: float,
         deadline: float,
+        open_runner: OpenRunner = TrainingRunner,
     ) -> None:
         self._context, self._log = context, log
+        self._open_runner = open_runner
         self._profile_of, self._progress = profile_of, progress
         self._folder, self._resolution, self._deadline = folder, resolution, deadline
         self._kept: list[Kept] = []
         self._interactions: list[Interaction] = []
-        self._searched: list[Part] = []
+        self._searched: dict[Part, set[str]] = {part: set() for part in TIMED}
 
     def run(self) -> Found:
         """Search until no part promises anything or time is up."""
@@ -97,31 +102,32 @@ class TrainingSearch:
             parts = self._order()
             if not parts or self._left() <= 0:
                 break
-            for part in parts[:1]:
-                self._search(part, self._left() * self._share(part, parts))
+            self._search(parts[0], self._left() * (1.0 if len(parts) == 1 else FIRST_SHARE))
         return Found(self._context.config, tuple(self._kept), tuple(self._interactions))
 
     def _left(self) -> float:
         return self._deadline - time.monotonic()
 
     def _order(self) -> list[Part]:
-        """Parts not yet searched, by how much is to be gained."""
-        plan = plan_training(self._context)
-        open_parts = {
-            part: max((o.prediction.bound for o in plan.of(part)), default=1.0)
-            for part in TIMED
-            if part not in self._searched
-        }
-        worth = [part for part, bound in open_parts.items() if bound >= WORTH]
-        return sorted(worth, key=lambda part: -open_parts[part])
+        """Parts with options that were not searched, by how much is to be gained.
 
-    def _share(self, part: Part, parts: Sequence[Part]) -> float:
-        """Part of the time that is left that a search may take."""
-        return 1.0 if len(parts) == 1 else 0.65
+        A part comes again where what was kept makes more possible: workers that exist can be kept
+        alive, for instance.
+        """
+        bounds = {
+            part: max((o.prediction.bound for o in self._open(part)), default=1.0) for part in TIMED
+        }
+        worth = [part for part, bound in bounds.items() if bound >= WORTH]
+        return sorted(worth, key=lambda part: -bounds[part])
+
+    def _open(self, part: Part) -> tuple[Option, ...]:
+        """Options of a part that were not searched yet."""
+        found = plan_training(self._context).of(part)
+        return tuple(o for o in found if o.label not in self._searched[part])
 
     def _search(self, part: Part, seconds: float) -> None:
-        self._searched.append(part)
-        options = plan_training(self._context).of(part)
+        options = self._open(part)
+        self._searched[part] |= {option.label for option in options}
         deadline = time.monotonic() + seconds
         search = PartSearch(
             self._context,
@@ -131,6 +137,7 @@ class TrainingSearch:
             self._folder,
             self._resolution,
             lambda: deadline - time.monotonic(),
+            self._open_runner,
         )
         chosen = search.run()
         rates = {key: pace.samples_per_s for key, pace in search.paces().items()}

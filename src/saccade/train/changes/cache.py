@@ -76,6 +76,6 @@ class CacheSamples:
 
 
 def _size_mb(context: TrainingContext) -> float:
-    facts, settings = context.profile.facts, context.config.loader
-    scaled = settings.decode == "scaled" and settings.backend == "torch"
+    facts = context.profile.facts
+    scaled = context.config.loader.decode == "scaled"
     return facts.cache_mb * (facts.scalable**2 if scaled else 1.0)

@@ -8,10 +8,7 @@ from typing import ClassVar, Self
 
 from saccade.train.change import Effect, Part, Prediction, TrainingContext
 from saccade.train.config import TrainingConfig
-from saccade.train.load_prediction import predicted, refusal
-
-# Share of Pillow's time, tried on 1080p JPEGs (0.2), JPEGs of COCO (0.85) and 360p PNGs (0.8).
-_LARGE_MB, _LARGE_JPEG, _OTHER = 2.0, 0.3, 0.85
+from saccade.train.load_prediction import opencv_share, predicted, refusal
 
 
 @dataclass(frozen=True)
@@ -45,9 +42,7 @@ class FastDecode:
 
     def predict(self, context: TrainingContext) -> Prediction:
         """By what was tried of either library."""
-        facts = context.profile.facts
-        large = facts.jpeg > 0.5 and facts.decoded_mb > _LARGE_MB
-        factor = _LARGE_JPEG if large else _OTHER
+        factor = opencv_share(context)
         basis = f"OpenCV takes {factor:.0%} of Pillow's time on such files"
         return predicted(context, basis, decode=factor)
 

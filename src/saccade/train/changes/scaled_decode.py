@@ -8,11 +8,10 @@ from typing import ClassVar, Self
 
 from saccade.train.change import Effect, Part, Prediction, TrainingContext
 from saccade.train.config import TrainingConfig
-from saccade.train.load_prediction import predicted, refusal
+from saccade.train.load_prediction import opencv_share, predicted, refusal
 
 # Share of OpenCV's time for a whole 1080p JPEG; what is left is mostly entropy decoding.
 _DECODE = {0.5: 0.7, 0.25: 0.62, 0.125: 0.55, 1.0: 0.8}
-_FROM_PILLOW = 0.3
 
 
 @dataclass(frozen=True)
@@ -58,9 +57,7 @@ class ScaledDecode:
     def predict(self, context: TrainingContext) -> Prediction:
         """Less to transform to pixels and to resize."""
         fraction = context.profile.facts.scalable
-        decode = _DECODE.get(fraction, 1.0)
-        if context.config.loader.decoder == "pillow" and context.config.loader.backend == "torch":
-            decode *= _FROM_PILLOW
+        decode = _DECODE.get(fraction, 1.0) * opencv_share(context)
         basis = f"images decoded at {fraction:g}" if fraction < 1 else "size chosen by the crop"
         return predicted(context, basis, decode=decode, transform=0.5, odds=0.85)
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 import collections
 import itertools
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from importlib.util import find_spec
 from typing import Any, ClassVar
 
@@ -31,6 +31,7 @@ from saccade.train.loaders.torch_loader import in_process
 from saccade.train.order import Ticket
 from saccade.train.planned_samples import Form, PlannedSamples
 from saccade.train.samples import PATIENCE, Corrupt, Loaded, LoadTimes
+from saccade.train.transforms.chain import step_name
 from saccade.train.transforms.pixel_steps import Crop, Flip, Jitter, PixelStep, ResizeTo
 
 _MISSING = "NVIDIA DALI is not installed (the extra `dali`)"
@@ -60,7 +61,9 @@ class DaliLoader:
         """
         if DaliLoader.available() is not None:
             raise MissingExtraError("nvidia-dali", "dali", "Loading by DALI")
-        found = planned_for(request, dataset)
+        # DALI decodes the crop alone, at its full size.
+        whole = request.config.with_loader(decode="full")
+        found = planned_for(replace(request, config=whole), dataset)
         reason = found if isinstance(found, str) else _inexpressible(request, dataset, found[1])
         if isinstance(found, str) or reason:
             if request.split != "train":
@@ -159,7 +162,9 @@ class OpenDaliLoader:
             samples.plan.normalization, contiguous=not compute.channels_last
         )
         self._pipes: list[Any] = []
-        self._coloured = any(type(step).__name__ == "ColorJitter" for step in samples.plan.steps)
+        self._coloured = any(step_name(step) == "ColorJitter" for step in samples.plan.steps)
+        taken = [field.name for field in fields(_Sample)]
+        self._names = taken if self._coloured else taken[:-1]
         if request.split == "train":
             self._check_parity()
 
@@ -201,7 +206,7 @@ class OpenDaliLoader:
                 found.append(sample)
                 np.copyto(targets.numpy()[place : place + 1], np.asarray(target)[None], "unsafe")
             beside.append(_Beside(targets, len(tickets), times, corrupt))
-            yield tuple([vars(sample)[name] for sample in found] for name in vars(found[0]))
+            yield tuple([vars(sample)[name] for sample in found] for name in self._names)
 
     def _pipeline(self, source: Iterator[Any]) -> Any:
         from nvidia.dali import fn, types
@@ -215,8 +220,9 @@ class OpenDaliLoader:
             prefetch_queue_depth=max(1, self._request.config.loader.prefetch),
         )
         with pipe:
-            data, first, first_hw, size, second, second_hw, flips, colours = fn.external_source(
-                source=source, num_outputs=8, batch=True
+            # Colours come last, and only where they are used.
+            data, first, first_hw, size, second, second_hw, flips, *colours = fn.external_source(
+                source=source, num_outputs=len(self._names), batch=True
             )
             images = fn.decoders.image_slice(
                 data,
@@ -231,13 +237,13 @@ class OpenDaliLoader:
             images = fn.resize(images, size=size, interp_type=types.INTERP_LINEAR, antialias=True)
             images = fn.slice(images, start=second, shape=second_hw, axes=(0, 1))
             images = fn.flip(images, vertical=flips[0], horizontal=flips[1])
-            if self._coloured:
+            for values in colours:
                 images = fn.color_twist(
                     images,
-                    brightness=colours[0],
-                    contrast=colours[1],
-                    saturation=colours[2],
-                    hue=colours[3],
+                    brightness=values[0],
+                    contrast=values[1],
+                    saturation=values[2],
+                    hue=values[3],
                 )
             pipe.set_outputs(images)
         pipe.build()

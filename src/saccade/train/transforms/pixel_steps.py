@@ -8,7 +8,7 @@ so that many threads can take them beside a training.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -60,24 +60,30 @@ class ResizeTo:
 
     def image(self, pixels: Pixels) -> Pixels:
         """PyTorch's uint8 kernel, which torchvision uses."""
-        return self._resized(pixels, mode=self.mode, antialias=True)
-
-    def mask(self, pixels: Pixels) -> Pixels:
-        """The nearest pixel."""
-        return self._resized(pixels, mode="nearest")
-
-    def _resized(self, pixels: Pixels, **how: Any) -> Pixels:
         import torch
 
-        if pixels.shape[:2] == (self.height, self.width):
+        size = (self.height, self.width)
+        if pixels.shape[:2] == size:
             return pixels
         grey = pixels.ndim == 2
         planes = torch.from_numpy(np.require(pixels, requirements=["W", "A", "C"]))
         planes = planes[None, None] if grey else planes.permute(2, 0, 1)[None]
-        size = (self.height, self.width)
         with torch.inference_mode():
-            made = torch.nn.functional.interpolate(planes, size=size, **how)[0]
-        return np.asarray(made[0] if grey else made.permute(1, 2, 0))
+            made = torch.nn.functional.interpolate(
+                planes, size=size, mode=self.mode, antialias=True
+            )
+        return np.asarray(made[0, 0] if grey else made[0].permute(1, 2, 0))
+
+    def mask(self, pixels: Pixels) -> Pixels:
+        """The nearest pixel, in single precision as PyTorch finds it."""
+        rows, columns = (
+            np.minimum(
+                (np.arange(new, dtype=np.float32) * np.float32(old / new)).astype(np.intp), old - 1
+            )
+            for old, new in zip(pixels.shape[:2], (self.height, self.width), strict=True)
+        )
+        made: Pixels = pixels.take(rows, axis=0).take(columns, axis=1)
+        return made
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,93 @@
+"""Distillation: a job whose loss also pulls the model towards a teacher's answers."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from saccade.errors import SpecError
+from saccade.optimize.distill_loss import float_outputs, output_loss
+from saccade.train.job import TrainingJob
+
+
+class Answers(NamedTuple):
+    """What a model and its teacher answer to the same batch."""
+
+    student: Any
+    teacher: Any
+
+
+def distillation(job: TrainingJob, teacher: Callable[[], Any], weight: float = 0.5) -> TrainingJob:
+    """The job with a teacher (Hinton et al., 2015).
+
+    In training the model answers with `Answers`, of which the loss makes one number; when it is
+    judged it answers as the job's own model does. Its weights are saved without the teacher's.
+
+    Args:
+        job: of the student.
+        teacher: makes the trained teacher, which answers in the same shapes as the student.
+        weight: 0-1, of the teacher's answers against the targets.
+
+    Raises:
+        SpecError: ``weight`` is no share.
+    """
+    if not 0 <= weight <= 1:
+        raise SpecError(f"The weight of the teacher's answers is {weight}. Expected 0 to 1.")
+
+    def loss(output: Any, target: Any) -> Any:
+        if type(output) is not Answers:
+            return job.loss(output, target)
+        said, wanted = float_outputs(output.student), float_outputs(output.teacher)
+        _check_shapes(said, wanted)
+        taught = output_loss([o.float() for o in said], [o.float() for o in wanted])
+        return (1 - weight) * job.loss(output.student, target) + weight * taught
+
+    return dataclasses.replace(
+        job,
+        model=lambda: taught(job.model(), teacher()),
+        loss=loss,
+        optimizer=lambda model: job.optimizer(model.student),
+    )
+
+
+def _check_shapes(said: list[Any], wanted: list[Any]) -> None:
+    mine, theirs = [tuple(o.shape) for o in said], [tuple(o.shape) for o in wanted]
+    if mine != theirs:
+        raise SpecError(
+            f"The student answers {mine}, the teacher {theirs}. They have to answer in the same "
+            "shapes."
+        )
+
+
+def taught(student: Any, teacher: Any) -> Any:
+    """A module of both. Only the student's weights are its state, and learn."""
+    import torch
+
+    class Taught(torch.nn.Module):  # type: ignore[misc]
+        """Answers as the student when it is judged, as both when it learns."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.student = student
+            self.teacher = teacher.eval().requires_grad_(False)
+
+        def forward(self, *inputs: Any) -> Any:
+            answer = self.student(*inputs)
+            if not self.training:
+                return answer
+            with torch.no_grad():
+                return Answers(answer, self.teacher(*inputs))
+
+        def train(self, mode: bool = True) -> Any:
+            super().train(mode)
+            self.teacher.eval()
+            return self
+
+        def state_dict(self, *args: Any, **kwargs: Any) -> Any:
+            return self.student.state_dict(*args, **kwargs)
+
+        def load_state_dict(self, state: Any, *args: Any, **kwargs: Any) -> Any:
+            return self.student.load_state_dict(state, *args, **kwargs)
+
+    return Taught()

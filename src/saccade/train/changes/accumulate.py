@@ -1,0 +1,68 @@
+"""A step of several small batches instead of one large batch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import ClassVar, Self
+
+from saccade.train.change import Effect, Part, Prediction, TrainingContext
+from saccade.train.compiling import WITHOUT_GRAPHS
+from saccade.train.config import TrainingConfig
+from saccade.train.memory import is_short, peak_shrinks
+from saccade.train.predicting import predicted
+
+# Each pass has a part of its time that does not depend on its samples.
+SLOWER = 0.97
+
+
+@dataclass(frozen=True)
+class Accumulate:
+    """Forward passes of ``size`` samples, as many as make up the effective batch.
+
+    Batch normalization then looks at fewer samples at once, and a loss that averages over valid
+    pixels weighs them by batch, so that this is for the metric to judge.
+    """
+
+    size: int
+    name: ClassVar[str] = "accumulate"
+    part: ClassVar[Part] = "batch"
+
+    @property
+    def effect(self) -> Effect:
+        """Statistics of batch normalization are of fewer samples."""
+        return "lossy"
+
+    @classmethod
+    def variants(cls, context: TrainingContext) -> Iterable[Self]:
+        """Halves and quarters that divide the batch."""
+        size = context.config.batch.size
+        return [cls(size // parts) for parts in (2, 4) if size % parts == 0]
+
+    @property
+    def label(self) -> str:
+        """Name and size."""
+        return f"{self.name} batches of {self.size}"
+
+    def applies(self, context: TrainingContext) -> str | None:
+        """Where memory is short, or a CPU's cache may hold what a smaller batch needs."""
+        config = context.config
+        if config.batch.size <= self.size or config.batch.size % self.size:
+            return f"batches of {config.batch.size} cannot be divided into batches of {self.size}"
+        if config.compute.compile in WITHOUT_GRAPHS:
+            return "a CUDA graph writes over gradients that are still being added up"
+        if config.compute.device.startswith("cuda") and not is_short(context):
+            return "memory is not short, and a GPU does less at once with a smaller batch"
+        return None
+
+    def predict(self, context: TrainingContext) -> Prediction:
+        """Time for each pass beside its samples, and less memory."""
+        after = self.apply(context)
+        found = predicted(context, SLOWER, "smaller batches, in less memory", odds=0.6)
+        return replace(found, shrinks=peak_shrinks(context, after))
+
+    def apply(self, context: TrainingContext) -> TrainingConfig:
+        """Divide the batch."""
+        batch = context.config.batch
+        passes = batch.size // self.size * batch.accumulation
+        return context.config.with_batch(size=self.size, accumulation=passes)

@@ -1,0 +1,56 @@
+"""Activations computed again in the backward pass: slower, and in less memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import ClassVar, Self
+
+from saccade.train.change import Effect, Part, Prediction, TrainingContext
+from saccade.train.config import TrainingConfig
+from saccade.train.memory import is_short, peak_shrinks
+from saccade.train.predicting import predicted
+
+
+@dataclass(frozen=True)
+class ActivationCheckpointing:
+    """Blocks keep their inputs only, where memory is short."""
+
+    name: ClassVar[str] = "activation_checkpointing"
+    part: ClassVar[Part] = "compute"
+
+    @property
+    def effect(self) -> Effect:
+        """The same numbers, up to kernels that do not repeat themselves."""
+        return "near_lossless"
+
+    @classmethod
+    def variants(cls, context: TrainingContext) -> Iterable[Self]:
+        """One."""
+        return [cls()]
+
+    @property
+    def label(self) -> str:
+        """Name."""
+        return self.name
+
+    def applies(self, context: TrainingContext) -> str | None:
+        """Where memory is short, or a batch was divided to make it fit."""
+        if context.config.compute.checkpointing:
+            return "already on"
+        if context.profile.model.blocks == 0:
+            return "the model has no blocks (nn.Sequential, items of nn.ModuleList)"
+        if not is_short(context):
+            return "memory is not short, and it would only be slower"
+        return None
+
+    def predict(self, context: TrainingContext) -> Prediction:
+        """A second forward pass in the place of most activations."""
+        block = context.profile.block
+        slower = block.wall_s / (block.wall_s + sum(block.part_s["forward"]))
+        found = predicted(context, slower, "a second forward pass, for room in memory")
+        return replace(found, shrinks=peak_shrinks(context, self.apply(context)))
+
+    def apply(self, context: TrainingContext) -> TrainingConfig:
+        """Turn it on."""
+        return context.config.with_compute(checkpointing=True)

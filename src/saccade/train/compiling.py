@@ -1,0 +1,129 @@
+"""``torch.compile`` in a training: where it keeps its work, what it needs, what it did."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import sys
+import sysconfig
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from saccade.errors import RuntimeFailure
+from saccade.train.config import ComputeSettings
+
+FOLDER = "compiled"
+# Modes that record a step as a CUDA graph, and the same without one.
+WITHOUT_GRAPHS = {"reduce-overhead": "default", "max-autotune": "max-autotune-no-cudagraphs"}
+# The one that Inductor calls where $CXX names none.
+COMPILER = "clang++" if sys.platform == "darwin" else "g++"
+
+
+@dataclass(frozen=True)
+class Compilation:
+    """What was compiled in a process.
+
+    Attributes:
+        graphs: compiled pieces; more than one means that the model was cut.
+        breaks: why it was cut → how often.
+        recompilations: pieces that were compiled again for other shapes or values.
+        seconds: all of it took.
+    """
+
+    graphs: int = 0
+    breaks: Mapping[str, int] = field(default_factory=dict)
+    recompilations: int = 0
+    seconds: float = 0.0
+
+
+def compiler_environment(folder: Path) -> dict[str, str]:
+    """Variables of a worker process with which it finds what earlier workers compiled.
+
+    Args:
+        folder: of the run.
+    """
+    return {"TORCHINDUCTOR_CACHE_DIR": str(folder / FOLDER)}
+
+
+def is_warm(folder: Path) -> bool:
+    """Whether something was compiled in this run before."""
+    place = folder / FOLDER
+    return place.is_dir() and any(place.iterdir())
+
+
+def why_not_compiled(device: str) -> str | None:
+    """None where ``torch.compile`` finds what it needs on this machine, else what is missing."""
+    wanted = os.environ.get("CXX") or COMPILER
+    if shutil.which(wanted) is None:
+        return f"no C++ compiler: {wanted} not found (Debian, Ubuntu: apt-get install g++)"
+    if not (Path(sysconfig.get_paths()["include"]) / "Python.h").is_file():
+        return "Python's headers are missing (Debian, Ubuntu: apt-get install python3-dev)"
+    if device.startswith("cuda"):
+        from importlib.util import find_spec
+
+        if find_spec("triton") is None:
+            return "Triton is not installed (pip install triton)"
+    return None
+
+
+def compiled(model: Any, settings: ComputeSettings) -> Any:
+    """What is called in a step: the model, or its compiled form (which shares its weights)."""
+    import torch
+
+    if not settings.compile:
+        return model
+    return torch.compile(model, mode=None if settings.compile == "default" else settings.compile)
+
+
+@contextlib.contextmanager
+def compile_errors(settings: ComputeSettings) -> Iterator[None]:
+    """Errors of the compiler as a refusal in plain words; all others pass.
+
+    Raises:
+        RuntimeFailure: the model cannot be compiled.
+    """
+    if not settings.compile:
+        yield
+        return
+    from torch._dynamo.exc import TorchDynamoException
+    from torch._inductor.exc import InductorError
+
+    try:
+        yield
+    except (TorchDynamoException, InductorError) as error:
+        # The first line names who raised it, the second what it said.
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        said = " ".join(lines[:2])
+        raise RuntimeFailure(
+            f"torch.compile cannot compile this model: {type(error).__name__}: {said[:300]}. Train "
+            "without it, or change the code that it names."
+        ) from error
+
+
+def begin_pass(settings: ComputeSettings) -> None:
+    """Tell CUDA graphs that what the last pass answered is not needed any more."""
+    if settings.compile in WITHOUT_GRAPHS:
+        import torch
+
+        torch.compiler.cudagraph_mark_step_begin()
+
+
+def compilation() -> Compilation:
+    """What ``torch.compile`` did so far in this process."""
+    from torch._dynamo import utils
+
+    found = utils.get_compilation_metrics()
+    again = [record for record in found if getattr(record, "recompile_reason", None)]
+    return Compilation(
+        graphs=int(utils.counters["stats"].get("unique_graphs", 0)),
+        breaks={_first_line(why): int(n) for why, n in utils.counters["graph_break"].items()},
+        recompilations=len(again),
+        seconds=sum(record.entire_frame_compile_time_s or 0.0 for record in found),
+    )
+
+
+def _first_line(text: str) -> str:
+    return next((line.strip() for line in str(text).splitlines() if line.strip()), "unknown")

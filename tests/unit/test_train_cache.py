@@ -1,0 +1,161 @@
+"""The cache of decoded samples, and shards."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from saccade.errors import DataError, StorageError
+from saccade.train.caching import SampleCache, signature_of
+from saccade.train.shards import open_shards
+
+ROOM = 1 << 20
+
+
+def sample(number: int) -> tuple[Any, ...]:
+    pixels = np.random.default_rng(number).integers(0, 256, (9 + number, 11, 3), dtype=np.uint8)
+    return pixels, number, {"name": f"{number}"}
+
+
+def same(a: Any, b: Any) -> bool:
+    return np.array_equal(a[0], b[0]) and a[1:] == b[1:]
+
+
+@pytest.fixture(params=["memory", "disk"])
+def path(request: pytest.FixtureRequest, tmp_path: Path) -> Path | None:
+    return tmp_path / "deep" / "a.samples" if request.param == "disk" else None
+
+
+def one() -> int:
+    return 1
+
+
+def test_samples_come_back(path: Path | None) -> None:
+    cache = SampleCache(5, ROOM, path)
+    assert cache.get(0, one) is None and cache.filled == 0
+    for number in range(4):
+        assert cache.put(number, sample(number), 1)
+    assert all(same(cache.get(number, one), sample(number)) for number in range(4))
+    assert cache.get(4, one) is None and cache.filled == 4
+
+
+def test_a_copy_may_be_written_to_and_a_view_may_not(path: Path | None) -> None:
+    cache = SampleCache(1, ROOM, path)
+    cache.put(0, sample(0), 1)
+    cache.get(0, one)[0][:] = 0
+    assert same(cache.get(0, one), sample(0))
+    with pytest.raises(ValueError, match="read-only"):
+        cache.get(0, one, copied=False)[0][:] = 0
+
+
+def test_a_full_cache_says_so_and_keeps_what_it_has(path: Path | None) -> None:
+    cache = SampleCache(3, 1000, path)
+    assert cache.put(0, sample(0), 1)
+    assert not cache.put(1, np.zeros(2000, np.uint8), 1)
+    assert same(cache.get(0, one), sample(0)) and cache.get(1, one) is None
+
+
+def test_changed_files_make_a_sample_new(path: Path | None) -> None:
+    cache = SampleCache(1, ROOM, path)
+    cache.put(0, sample(0), 1)
+    assert cache.get(0, lambda: 2) is None
+    cache.put(0, sample(3), 2)
+    assert same(cache.get(0, lambda: 2), sample(3))
+
+
+def test_the_signature_is_of_name_size_and_time(tmp_path: Path) -> None:
+    file = tmp_path / "a"
+    file.write_bytes(b"123")
+    first = signature_of([file])
+    assert first == signature_of([file]) != 0 == signature_of([])
+    os.utime(file, ns=(1, 1))
+    assert signature_of([file]) != first
+
+
+def _put_many(cache: SampleCache, first: int) -> None:
+    for number in range(first, 40, 2):
+        cache.put(number, sample(number), 1)
+
+
+def test_forked_processes_fill_one_cache(path: Path | None) -> None:
+    cache = SampleCache(40, ROOM, path)
+    context = multiprocessing.get_context("fork")
+    workers = [context.Process(target=_put_many, args=(cache, first)) for first in (0, 1)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join(20)
+    assert cache.filled == 40
+    assert all(same(cache.get(number, one), sample(number)) for number in range(40))
+
+
+def test_another_process_finds_what_is_on_disk(tmp_path: Path) -> None:
+    file = tmp_path / "a.samples"
+    SampleCache(3, ROOM, file).put(1, sample(1), 7)
+    again = SampleCache(3, ROOM, file)
+    assert same(again.get(1, lambda: 7), sample(1)) and again.filled == 1
+    assert SampleCache(4, ROOM, file).filled == 0  # of another data set
+
+
+def test_data_that_never_reached_the_disk_is_not_used(tmp_path: Path) -> None:
+    file = tmp_path / "a.samples"
+    cache = SampleCache(3, ROOM, file)
+    cache.put(0, sample(0), 1)
+    offset = int(cache._rows[0][1])
+    with file.open("r+b") as raw:
+        raw.seek(offset + 200)
+        raw.write(bytes(50))
+    assert SampleCache(3, ROOM, file).get(0, one) is None
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StorageError, match="cache of samples cannot be kept"):
+        SampleCache(3, ROOM, tmp_path / "file" / "a.samples")
+
+
+def files(folder: Path, count: int = 7) -> list[Path]:
+    folder.mkdir()
+    for number in range(count):
+        (folder / f"{number}.JPG").write_bytes(bytes([number]) * (100 * number + 3))
+    return sorted(folder.iterdir())
+
+
+def test_shards_hold_every_file(tmp_path: Path) -> None:
+    found = files(tmp_path / "images")
+    shards = open_shards(tmp_path / "run" / "shards", found, limit=700)
+    names = sorted(path.name for path in (tmp_path / "run" / "shards").glob("*.tar"))
+    assert len(names) > 1
+    shards.expect(found)
+    assert all(shards(path) == path.read_bytes() for path in found)
+    with tarfile.open(tmp_path / "run" / "shards" / names[0]) as tar:
+        member = tar.getmembers()[0]
+        content = tar.extractfile(member)
+        assert content is not None and content.read() == found[0].read_bytes()
+    shards.close()
+    shards.close()
+
+
+def test_shards_are_written_once_and_again_when_files_change(tmp_path: Path) -> None:
+    found, folder = files(tmp_path / "images"), tmp_path / "shards"
+    open_shards(folder, found)
+    written = (folder / "index.json").stat().st_mtime_ns
+    open_shards(folder, found)
+    assert (folder / "index.json").stat().st_mtime_ns == written
+    found[0].write_bytes(b"other")
+    assert open_shards(folder, found)(found[0]) == b"other"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["images", "shards"]
+
+
+def test_what_is_in_no_shard_is_read_where_it_is(tmp_path: Path) -> None:
+    found = files(tmp_path / "images")
+    shards = open_shards(tmp_path / "shards", found[:2])
+    assert shards(found[5]) == found[5].read_bytes()
+    with pytest.raises(DataError, match="absent"):
+        shards(tmp_path / "absent.jpg")

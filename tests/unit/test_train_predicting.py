@@ -1,0 +1,75 @@
+"""What changes of compute are expected to bring, before anybody has tried."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from saccade import plugins
+from saccade.testing.training_change_conformance import example_contexts, example_profile
+from saccade.train.change import TrainingContext
+from saccade.train.memory import predicted_peak_mb
+
+
+@pytest.fixture
+def context(tmp_path: Path) -> TrainingContext:
+    return next(iter(example_contexts(tmp_path)))
+
+
+def gain(name: str, context: TrainingContext) -> float:
+    kind = plugins.load("training_changes", name)
+    change = next(change for change in kind.variants(context) if change.applies(context) is None)
+    return float(change.predict(context).gain)
+
+
+def after(name: str, context: TrainingContext) -> TrainingContext:
+    kind = plugins.load("training_changes", name)
+    change = next(change for change in kind.variants(context) if change.applies(context) is None)
+    return replace(context, config=change.apply(context))
+
+
+def test_a_pair_is_expected_to_be_more_than_its_parts(context: TrainingContext) -> None:
+    alone = gain("channels_last", context) * gain("autocast", context)
+    together = gain("channels_last", context) * gain("autocast", after("channels_last", context))
+    assert together > 1.5 * alone
+
+
+def test_a_step_that_waits_for_data_gains_little(context: TrainingContext) -> None:
+    waiting = replace(context, profile=example_profile(context.config, data_share=0.6))
+    assert gain("autocast", waiting) < gain("autocast", context)
+
+
+def test_with_workers_the_loader_sets_the_pace(context: TrainingContext) -> None:
+    config = context.config.with_loader(workers=2)
+    # Batches take half of a step to make, and are waited for no longer than now.
+    profile = example_profile(config, data_share=0.0)
+    assert profile.loader is not None
+    slow = replace(profile.loader, batch_s=(0.2,) * len(profile.loader.batch_s))
+    held = replace(context, config=config, profile=replace(profile, loader=slow))
+    free = replace(context, config=config, profile=profile)
+    fast = after("channels_last", free).config
+    assert gain("autocast", replace(held, config=fast)) == pytest.approx(2.0, rel=0.05)
+    assert gain("autocast", replace(free, config=fast)) > 3
+
+
+def test_a_gpu_that_waits_for_its_host_gains_by_graphs_only(tmp_path: Path) -> None:
+    on_gpu = next(c for c in example_contexts(tmp_path) if c.config.compute.device == "cuda")
+    block = replace(on_gpu.profile.synthetic, device_busy_share=0.3)
+    idle = replace(on_gpu, profile=replace(on_gpu.profile, synthetic=block))
+    graphs = plugins.load("training_changes", "compile")("reduce-overhead")
+    assert gain("autocast", idle) == pytest.approx(1.0)
+    assert graphs.predict(idle).gain > 1.3
+
+
+def test_memory_of_activations_follows_the_batch(context: TrainingContext) -> None:
+    twice = context.config.with_batch(size=2 * context.config.batch.size)
+    assert predicted_peak_mb(context, context.config) == pytest.approx(1000)
+    assert predicted_peak_mb(context, twice) == pytest.approx(1620)
+    recomputed = context.config.with_compute(checkpointing=True)
+    found = predicted_peak_mb(context, recomputed)
+    assert found is not None
+    assert 380 < found < 1000
+    unknown = replace(context, profile=replace(context.profile, memory_mb={}))
+    assert predicted_peak_mb(unknown, twice) is None
