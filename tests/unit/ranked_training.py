@@ -26,11 +26,15 @@ from torch import nn
 
 batch_size = 8
 epochs = 2
-SLOW_RANK = os.environ.get("SLOW_RANK", "")
+RANK = os.environ.get("RANK", "")
+SLOW_RANK = os.environ.get("SLOW_RANK", "no")
+DYING_RANK = os.environ.get("DYING_RANK", "no")
+BROKEN_SAMPLE = int(os.environ.get("BROKEN_SAMPLE", "-1"))
 
 
 class Random:
     def __init__(self, split):
+        self.training = split == "train"
         generator = torch.Generator().manual_seed(0)
         self.x = torch.randn(32, 3, 8, 8, generator=generator)
         self.y = torch.randint(0, 4, (32,), generator=generator)
@@ -39,8 +43,10 @@ class Random:
         return 32
 
     def __getitem__(self, i):
-        if SLOW_RANK and os.environ.get("RANK") == SLOW_RANK:
+        if RANK == SLOW_RANK:
             time.sleep(0.02)
+        if self.training and i == BROKEN_SAMPLE:
+            return float("nan") * self.x[i], self.y[i]
         return self.x[i], self.y[i]
 
 
@@ -50,6 +56,8 @@ def model():
 
 
 def dataset(split):
+    if RANK == DYING_RANK:
+        os._exit(7)
     return Random(split)
 
 

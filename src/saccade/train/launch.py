@@ -31,8 +31,8 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
 def launch_training(config: TrainingConfig, function: Callable[..., Any], *arguments: Any) -> Any:
     """``function(*arguments)`` in every process that a configuration trains in.
 
-    In a process that torchrun or Ray has started, it is called right here: the same command is
-    right under ``torchrun --nnodes 2 ... --no-python saccade``. Otherwise one machine's processes are
+    In a process that torchrun or Ray has started it is called right here, so that the same command
+    may stand behind ``torchrun --nnodes 2 ... --no-python``. Otherwise one machine's processes are
     started by torchrun's agent and those of several machines by Ray.
 
     Args:
@@ -141,7 +141,7 @@ def to_blame(errors: Mapping[int, BaseException]) -> tuple[int, BaseException]:
 
 @contextmanager
 def _agent_manners() -> Iterator[None]:
-    """Its logs of failures, which are told in our words, are off; signals are ours again after it."""
+    """It logs failures, which are told in our words, and keeps signals, which are given back."""
     log = logging.getLogger("torch.distributed.elastic")
     level = log.level
     log.setLevel(logging.CRITICAL)

@@ -19,6 +19,9 @@ from saccade.train.records import PARTS, LossCurve, TrainingBlock
 
 # When a rank fails, those that wait for it fail too; so long its own words are waited for.
 LAST_WORDS_S = 2.0
+# Parts of a step in which ranks wait for each other, and those in which they do not.
+WAITS = ("forward", "backward")
+OWN = tuple(part for part in PARTS if part not in WAITS)
 
 
 class WorkerGroup:
@@ -52,6 +55,7 @@ class WorkerGroup:
             )
         self._pool = ThreadPoolExecutor(scale.processes)
         self._workers: list[Worker] = []
+        self._strategy = scale.strategy
         port = free_port()
         try:
             for rank in range(scale.processes):
@@ -80,6 +84,18 @@ class WorkerGroup:
             SaccadeError: whatever the method raised on a rank.
         """
         return together(self.answers(method, *arguments, timeout_s=timeout_s))
+
+    def ranks_ms(self, steps: int, timeout_s: float = 120.0) -> tuple[float, ...]:
+        """Milliseconds of each rank's own work in a step, without waiting for the others.
+
+        Passes are timed again without the exchange, which replicas can do and shards cannot.
+        """
+        blocks = self.answers("block", steps, timeout_s=timeout_s)
+        if self._strategy == "fsdp":
+            return own_ms(blocks)
+        passes = self.answers("apart", steps, timeout_s=timeout_s)
+        pairs = zip(blocks, passes, strict=True)
+        return tuple(_mean_ms(a, OWN) + _mean_ms(b, WAITS) for a, b in pairs)
 
     def answers(self, method: str, *arguments: Any, timeout_s: float = 120.0) -> list[Any]:
         """As `call`, each rank's answer by itself."""
@@ -152,13 +168,12 @@ def joined_ranks(blocks: Sequence[TrainingBlock]) -> TrainingBlock:
 def own_ms(blocks: Sequence[TrainingBlock]) -> tuple[float, ...]:
     """Milliseconds of each rank's own work in a step, without waiting for the others.
 
-    Ranks wait within the backward pass. The one that comes last hardly waits, so that the shortest
-    backward pass is taken for the work of all; a rank that is slow in nothing but its backward
-    pass is therefore not seen.
+    Ranks wait for each other within the backward pass, and within the forward pass where buffers
+    or shards are exchanged. The one that comes last hardly waits, so that the shortest of each
+    pass is taken for the work of all; `WorkerGroup.ranks_ms` tells passes apart as well.
     """
-    backward = [_mean_ms(block, ("backward",)) for block in blocks]
-    rest = tuple(part for part in PARTS if part != "backward")
-    return tuple(_mean_ms(block, rest) + min(backward) for block in blocks)
+    shortest = sum(min(_mean_ms(block, (part,)) for block in blocks) for part in WAITS)
+    return tuple(_mean_ms(block, OWN) + shortest for block in blocks)
 
 
 def _mean_ms(block: TrainingBlock, parts: Sequence[str]) -> float:
