@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import ranked_training
 import torch
 
-import ranked_training
 from saccade.errors import DataError, SaccadeError, SpecError, WorkerFailure
 from saccade.optimize.training.group import WorkerGroup
 from saccade.playbook.train_run import TrainingRequest, run_training
