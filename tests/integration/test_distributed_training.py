@@ -167,5 +167,22 @@ def test_ray_starts_two_processes(alone: TrainingConfig, tmp_path: Path) -> None
     assert said.returncode == 0, said.stderr[-2000:]
     found = json.loads(said.stdout.splitlines()[-1])
     expected = TrainingSubject(alone).curve(1, 4, False)
+    assert found["rank"] == 0
     assert found["losses"] == pytest.approx(expected.losses, rel=1e-5)
-    assert found["said"] == "Picture 7 is a poem."
+
+
+@pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed")
+def test_what_a_rank_of_rays_said_is_found_in_rays_own_errors() -> None:
+    """In a process of its own, for importing Ray warns."""
+    program = (
+        "from saccade.errors import DataError\n"
+        "from saccade.train.ray_launch import explained\n"
+        "from ray.train import WorkerGroupError\n"
+        "from ray.train.v2._internal.exceptions import UserExceptionWithTraceback as Wrapped\n"
+        "lost, said = RuntimeError('Connection closed'), DataError('a poem')\n"
+        "failures = {0: Wrapped(lost, ''), 1: Wrapped(said, '')}\n"
+        "found = explained(WorkerGroupError('failed', failures))\n"
+        "print(type(found).__name__, found)\n"
+    )
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert run.stdout.strip() == "DataError a poem", run.stderr[-2000:]

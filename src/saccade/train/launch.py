@@ -142,15 +142,22 @@ def to_blame(errors: Mapping[int, BaseException]) -> tuple[int, BaseException]:
 @contextmanager
 def _agent_manners() -> Iterator[None]:
     """It logs failures, which are told in our words, and keeps signals, which are given back."""
-    log = logging.getLogger("torch.distributed.elastic")
-    level = log.level
-    log.setLevel(logging.CRITICAL)
+    # Each of the agent's modules has a level of its own.
+    logs = [
+        logging.getLogger(name)
+        for name in list(logging.root.manager.loggerDict)
+        if name.startswith("torch.distributed.elastic")
+    ]
+    levels = [log.level for log in logs]
+    for log in logs:
+        log.setLevel(logging.CRITICAL)
     own = threading.current_thread() is threading.main_thread()
     handlers = {kind: signal.getsignal(kind) for kind in SIGNALS} if own else {}
     try:
         yield
     finally:
-        log.setLevel(level)
+        for log, level in zip(logs, levels, strict=True):
+            log.setLevel(level)
         for kind, handler in handlers.items():
             signal.signal(kind, handler)
 

@@ -42,18 +42,14 @@ def launch_on_ray(config: TrainingConfig, function: Callable[..., Any], *argumen
         SpecError: the cluster has fewer machines or GPUs than the configuration asks for.
         SaccadeError: whatever a rank raised, or that one died.
     """
-    for name, value in QUIET.items():
-        os.environ.setdefault(name, value)
-    try:
-        import ray
-        from ray import train
-        from ray.train.torch import TorchConfig, TorchTrainer
-    except ImportError as error:
-        raise MissingExtraError("ray", "ray", "Training on several machines") from error
+    ray = _imported()
+    from ray import train
+    from ray.train.torch import TorchConfig, TorchTrainer
+
     scale, cuda = config.scale, config.compute.device.startswith("cuda")
     own = not ray.is_initialized()
     if own:
-        _connect(ray, scale)
+        connect(scale)
     try:
         _check_cluster(ray, scale, cuda)
         with TemporaryDirectory(prefix="saccade-ray-") as folder:
@@ -74,8 +70,21 @@ def launch_on_ray(config: TrainingConfig, function: Callable[..., Any], *argumen
             ray.shutdown()
 
 
-def _connect(ray: Any, scale: ScaleSettings) -> None:
+def _imported() -> Any:
+    """Ray, told to be quiet before it looks."""
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
+    try:
+        import ray
+        import ray.train.torch
+    except ImportError as error:
+        raise MissingExtraError("ray", "ray", "Training on several machines") from error
+    return ray
+
+
+def connect(scale: ScaleSettings) -> None:
     """To the cluster that stands, or to one of this machine alone."""
+    ray = _imported()
     quiet = {"log_to_driver": False, "logging_level": "ERROR"}
     try:
         ray.init(address="auto", **quiet)
@@ -115,17 +124,18 @@ def _carried_out(trainer: Any) -> bytes:
     try:
         found: bytes = trainer.fit().return_value
     except Exception as error:
-        raise _explained(error) from error
+        raise explained(error) from error
     return found
 
 
-def _explained(error: Exception) -> SaccadeError:
+def explained(error: Exception) -> SaccadeError:
     """Ray wraps what a worker raised, and keeps it by rank."""
     failures = getattr(error, "worker_failures", None) or {}
     causes = {rank: _cause(failure) for rank, failure in failures.items()}
     if not causes:
         return RuntimeFailure(f"Ray could not carry the training out: {error}")
-    rank, cause = to_blame(causes)
+    own = {rank: cause for rank, cause in causes.items() if isinstance(cause, SaccadeError)}
+    rank, cause = to_blame(own or causes)
     if isinstance(cause, SaccadeError):
         return cause
     return WorkerFailure(f"Rank {rank} died: {type(cause).__name__}: {str(cause)[:300]}")
