@@ -39,6 +39,7 @@ FIGURES = (
     "quantizers",
     "pruning",
     "unet",
+    "train_scale",
     "train_kill",
     "loader",
     "train_overhead",

@@ -2,131 +2,170 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import pytest
-
-from saccade.errors import SaccadeError
-from saccade.optimize.training.runner import TrainingRunner
-from saccade.train.config import BatchSettings, ComputeSettings, ScaleSettings, TrainingConfig
-from saccade.train.job import refer
-from saccade.train.scaling import fitted_link
-
-JOB = """
-import os
+import ranked_training
 import torch
-from torch import nn
 
-batch_size = 8
-FAIL_AT = int(os.environ.get("FAIL_AT", "-1"))
+from saccade.errors import DataError, SaccadeError, SpecError, WorkerFailure
+from saccade.optimize.training.group import WorkerGroup
+from saccade.playbook.train_run import TrainingRequest, run_training
+from saccade.train.config import ScaleSettings, TrainingConfig
+from saccade.train.launch import launch_training
+from saccade.train.ranked import RankedSubject
+from saccade.train.records import LossCurve
+from saccade.train.running import RunOptions
+from saccade.train.scaling import fitted_link
+from saccade.train.subject import TrainingSubject
 
-class Random:
-    def __init__(self, split):
-        generator = torch.Generator().manual_seed(0)
-        self.x = torch.randn(32, 3, 8, 8, generator=generator)
-        self.y = torch.randint(0, 4, (32,), generator=generator)
-    def __len__(self):
-        return 32
-    def __getitem__(self, i):
-        if os.environ.get("RANK") == "1" and FAIL_AT >= 0:
-            os._exit(7)
-        return self.x[i], self.y[i]
-
-def model():
-    body = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU())
-    return nn.Sequential(body, nn.Flatten(), nn.Linear(288, 4))
-
-def dataset(split):
-    return Random(split)
-
-def loss(output, target):
-    return nn.functional.cross_entropy(output, target)
-
-def optimizer(model):
-    return torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
-"""
 STEPS = 5
+SLOW = "1"
 
 
-@pytest.fixture
-def alone(tmp_path: Path) -> TrainingConfig:
-    path = tmp_path / "job.py"
-    path.write_text(JOB)
-    return TrainingConfig(
-        refer(str(path)), compute=ComputeSettings(threads=1), batch=BatchSettings(8)
-    )
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """The job's setting holds for the whole process."""
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
 
 
-def two(config: TrainingConfig, strategy: str) -> TrainingConfig:
-    half = config.with_batch(size=config.batch.size // 2)
-    return half.with_scale(processes=2, strategy=strategy)
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> TrainingConfig:
+    return ranked_training.alone(tmp_path_factory.mktemp("ranks"))
 
 
-@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
-def test_two_processes_learn_what_one_does(alone: TrainingConfig, strategy: str) -> None:
-    with TrainingRunner(alone) as runner:
-        expected = runner.curve(1, STEPS)
-    with TrainingRunner(two(alone, strategy)) as runner:
-        found = runner.curve(1, STEPS)
+@pytest.fixture(scope="module")
+def expected(alone: TrainingConfig) -> LossCurve:
+    return TrainingSubject(alone).curve(1, STEPS)
+
+
+@pytest.fixture(scope="module", params=["ddp", "fsdp"])
+def group(request: pytest.FixtureRequest, alone: TrainingConfig) -> Iterator[WorkerGroup]:
+    """Two processes, each of which accumulates two passes; the second one loads slowly."""
+    config = ranked_training.two(alone, request.param, accumulation=2)
+    with WorkerGroup(config, None, timeout_s=120, environment={"SLOW_RANK": SLOW}) as opened:
+        yield opened
+
+
+def test_two_processes_learn_what_one_does(group: WorkerGroup, expected: LossCurve) -> None:
+    found = group.call("curve", 1, STEPS)
     assert found.losses == pytest.approx(expected.losses, rel=1e-5)
     assert found.evaluation is not None and expected.evaluation is not None
     assert found.evaluation.loss == pytest.approx(expected.evaluation.loss, rel=1e-5)
     assert found.block.samples == expected.block.samples
-    assert len(found.block.ranks_ms) == 2
 
 
-def test_accumulation_exchanges_gradients_once_a_step(alone: TrainingConfig) -> None:
-    with TrainingRunner(alone) as runner:
-        expected = runner.curve(2, STEPS).losses
-    split = two(alone, "ddp")
-    with TrainingRunner(split.with_batch(size=2, accumulation=2)) as runner:
-        assert runner.curve(2, STEPS).losses == pytest.approx(expected, rel=1e-5)
+def test_a_slow_rank_is_seen(group: WorkerGroup) -> None:
+    """Two passes of two samples of 20 ms each, which another kind of measuring sees as well."""
+    for ranks in (group.call("block", STEPS).ranks_ms, group.ranks_ms(STEPS)):
+        assert ranks[int(SLOW)] > ranks[0] + 40
 
 
-def test_communication_is_measured(alone: TrainingConfig) -> None:
-    with TrainingRunner(two(alone, "ddp")) as runner:
-        measured = runner.worker.call("allreduce", (0.1, 1.0, 4.0))
-    link = fitted_link(measured, 2)
-    assert link.bandwidth_mbs > 0 and set(measured) == {0.1, 1.0, 4.0}
+def test_a_training_goes_on_from_its_state_in_two_processes_and_in_one(
+    group: WorkerGroup, alone: TrainingConfig
+) -> None:
+    group.call("curve", 2, 3, False)
+    state = group.call("state")
+    ahead = group.call("block", 2).losses
+    group.call("restore", state)
+    assert group.call("block", 2).losses == ahead
+    single = TrainingSubject(alone)
+    single.curve(2, 0, False)  # takes the seed
+    single._loop.restore(state)
+    assert single.block(2).losses == pytest.approx(ahead, rel=1e-5)
 
 
-def test_a_process_that_dies_ends_all(
+def test_communication_is_measured(group: WorkerGroup) -> None:
+    measured = group.call("allreduce", (0.1, 1.0, 4.0))
+    assert set(measured) == {0.1, 1.0, 4.0}
+    assert fitted_link(measured, 2).bandwidth_mbs > 0
+
+
+def test_passes_without_exchange_leave_the_weights(group: WorkerGroup) -> None:
+    before = group.call("state")["model"]
+    blocks = group.answers("apart", 2)
+    assert [len(block.step_s) for block in blocks] == [2, 2]
+    after = group.call("state")["model"]
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_a_rank_that_raises_ends_all_with_its_own_words(alone: TrainingConfig) -> None:
+    config = ranked_training.two(alone)
+    with pytest.raises(DataError, match="Picture 7 is a poem"):
+        launch_training(config, ranked_training.failing, config, "raise")
+
+
+def test_a_rank_that_is_killed_ends_all(alone: TrainingConfig) -> None:
+    config = ranked_training.two(alone)
+    with pytest.raises(WorkerFailure, match=r"Rank 1 was ended by SIGKILL"):
+        launch_training(config, ranked_training.failing, config, "kill")
+
+
+def test_a_measured_rank_that_dies_ends_all(alone: TrainingConfig) -> None:
+    config = ranked_training.two(alone)
+    with pytest.raises(WorkerFailure, match="Rank 1 of 2: The worker ended with exit code 7"):
+        WorkerGroup(config, None, timeout_s=120, environment={"DYING_RANK": "1"})
+
+
+def test_a_configuration_of_two_is_refused_by_one(
     alone: TrainingConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("FAIL_AT", "0")
-    with pytest.raises(SaccadeError, match=r"exit code 7|Connection|closed"):
-        TrainingRunner(two(alone, "ddp"))
-
-
-def test_a_configuration_of_two_is_refused_by_one(alone: TrainingConfig) -> None:
-    from saccade.optimize.worker import Worker
-    from saccade.train.ranked import RANKED
-
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
     config = TrainingConfig(alone.job, scale=ScaleSettings(2, 1, "ddp"))
     with pytest.raises(SaccadeError, match="trains in 2 processes"):
-        Worker(RANKED, (config, None))
+        RankedSubject(config).open()
+
+
+def test_several_machines_are_not_measured_on_one(alone: TrainingConfig) -> None:
+    config = ranked_training.two(alone).with_scale(processes=1, nodes=2)
+    with pytest.raises(SpecError, match="2 machines"):
+        WorkerGroup(config, None, timeout_s=10, environment={})
 
 
 def test_a_whole_training_in_two_processes_is_as_in_one(
-    alone: TrainingConfig, tmp_path: Path
+    alone: TrainingConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Two epochs, started by torchrun."""
-    import torch
+    """With a checkpoint between, and a step that both leave out for the loss of one of them."""
+    monkeypatch.setenv("BROKEN_SAMPLE", "5")
+    options = RunOptions(on_nonfinite="skip")
 
-    from saccade.playbook.train_run import TrainingRequest, run_training
-    from saccade.train.run_file import write_run_file
+    def trained(name: str, *stages: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+        out = tmp_path / name
+        result: dict[str, Any] = {}
+        for stage in stages:
+            result = run_training(TrainingRequest(alone.job.name, out, options=options, **stage))
+        return torch.load(out / "last.pt"), result
 
-    def trained(name: str, config: TrainingConfig, *epochs: int) -> dict[str, torch.Tensor]:
-        folder = tmp_path / name
-        folder.mkdir()
-        (folder / ".saccade-run").touch()
-        write_run_file(folder, config, epochs[-1])
-        for count in epochs:
-            result = run_training(TrainingRequest(str(folder), epochs=count))
-            assert result["status"] == "done" and result["epochs_done"] == count
-        return torch.load(folder / "last.pt")
+    one, expected = trained("one", {"epochs": 2})
+    scale: dict[str, Any] = {"processes": 2, "strategy": "fsdp"}
+    two, found = trained("two", {"epochs": 1, **scale}, {"epochs": 2, **scale})
+    assert found["config"]["scale"]["processes"] == 2
+    assert found["skipped_steps"] == expected["skipped_steps"] != []
+    assert [event["kind"] for event in found["events"]].count("resumed") == 1
+    for name, value in one.items():
+        assert torch.allclose(two[name], value, atol=1e-5), name
+    assert found["samples"] == expected["samples"]
 
-    expected = trained("one", alone, 2)
-    found = trained("two", two(alone, "ddp"), 2)
-    for key, value in expected.items():
-        assert torch.allclose(found[key], value, atol=1e-5), key
+
+@pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed")
+def test_ray_starts_two_processes(alone: TrainingConfig, tmp_path: Path) -> None:
+    """In a process of its own, for Ray leaves threads and signal handlers behind."""
+    said = subprocess.run(
+        [sys.executable, ranked_training.__file__, str(tmp_path)],
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert said.returncode == 0, said.stderr[-2000:]
+    found = json.loads(said.stdout.splitlines()[-1])
+    expected = TrainingSubject(alone).curve(1, 4, False)
+    assert found["losses"] == pytest.approx(expected.losses, rel=1e-5)
+    assert found["said"] == "Picture 7 is a poem."

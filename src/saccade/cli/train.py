@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import typer
 
-from saccade.cli import train_init, train_optimize, train_profile, train_run
+from saccade.cli import train_init, train_optimize, train_profile, train_run, train_scale
 
-VERBS = (train_init, train_optimize, train_profile, train_run)
+VERBS = (train_init, train_optimize, train_profile, train_run, train_scale)
 
 
 def register(app: typer.Typer) -> None:

@@ -39,6 +39,24 @@ Deterministic = Annotated[
 Restart = Annotated[bool, typer.Option("--restart", help="Begin again; checkpoints are removed.")]
 
 
+Processes = Annotated[
+    int | None, typer.Option(min=1, help="Processes on each machine, which share every batch.")
+]
+Nodes = Annotated[int | None, typer.Option(min=1, help="Machines, as a Ray cluster.")]
+
+
+class Sharing(StrEnum):
+    """How several processes share the model."""
+
+    ddp = "ddp"
+    fsdp = "fsdp"
+
+
+Strategy = Annotated[
+    Sharing | None, typer.Option(help="A copy of the model for each process, or a share of it.")
+]
+
+
 class OnNonFinite(StrEnum):
     """What to do about a loss that is infinite or NaN."""
 
@@ -66,6 +84,9 @@ def run(
     log: Log = None,
     deterministic: Deterministic = False,
     restart: Restart = False,
+    processes: Processes = None,
+    nodes: Nodes = None,
+    strategy: Strategy = None,
     as_json: AsJson = False,
 ) -> None:
     """Train to the end, with checkpoints; the same command goes on after an interruption.
@@ -73,6 +94,7 @@ def run(
     Example: saccade train run runs/unet
     """
     from saccade.playbook.train_run import TrainingRequest, run_training
+    from saccade.train.distributed import rank_here
     from saccade.train.running import SAVE_EVERY_S, RunOptions
 
     given = {"task": task, "data": data, "weights": weights}
@@ -86,24 +108,39 @@ def run(
     if folder is not None:
         remember_folder(folder)
     request = TrainingRequest(
-        what, out, epochs, settings, device, seed, max_corrupt, deterministic, restart, options
-    )
+        what, out, epochs, settings, device, seed, max_corrupt, deterministic, restart, options,
+        processes, nodes, strategy.value if strategy is not None else None,
+    )  # fmt: skip
     with closing(run_progress()) as progress:
         try:
             result = run_training(request, progress)
         except KeyboardInterrupt:
             progress.close()
             progress.note(f"saccade: stopped and saved. Go on with: saccade train run {folder}")
+            _leave()
             raise typer.Exit(EXIT_INCONCLUSIVE) from None
+    _leave()
+    if rank_here():
+        return
     if as_json:
         print_json(result)
     else:
         _tell(result, folder)
 
 
+def _leave() -> None:
+    """The others, where torchrun has started this command in several processes."""
+    from saccade.train.distributed import is_rank, leave
+
+    if is_rank():
+        leave()
+
+
 def run_progress() -> Any:
     """Progress on stderr, or none where the environment asks for silence."""
-    if os.environ.get("SACCADE_QUIET"):
+    from saccade.train.distributed import rank_here
+
+    if os.environ.get("SACCADE_QUIET") or rank_here():
         from saccade.train.run_progress import SilentRun
 
         return SilentRun()

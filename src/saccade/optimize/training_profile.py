@@ -20,7 +20,6 @@ from saccade.profile.training_timeline import StepTimeline
 from saccade.progress import Progress, SilentProgress
 from saccade.train.config import TrainingConfig
 from saccade.train.profile import BusyMoment, SampleFacts, TrainingProfile
-from saccade.train.records import TrainingBlock
 
 MEASURER = "saccade.profile.training:TrainingMeasurer"
 WATCHER = "saccade.profile.training_watch:TrainingWatcher"
@@ -149,11 +148,9 @@ def _ranks_ms(config: TrainingConfig, timeout_s: float) -> tuple[float, ...]:
     group = WorkerGroup(config, None, timeout_s=timeout_s, environment={})
     try:
         group.call("block", RANK_WARMUP, timeout_s=timeout_s)
-        block: TrainingBlock = group.call("block", RANK_STEPS, timeout_s=timeout_s)
-        group.call("finish", timeout_s=timeout_s)
+        return group.ranks_ms(RANK_STEPS, timeout_s=timeout_s)
     finally:
         group.close()
-    return block.ranks_ms
 
 
 def _calling(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 from collections.abc import Mapping
@@ -9,17 +10,22 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from saccade.environment import usable_cores
 from saccade.errors import SaccadeError, SpecError
 from saccade.study import RunFolder
 from saccade.train.checkpoint import Checkpoints, write_tensors
-from saccade.train.config import TrainingConfig
+from saccade.train.config import Strategy, TrainingConfig
+from saccade.train.distributed import is_rank, rank_here
+from saccade.train.dividing import spread
 from saccade.train.folder_lock import only_trainer
 from saccade.train.job import TrainingJob, open_job, refer
+from saccade.train.launch import launch_training
 from saccade.train.nonfinite import to_cpu
 from saccade.train.own_settings import check_device, own_config
 from saccade.train.run_file import RUN_FILE, check_job_unchanged, read_run_file
-from saccade.train.run_progress import RunProgress
+from saccade.train.run_progress import RunProgress, SilentRun
 from saccade.train.running import CHECKPOINTS, RunOptions, TrainingRun
+from saccade.train.sharding import model_state
 
 RESULT = "training-result.json"
 MODEL, LAST = "model.pt", "last.pt"
@@ -37,6 +43,9 @@ class TrainingRequest:
         settings: of kinds of jobs that need more than a name.
         deterministic: the same bits every time.
         restart: forget the checkpoints that are there.
+        processes: on each machine, instead of what the run says.
+        nodes: machines.
+        strategy: how processes share the model.
     """
 
     what: str
@@ -49,6 +58,9 @@ class TrainingRequest:
     deterministic: bool = False
     restart: bool = False
     options: RunOptions = field(default_factory=RunOptions)
+    processes: int | None = None
+    nodes: int | None = None
+    strategy: Strategy | None = None
 
 
 @dataclass(frozen=True)
@@ -64,34 +76,23 @@ class Asked:
 def run_training(request: TrainingRequest, progress: RunProgress | None = None) -> dict[str, Any]:
     """Train to the end, or on from where an earlier run stopped; the content of the result.
 
+    Where the configuration trains in several processes, they are started, unless this is one of
+    them: one that torchrun or Ray has started trains here with the others.
+
     Raises:
         KeyboardInterrupt: a signal came; everything was saved, and the result says so.
         SaccadeError: the request cannot be carried out; see `saccade.errors`.
     """
     asked = look_up(request)
-    if asked.config.scale.world > 1:
-        # Every rank runs this playbook, so it cannot be imported from above.
-        from saccade.playbook.train_ranks import run_on_ranks
-
-        return run_on_ranks(request, asked.config, asked.folder, progress)
-    return train_here(request, asked, progress)
-
-
-def train_here(
-    request: TrainingRequest, asked: Asked, progress: RunProgress | None = None
-) -> dict[str, Any]:
-    """The same in this process, whose rank is the first where several train together.
-
-    Raises:
-        KeyboardInterrupt: a signal came; everything was saved, and the result says so.
-        SaccadeError: the request cannot be carried out; see `saccade.errors`.
-    """
     if asked.config.deterministic:
         # cuBLAS reads it when it is first used.
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    if asked.config.scale.world > 1 and not is_rank():
+        return _run_in_ranks(request, asked, shown=not isinstance(progress, SilentRun | None))
     run = RunFolder(asked.folder)
-    with only_trainer(asked.folder):
-        if request.restart:
+    # The others of a training may stand on other machines, and write nothing.
+    with only_trainer(asked.folder) if rank_here() == 0 else contextlib.nullcontext():
+        if request.restart and rank_here() == 0:
             _forget(asked.folder)
         training = TrainingRun(
             asked.job, asked.config, asked.epochs, asked.folder, request.options, progress
@@ -106,6 +107,41 @@ def train_here(
             _write(run, training, "failed", reason=str(error))
             raise
         return _write(run, training, "done", **names)
+
+
+def _run_in_ranks(request: TrainingRequest, asked: Asked, *, shown: bool) -> dict[str, Any]:
+    """Have all processes train, of which the first writes the result."""
+    if request.restart:
+        with only_trainer(asked.folder):
+            _forget(asked.folder)
+    ranks = replace(request, restart=False)
+    (asked.folder / RESULT).unlink(missing_ok=True)
+    try:
+        result: dict[str, Any] = launch_training(asked.config, run_as_rank, ranks, shown)
+    except SaccadeError as error:
+        _note_failure(asked, error)
+        raise
+    return result
+
+
+def run_as_rank(request: TrainingRequest, shown: bool) -> dict[str, Any]:
+    """One of several processes; the first of them shows how far they are."""
+    if not shown or rank_here():
+        return run_training(request)
+    from saccade.report.training_progress import TrainingBar
+
+    with contextlib.closing(TrainingBar()) as progress:
+        return run_training(request, progress)
+
+
+def _note_failure(asked: Asked, error: SaccadeError) -> None:
+    """The result, where the first process was ended before it could write it."""
+    run = RunFolder(asked.folder)
+    if (asked.folder / RESULT).exists():
+        return
+    config = asked.config
+    about = {"job": config.job.name, "config": config.to_dict(), "config_hash": config.hash}
+    run.write_json(RESULT, {"status": "failed", **about, "reason": str(error)})
 
 
 def look_up(request: TrainingRequest) -> Asked:
@@ -136,25 +172,7 @@ def look_up(request: TrainingRequest) -> Asked:
     if not is_folder and not request.restart:
         _check_free(folder, config)
     check_device(config.compute.device)
-    check_scale(config, request.options)
     return Asked(job, config, request.epochs or epochs, folder)
-
-
-def check_scale(config: TrainingConfig, options: RunOptions) -> None:
-    """Refuse what several processes cannot do together yet.
-
-    Raises:
-        SpecError: it is one of those.
-    """
-    if config.scale.strategy == "fsdp":
-        raise SpecError(
-            "A whole training with the model in shards (fsdp) is not carried out yet, only "
-            "measured: checkpoints of shards are missing. Use ddp, or train in one process."
-        )
-    if config.scale.world > 1 and options.on_nonfinite == "skip":
-        raise SpecError(
-            "Several processes cannot leave out a step by themselves. Use --on-nonfinite stop."
-        )
 
 
 def _check_free(folder: Path, config: TrainingConfig) -> None:
@@ -177,7 +195,18 @@ def _with_flags(config: TrainingConfig, request: TrainingRequest) -> TrainingCon
     values = {name: value for name, value in given.items() if value is not None}
     if request.deterministic:
         values["deterministic"] = True
-    return replace(config, **values)  # type: ignore[arg-type]
+    return _scaled(replace(config, **values), request)  # type: ignore[arg-type]
+
+
+def _scaled(config: TrainingConfig, request: TrainingRequest) -> TrainingConfig:
+    """Over as many processes as the user says; one process needs no others."""
+    asked = (request.processes, request.nodes, request.strategy)
+    if asked == (None, None, None):
+        return config
+    own = config.scale
+    strategy = request.strategy or (own.strategy if own.world > 1 else "ddp")
+    nodes, processes = request.nodes or own.nodes, request.processes or own.processes
+    return spread(config, processes, nodes, strategy, usable_cores())
 
 
 def _forget(folder: Path) -> None:
@@ -189,7 +218,10 @@ def _forget(folder: Path) -> None:
 
 def _write_weights(training: TrainingRun) -> dict[str, Any]:
     """State dicts of the best epoch and of the last step."""
-    last = to_cpu(dict(training.loop.model.state_dict()))
+    whole = model_state(training.loop.model)
+    if not training.first:
+        return {}
+    last = to_cpu(whole)
     write_tensors(training.folder / LAST, last)
     best = training.state.best
     found = training.checkpoints.load(best.step) if best is not None else None
@@ -204,7 +236,8 @@ def _write_weights(training: TrainingRun) -> dict[str, Any]:
 
 def _write(run: RunFolder, training: TrainingRun, status: str, **more: Any) -> dict[str, Any]:
     document = {"status": status, **result_of(training), **more}
-    run.write_json(RESULT, document)
+    if training.first:
+        run.write_json(RESULT, document)
     return document
 
 

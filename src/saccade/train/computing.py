@@ -19,6 +19,9 @@ from saccade.train.samples import seed_everything
 def make_model(job: TrainingJob, config: TrainingConfig, seed: int) -> Any:
     """The untrained module on its device, with the weights that ``seed`` gives it.
 
+    One that will be sharded stays in the CPU's memory, in the plain layout: it may not fit the
+    device, and shards are cut along the first axis. Images are laid out as the settings say.
+
     Raises:
         SpecError: the job's ``model`` function fails or returns no module.
     """
@@ -35,9 +38,10 @@ def make_model(job: TrainingJob, config: TrainingConfig, seed: int) -> Any:
     if config.model_change:
         kind = plugins.load("architectures", config.model_change)
         model = kind.changed(model, lambda: _example(job, config))
-    model = model.to(settings.device)
-    if settings.channels_last:
-        model = model.to(memory_format=torch.channels_last)
+    if config.scale.strategy != "fsdp":
+        model = model.to(settings.device)
+        if settings.channels_last:
+            model = model.to(memory_format=torch.channels_last)
     if settings.checkpointing:
         from saccade.train.checkpointing import recompute_activations
 

@@ -125,11 +125,13 @@ class ScaleSettings:
         processes: on this machine.
         nodes: machines.
         strategy: ``"single"``, ``"ddp"`` (a copy each) or ``"fsdp"`` (a share each).
+        offload: shares of ``"fsdp"`` rest in the CPU's memory while a GPU does not need them.
     """
 
     processes: int = 1
     nodes: int = 1
     strategy: Strategy = "single"
+    offload: bool = False
 
     @property
     def world(self) -> int:

@@ -2,6 +2,11 @@
 
 Ranks find each other through the environment that torchrun sets (``RANK``, ``WORLD_SIZE``,
 ``MASTER_ADDR``, ``MASTER_PORT``); over gloo on CPUs, over NCCL on GPUs.
+
+A step of ``world`` processes has ``batch.size * batch.accumulation * world`` samples. The gradient
+is the mean over processes of the gradient of each one's loss: for a loss that is a mean over
+samples, exactly that of the whole batch; for one that is a mean over something samples have
+unequally much of (pixels that are not ignored, objects), each process counts the same.
 """
 
 from __future__ import annotations
@@ -12,14 +17,21 @@ from typing import Any
 
 from saccade.errors import RuntimeFailure
 from saccade.train.config import TrainingConfig
+from saccade.train.sharding import shard
 
-# The others wait in a step while the first rank judges and saves after an epoch.
-TIMEOUT = timedelta(minutes=30)
+# How long ranks wait for each other at the beginning, and later, where one may write a checkpoint
+# or compile while the others are done. That one died is noticed by who started them, at once.
+JOIN_TIMEOUT, WAIT_TIMEOUT = timedelta(seconds=180), timedelta(minutes=30)
 
 
 def rank_here() -> int:
     """This process's rank; 0 where it trains alone."""
     return int(os.environ.get("RANK", "0"))
+
+
+def is_rank() -> bool:
+    """Whether this process was started as one of several, by torchrun, by Ray or by saccade."""
+    return "RANK" in os.environ and "WORLD_SIZE" in os.environ
 
 
 def join(config: TrainingConfig) -> None:
@@ -28,10 +40,9 @@ def join(config: TrainingConfig) -> None:
     Raises:
         RuntimeFailure: the environment is not that of a rank, or the others cannot be reached.
     """
-    import torch
     from torch import distributed
 
-    if config.scale.strategy == "single" or distributed.is_initialized():
+    if config.scale.strategy == "single":
         return
     world = int(os.environ.get("WORLD_SIZE", "1"))
     if world != config.scale.world:
@@ -41,13 +52,45 @@ def join(config: TrainingConfig) -> None:
         )
     cuda = config.compute.device.startswith("cuda")
     if cuda:
-        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
+        _take_device()
+    if distributed.is_initialized():
+        return
     try:
-        distributed.init_process_group("nccl" if cuda else "gloo", timeout=TIMEOUT)
+        _meet("cpu:gloo,cuda:nccl" if cuda else "gloo")
     except (RuntimeError, ValueError) as error:
         raise RuntimeFailure(
-            f"Rank {rank_here()} of {world} could not join the others: {error}"
+            f"Rank {rank_here()} of {world} could not join the others: {error}. Check that every "
+            "machine reaches MASTER_ADDR and that the port is free."
         ) from error
+
+
+def _take_device() -> None:
+    """The GPU of this rank; "cuda" then means that one."""
+    import torch
+
+    local, count = int(os.environ.get("LOCAL_RANK", "0")), torch.cuda.device_count()
+    if local >= count:
+        raise RuntimeFailure(
+            f"Rank {rank_here()} has no GPU: there are {count} here and it is the "
+            f"{local + 1}th process. Train in at most {count} processes on each machine."
+        )
+    torch.cuda.set_device(local)
+
+
+def _meet(backend: str) -> None:
+    from torch import distributed
+    from torch.distributed.rendezvous import rendezvous
+
+    # Meeting has a shorter patience than working, so the store is made here.
+    store, rank, world = next(rendezvous("env://", timeout=JOIN_TIMEOUT))
+    store.set_timeout(WAIT_TIMEOUT)
+    distributed.init_process_group(
+        backend,
+        store=distributed.PrefixStore("saccade", store),
+        rank=rank,
+        world_size=world,
+        timeout=WAIT_TIMEOUT,
+    )
 
 
 def leave() -> None:
@@ -70,34 +113,5 @@ def shared(model: Any, config: TrainingConfig) -> Any:
 
         return DistributedDataParallel(model)
     if config.scale.strategy == "fsdp":
-        _shard(model)
+        shard(model, config)
     return model
-
-
-def _shard(model: Any) -> None:
-    """Shard each direct child that has parameters, then what is left of the model."""
-    from torch.distributed.fsdp import fully_shard
-
-    for child in model.children():
-        if any(True for _ in child.parameters()):
-            fully_shard(child)
-    fully_shard(model)
-
-
-def full_state(model: Any, config: TrainingConfig) -> dict[str, Any]:
-    """The model's whole state dict, gathered from all shards where it is in shards."""
-    if config.scale.strategy != "fsdp":
-        return dict(model.state_dict())
-    from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
-
-    return dict(get_model_state_dict(model, options=StateDictOptions(full_state_dict=True)))
-
-
-def load_full_state(model: Any, state: dict[str, Any], config: TrainingConfig) -> None:
-    """The inverse of `full_state`; every process gives the whole state."""
-    if config.scale.strategy != "fsdp":
-        model.load_state_dict(state)
-        return
-    from torch.distributed.checkpoint.state_dict import StateDictOptions, set_model_state_dict
-
-    set_model_state_dict(model, state, options=StateDictOptions(full_state_dict=True))

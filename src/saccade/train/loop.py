@@ -18,7 +18,7 @@ from saccade.train.computing import (
 )
 from saccade.train.config import ComputeSettings, TrainingConfig
 from saccade.train.corruption import CorruptionLimit
-from saccade.train.distributed import full_state, load_full_state, rank_here, shared
+from saccade.train.distributed import rank_here, shared
 from saccade.train.explaining import check_loss, explained
 from saccade.train.feeding import fed
 from saccade.train.job import TrainingJob
@@ -26,6 +26,12 @@ from saccade.train.loaders.contract import BatchLoader
 from saccade.train.loading import open_dataset, open_loader
 from saccade.train.order import SampleOrder, ticket_seed
 from saccade.train.samples import Corrupt, Loaded, LoadTimes, seed_everything
+from saccade.train.sharding import (
+    load_model_state,
+    load_optimizer_state,
+    model_state,
+    optimizer_state,
+)
 from saccade.train.step_clock import clock_for
 
 # How far a step got that did not end: nowhere, to gradients (weights are as before, running
@@ -101,7 +107,7 @@ class TrainingLoop:
         self.close_loader()
         self.config = replace(self.config, seed=seed)
         fresh = make_model(self.job, self.config, seed)
-        load_full_state(self.model, fresh.state_dict(), self.config)
+        load_model_state(self.model, fresh.state_dict())
         self._begin(0)
 
     def use_cached_batch(self, cached: bool = True) -> None:
@@ -137,6 +143,19 @@ class TrainingLoop:
         self.mid_step = ""
         clock.end()
         return losses[0] if accumulation == 1 else sum(losses) / accumulation
+
+    def rehearse(self) -> None:
+        """The passes of a step without exchanging gradients or using them; weights stay."""
+        clock, accumulation = self.clock, self.config.batch.accumulation
+        clock.begin()
+        for number in range(accumulation):
+            batch = self._next_batch()
+            self._seed_step(number)
+            clock.mark("data")
+            self._forward_backward(batch, accumulation, last=False)
+        self.optimizer.zero_grad(set_to_none=True)
+        clock.mark("optimizer")
+        clock.end()
 
     def skip(self) -> None:
         """Go past a step without taking it: its batches are dropped, the schedule goes on."""
@@ -226,8 +245,8 @@ class TrainingLoop:
         """Everything that a later process needs to go on as if nothing had happened."""
         return {
             "step": self.step_number,
-            "model": full_state(self.model, self.config),
-            "optimizer": self.optimizer.state_dict(),
+            "model": model_state(self.model),
+            "optimizer": optimizer_state(self.optimizer),
             "scheduler": self.scheduler.state_dict() if self.scheduler is not None else None,
             "scaler": self.scaler.state_dict(),
         }
@@ -235,9 +254,9 @@ class TrainingLoop:
     def restore(self, state: dict[str, Any]) -> None:
         """Go on from `state`."""
         self.close_loader()
-        load_full_state(self.model, state["model"], self.config)
+        load_model_state(self.model, state["model"])
         self._begin(int(state["step"]))
-        self.optimizer.load_state_dict(state["optimizer"])
+        load_optimizer_state(self.optimizer, state["optimizer"])
         if self.scheduler is not None:
             self.scheduler.load_state_dict(state["scheduler"])
         self.scaler.load_state_dict(state["scaler"])

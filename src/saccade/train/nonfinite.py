@@ -23,7 +23,7 @@ def save_batch(loop: TrainingLoop, record: StepRecord, folder: Path) -> Path:
     """
     parts = _batches(loop, record.step)
     inputs, target = [part[0] for part in parts], [part[1] for part in parts]
-    target_path = folder / f"nonfinite-step{record.step}.pt"
+    target_path = batch_path(record, folder)
     content = {
         "inputs": inputs if len(parts) > 1 else inputs[0],
         "target": target if len(parts) > 1 else target[0],
@@ -33,6 +33,11 @@ def save_batch(loop: TrainingLoop, record: StepRecord, folder: Path) -> Path:
     }
     write_tensors(target_path, content)
     return target_path
+
+
+def batch_path(record: StepRecord, folder: Path) -> Path:
+    """Where the batch of a step is saved."""
+    return folder / f"nonfinite-step{record.step}.pt"
 
 
 def _batches(loop: TrainingLoop, step: int) -> list[tuple[Any, Any]]:

@@ -15,18 +15,20 @@ from pathlib import Path
 from typing import Any, Literal
 
 from saccade import plugins
-from saccade.errors import NonFiniteLoss, SaccadeError
+from saccade.errors import NonFiniteLoss
+from saccade.train.agreement import Alone, Ranks, ranks_of, united
 from saccade.train.batch_fit import halved
 from saccade.train.checkpoint import Checkpoints
 from saccade.train.config import TrainingConfig
+from saccade.train.distributed import join
 from saccade.train.evaluating import evaluate
 from saccade.train.interrupts import StopRequest
 from saccade.train.job import TrainingJob
 from saccade.train.loading import open_dataset
 from saccade.train.loggers.contract import LogRequest, OpenLogger
 from saccade.train.loop import TrainingLoop
-from saccade.train.memory_failure import is_out_of_memory
-from saccade.train.nonfinite import failure, save_batch, to_cpu
+from saccade.train.memory_failure import does_not_fit, is_out_of_memory
+from saccade.train.nonfinite import batch_path, failure, save_batch, to_cpu
 from saccade.train.resuming import checkpoint_content, resumed_config
 from saccade.train.run_file import write_run_file
 from saccade.train.run_progress import RunProgress, SilentRun
@@ -92,6 +94,12 @@ class TrainingRun:
         self._watch = LossWatch()
         self._loggers: list[OpenLogger] = []
         self._loop: TrainingLoop | None = None
+        self._ranks: Ranks = Alone()
+
+    @property
+    def first(self) -> bool:
+        """Whether this process writes the files, of those that train together."""
+        return self._ranks.first
 
     @property
     def loop(self) -> TrainingLoop:
@@ -122,12 +130,14 @@ class TrainingRun:
     # -- beginning and end ------------------------------------------------------------------------
 
     def _open(self) -> None:
+        join(self.config)
+        self._ranks = ranks_of(self.config)
         open_dataset(self.job, "val")  # what is missing at the end of an epoch is said now
-        found = self.checkpoints.newest()
+        found = self._ranks.from_first(self.checkpoints.newest)
         if found is not None:
             self.config = resumed_config(found.content, self._asked, self.epochs, self.job)
-            self.checkpoints.drop_after(found.step)
-        write_run_file(self.folder, self._asked, self.epochs)
+        if self.first:
+            self._begin_folder(found.step if found is not None else None)
         self._make_loop()
         if found is not None:
             self._go_on_from(found.content)
@@ -139,12 +149,17 @@ class TrainingRun:
         loop = self.loop
         self._say.begin(loop.step_number, self._steps, loop.steps_per_epoch)
 
+    def _begin_folder(self, step: int | None) -> None:
+        if step is not None:
+            self.checkpoints.drop_after(step)
+        write_run_file(self.folder, self._asked, self.epochs)
+
     def _make_loop(self) -> None:
         try:
             self._loop = TrainingLoop(self.job, self.config)
         except Exception as error:
             if is_out_of_memory(error):
-                raise _does_not_fit(error) from error
+                raise does_not_fit(error) from error
             raise
         self._statistics = RunningStatistics(self.loop.model)
 
@@ -155,6 +170,8 @@ class TrainingRun:
 
     def _open_loggers(self) -> None:
         self._close_loggers()
+        if not self.first:
+            return
         request = LogRequest(self.folder, self.config, self.loop.step_number)
         for name in ("files", *self._options.loggers):
             self._loggers.append(plugins.load("training_loggers", name).open(request))
@@ -184,6 +201,8 @@ class TrainingRun:
             if not is_out_of_memory(error):
                 raise
             said = str(error) or type(error).__name__
+        if self._ranks.world > 1:
+            raise does_not_fit(said, self._ranks.world)
         # Only here, where the error and with it the failed step's tensors are gone, is memory free.
         self._shrink(said)
         return True
@@ -191,15 +210,16 @@ class TrainingRun:
     def _turn(self) -> bool:
         loop = self.loop
         epoch_done = loop.step_number >= (len(self.state.history) + 1) * loop.steps_per_epoch
-        save = self._save_due
-        if (epoch_done or save or self._watch.due or self._stop.asked) and not self._read():
+        flags = (self._save_due, self._watch.due, self._stop.asked)
+        save, due, stop = self._ranks.any(flags)
+        if (epoch_done or save or due or stop) and not self._read():
             return True
         if len(self.state.history) >= self.epochs:
             return False
         if epoch_done:
             self._finish_epoch()
             return True
-        if self._stop.asked:
+        if stop:
             self._save()
             raise KeyboardInterrupt
         if save:
@@ -217,8 +237,9 @@ class TrainingRun:
         self._statistics.keep()
         loss = loop.step()
         self._watch.take(step, loss, _learning_rate(loop.optimizer))
-        state.samples += loop.config.batch.effective
-        state.epoch_samples += loop.config.batch.effective
+        samples = loop.config.batch.effective * self._ranks.world
+        state.samples += samples
+        state.epoch_samples += samples
         self._trained(time.perf_counter() - began)
 
     def _trained(self, seconds: float) -> None:
@@ -228,12 +249,14 @@ class TrainingRun:
     def _read(self) -> bool:
         """Read the losses; False where one was not finite and the training went back."""
         began = time.perf_counter()
-        records = self._watch.read()
+        own = self._watch.read()
+        means = self._ranks.means([record.loss for record in own])
+        records = [replace(r, loss=mean) for r, mean in zip(own, means, strict=True)]
         self._trained(time.perf_counter() - began)  # the device was still busy with the steps
         broken = next((record for record in records if not record.finite), None)
         self._note([r for r in records if broken is None or r.step < broken.step])
         if broken is not None:
-            self._nonfinite(broken)
+            self._nonfinite(broken, own[records.index(broken)])
         return broken is None
 
     def _note(self, records: list[StepRecord]) -> None:
@@ -282,13 +305,22 @@ class TrainingRun:
         self._count_wall()
         content = {
             "loop": loop.state(),
-            "run": state.to_dict(),
+            "run": {**state.to_dict(), "corrupt": self._all_corrupt()},
             **checkpoint_content(self.config, self._asked, self.epochs),
         }
-        self.checkpoints.save(loop.step_number, content, state.best.step if state.best else None)
+        if self.first:
+            best = state.best.step if state.best else None
+            self.checkpoints.save(loop.step_number, content, best)
         state.saves += 1
         state.save_s += self.checkpoints.last_save_s
         self._saved_at = time.perf_counter()
+
+    def _all_corrupt(self) -> dict[int, str]:
+        """What any process could not read."""
+        found = self.loop.corruption.found
+        found |= united(self._ranks.gathered(found))
+        self.state.corrupt = dict(found)
+        return self.state.corrupt
 
     def _count_wall(self) -> None:
         now = time.perf_counter()
@@ -300,7 +332,7 @@ class TrainingRun:
         events, skipped, wall_s = self.state.events, self.state.skipped, self.state.wall_s
         corrupt = dict(self.loop.corruption.found)
         self._watch.forget()
-        found = self.checkpoints.newest()
+        found = self._ranks.from_first(self.checkpoints.newest)
         if found is None:
             self.loop.restart(self.config.seed)
             self.state = RunState()
@@ -312,8 +344,13 @@ class TrainingRun:
 
     # -- what can go wrong ------------------------------------------------------------------------
 
-    def _nonfinite(self, record: StepRecord) -> None:
-        saved = save_batch(self.loop, record, self.folder)
+    def _nonfinite(self, record: StepRecord, own: StepRecord) -> None:
+        """Leave the step out or end; one of the processes whose own loss is broken saves why."""
+        culprit = [own.finite for own in self._ranks.gathered(own)].index(False)
+        saved = batch_path(record, self.folder)
+        if culprit == self.loop.rank:
+            save_batch(self.loop, record, self.folder)
+        self._ranks.any([False])  # the file is there
         skipped = self.state.skipped
         detail = f"loss {record.loss}; its batch is in {saved.name}"
         if self._options.on_nonfinite == "stop":
@@ -333,10 +370,9 @@ class TrainingRun:
 
     def _shrink(self, said: str) -> None:
         """Halve the batch and go on from the last step."""
-        # The other processes would go on with the old batch.
-        smaller = halved(self.config) if self.config.scale.world == 1 else None
+        smaller = halved(self.config)
         if smaller is None:
-            raise _does_not_fit(said)
+            raise does_not_fit(said)
         step = self.loop.step_number
         lost = self.loop.mid_step == "update"  # an update that was cut off cannot be undone
         if self.loop.mid_step == "gradients":
@@ -368,14 +404,6 @@ class TrainingRun:
         at = self.loop.step_number if step is None else step
         self.state.happened(kind, at, detail)
         self._say.note(f"step {at}: {kind}, {detail}")
-
-
-def _does_not_fit(error: object) -> SaccadeError:
-    return SaccadeError(
-        f"Memory does not suffice to train even on single samples: {str(error)[:300]}. Train on "
-        "smaller images, with bf16, with activation checkpointing (`saccade train optimize` tries "
-        "them), or on another device."
-    )
 
 
 def _learning_rate(optimizer: Any) -> float | None:

@@ -8,23 +8,30 @@ from typing import ClassVar, Self
 
 from saccade.train.change import Effect, Part, Prediction, TrainingContext
 from saccade.train.config import TrainingConfig
+from saccade.train.dividing import divided, spread
 
 # Share of a device's memory that parameters, gradients and optimizer state have to fill before
-# sharding them is worth what it sends.
-CROWDED = 0.5
+# sharding them is worth what it sends; or all of a step, with activations.
+CROWDED, FULL = 0.5, 0.9
 HELD = ("parameters", "gradients", "optimizer")
-# Sharding gathers parameters twice and scatters gradients once: half again what DDP sends.
-COST = 0.85
+# Sharding gathers parameters twice and scatters gradients once: half again what DDP sends. Shares
+# in the CPU's memory are copied over PCIe besides, and updated by the CPU.
+COST, OFFLOADED_COST = 0.85, 0.5
 
 
 @dataclass(frozen=True)
 class FullyShard:
     """FSDP2 over all GPUs of this machine; the effective batch stays what it was.
 
-    Not verified on hardware; on two CPU processes it trains as one process does.
+    Not verified on GPUs; over two gloo processes it trains as one process does.
+
+    Attributes:
+        processes: one per GPU.
+        offload: shares rest in the CPU's memory.
     """
 
     processes: int
+    offload: bool = False
     name: ClassVar[str] = "fsdp"
     part: ClassVar[Part] = "scale"
 
@@ -35,41 +42,45 @@ class FullyShard:
 
     @classmethod
     def variants(cls, context: TrainingContext) -> Iterable[Self]:
-        """All GPUs of the machine."""
+        """All GPUs of the machine, with the shares on them or in the CPU's memory."""
         gpus = context.machine.gpus
-        return [cls(gpus)] if gpus > 1 else []
+        return [cls(gpus), cls(gpus, True)] if gpus > 1 else []
 
     @property
     def label(self) -> str:
-        """Name and number of processes."""
-        return f"fsdp: {self.processes} processes"
+        """Name, number of processes, and where the shares are."""
+        return f"fsdp: {self.processes} processes{', offloaded' if self.offload else ''}"
 
     def applies(self, context: TrainingContext) -> str | None:
-        """Where the model's own state crowds a GPU."""
+        """Where the model's own state crowds a GPU, or a step fills it."""
         config, machine = context.config, context.machine
+        if not config.compute.device.startswith("cuda"):
+            return "the model is in the memory that all processes of this machine share"
         if config.scale.strategy != "single":
             return f"{config.scale.strategy} is on already"
-        if config.batch.size % self.processes:
+        if divided(config, self.processes) is None:
             return f"a batch of {config.batch.size} cannot be divided by {self.processes}"
-        held = held_mb(context)
-        if held < CROWDED * machine.gpu_memory_mb:
-            return (
-                f"the model's state is {held:.0f} MB of {machine.gpu_memory_mb:.0f} MB; ddp sends "
-                "less"
-            )
+        held, room = held_mb(context), machine.gpu_memory_mb
+        full = sum(context.profile.memory_mb.values()) >= FULL * room
+        if held < CROWDED * room and not full:
+            return f"the model's state is {held:.0f} MB of {room:.0f} MB; ddp sends less"
+        if self.offload and held / self.processes < CROWDED * room:
+            return f"a share of {held / self.processes:.0f} MB has room on the GPU"
+        if self.offload and held > machine.free_memory_mb:
+            return f"{held:.0f} MB of state do not fit into {machine.free_memory_mb:.0f} MB of RAM"
         return None
 
     def predict(self, context: TrainingContext) -> Prediction:
         """As many times as there are GPUs, less what is sent."""
         bound = float(self.processes)
         basis = f"{held_mb(context):.0f} MB of state over {self.processes} GPUs"
-        return Prediction(COST * bound, bound, basis, cost_s=10.0, odds=0.7)
+        cost = OFFLOADED_COST if self.offload else COST
+        return Prediction(cost * bound, bound, basis, cost_s=10.0, odds=0.7)
 
     def apply(self, context: TrainingContext) -> TrainingConfig:
         """Divide the batch and the model."""
-        config = context.config
-        divided = config.with_batch(size=config.batch.size // self.processes)
-        return divided.with_scale(processes=self.processes, strategy="fsdp")
+        config = spread(context.config, self.processes, strategy="fsdp")
+        return config.with_scale(offload=self.offload)
 
 
 def held_mb(context: TrainingContext) -> float:
