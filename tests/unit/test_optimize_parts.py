@@ -18,7 +18,7 @@ from saccade.errors import RuntimeFailure, SpecError, StorageError
 from saccade.measurement import Block
 from saccade.optimize.job import Job
 from saccade.optimize.measuring import BlockReply
-from saccade.optimize.plan import MIN_GAIN, make_plan, smallest
+from saccade.optimize.plan import MIN_GAIN, make_plan
 from saccade.optimize.race import RacePlan, Runner, compare_blocks, cpu_comparison, race, speed
 from saccade.optimize.tuning import knobs, tune, with_knobs
 from saccade.pipeline.config import PipelineConfig
@@ -71,7 +71,7 @@ def test_a_plan_is_ordered_and_says_why_the_rest_is_not_in_it(tmp_path: Path) ->
         for lossy in (False, True):
             group = [c for c in plan.candidates if (c.change.effect == "lossy") is lossy]
             # What a missed goal of size needs comes first.
-            order = [(smallest(c.prediction, c.missed) == 1, -c.score) for c in group]
+            order = [(not c.needed, -c.score) for c in group]
             assert order == sorted(order)
         assert all(reason for _, reason in plan.inapplicable)
         labels = [c.change.label for c in plan.candidates] + [name for name, _ in plan.inapplicable]

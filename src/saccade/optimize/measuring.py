@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -52,9 +52,11 @@ class Subject:
 
     def __init__(self, config: PipelineConfig, source: str) -> None:
         self.config = config
-        self._source = source
-        self._pipeline = Pipeline(config)
-        self._collect = plugins.load("tasks", config.task).collect
+        self._hold(source, Pipeline(config), plugins.load("tasks", config.task).collect)
+
+    def _hold(self, source: str, pipeline: Any, collect: Callable[[Sequence[Any]], Any]) -> None:
+        """Stand before the first frame of ``source``, not yet judged."""
+        self._source, self._pipeline, self._collect = source, pipeline, collect
         self._emissions: Iterator[Emission] | None = None
         self._peak_rss_mb = 0.0
         self._judged = False

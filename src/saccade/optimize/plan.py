@@ -36,6 +36,11 @@ class Candidate:
         return max(self.prediction.gain, 1 / smallest(self.prediction, self.missed))
 
     @property
+    def needed(self) -> bool:
+        """Whether it shrinks what a missed goal of size is about."""
+        return smallest(self.prediction, self.missed) < 1
+
+    @property
     def score(self) -> float:
         """Expected gain per second of trial, weighed by the chance that it may stay."""
         expected = (self.worth - 1) * self.prediction.odds
@@ -114,7 +119,7 @@ def _order(candidates: Sequence[Candidate]) -> Callable[[Candidate], tuple[int, 
 
     def order(candidate: Candidate) -> tuple[int, bool, float]:
         # Speed has no end, and a goal of size that is missed is a goal.
-        needed = smallest(candidate.prediction, candidate.missed) < 1
+        needed = candidate.needed
         if is_swap(candidate.change):
             return 1, not needed, -candidate.score
         if candidate.change.effect == "lossy":

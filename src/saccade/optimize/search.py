@@ -137,6 +137,8 @@ class Search:
             return Candidate(forced, forced.predict(context))
         self.last_plan = make_plan(context)
         best = next((c for c in self.last_plan.candidates if self._is_open(c)), None)
+        if best is not None and best.needed:
+            return best
         if best is None or best.worth < self._small or best.change.effect == "lossy":
             together = combine(context, self._small, frozenset())
             if together is not None and self._is_new(together):

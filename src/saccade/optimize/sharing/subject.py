@@ -24,14 +24,12 @@ class SystemSubject(Subject):
 
     def __init__(self, config: SystemConfig, source: str) -> None:
         self.config = config  # type: ignore[assignment]
-        self._source = source
-        self._pipeline = SystemPipeline(config)  # type: ignore[assignment]
-        self._collect = self._collected
-        self._emissions = None
+        self._hold(source, SystemPipeline(config), self._collected)
 
     @property
     def _system(self) -> SystemPipeline:
-        return self._pipeline  # type: ignore[return-value]
+        held: SystemPipeline = self._pipeline
+        return held
 
     def _collected(self, results: Sequence[dict[str, Any]]) -> dict[str, Any]:
         return {
@@ -41,11 +39,13 @@ class SystemSubject(Subject):
 
     def judge_part(self, part: int, dataset: Dataset, score_threshold: float) -> Any:
         """Results of one of the tasks on every image of a dataset."""
+        self._judged = True
         found = list(self._system.judge_images(part, dataset.images, score_threshold))
         return self._of_task(part, found)
 
     def watch_part(self, part: int, count: int, role: Role, score_threshold: float) -> Any:
         """Results of one of the tasks on frames of the source that serve ``role``."""
+        self._judged = True
         found = self._system.judge_frames(
             part, self._source, count, STEP, score_threshold, OFFSETS[role]
         )
