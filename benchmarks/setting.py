@@ -44,7 +44,7 @@ class Sizes:
     rival_frames: int = 120
     rival_rounds: int = 8
     tracking_budget: str = "8m"
-    training_budget: str = "12m"
+    training_budget: str = "10m"
 
 
 # For trying whether the benchmarks run at all; the figures mean nothing.

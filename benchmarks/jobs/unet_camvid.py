@@ -38,7 +38,7 @@ class Block(nn.Sequential):
 class UNet(nn.Module):
     """Four levels, about a million parameters."""
 
-    def __init__(self, widths: tuple[int, ...] = (26, 52, 104, 156)) -> None:
+    def __init__(self, widths: tuple[int, ...] = (24, 48, 96, 192)) -> None:
         super().__init__()
         self.down, self.up, self.mix = nn.ModuleList(), nn.ModuleList(), nn.ModuleList()
         self.pool = nn.MaxPool2d(2)
