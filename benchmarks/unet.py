@@ -14,7 +14,7 @@ from saccade.train.spec import make_training_spec
 
 JOB = Path(__file__).parent / "jobs" / "unet_camvid.py"
 RATIO_BAR, DRIFT_BAR = 5.0, 0.02
-PAIR = {"bf16", "channels_last"}
+PAIR = {"autocast bf16", "channels_last"}
 
 
 def measure(setting: Setting) -> list[Row]:
