@@ -146,7 +146,7 @@ def _stage_segment(
     canvas: Canvas, box: Box, name: str, index: int, value: str, total: float
 ) -> None:
     css = _stage_class(name, index)
-    number = value.partition(" ")[0]
+    number = value.rpartition(" ")[0]
     canvas.rect(box, f"stage {css}", tip=f"{name}: {value} of {q.digits(total)}")
     room = box.x1 - box.x0 - 8
     label = next((t for t in (f"{name} {number}", number) if text_width(t, SMALL) <= room), "")

@@ -218,13 +218,8 @@ def _parts(blocks: Sequence[TrainingBlock]) -> list[dict[str, Any]]:
     steps = sum(len(block.step_s) for block in blocks)
     if not steps:
         return []
-    return [
-        {
-            "name": part,
-            "wall_ms": 1e3 * sum(sum(b.part_s.get(part, ())) for b in blocks) / steps,
-        }
-        for part in PARTS
-    ]
+    means = {part: 1e3 * sum(sum(b.part_s.get(part, ())) for b in blocks) / steps for part in PARTS}
+    return [{"name": part, "wall_ms": mean} for part, mean in means.items() if mean > 0]
 
 
 def _curves(curves: Curves | None) -> list[dict[str, Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -213,7 +214,8 @@ def _memory(baseline: Mapping[str, Any], best: Mapping[str, Any]) -> list[tuple[
 
 def commands(result: Mapping[str, Any]) -> list[str]:
     """Shell commands that use and repeat the run."""
+    folder = str(result.get("folder") or "RUN_FOLDER")
     return [
-        "saccade train run RUN_FOLDER",
-        "saccade train optimize RUN_FOLDER/spec.yaml --out repeated",
+        f"saccade train run {shlex.quote(folder)}",
+        f"saccade train optimize {shlex.quote(folder + '/spec.yaml')} --out repeated",
     ]
