@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -35,6 +36,14 @@ def one_thread() -> Iterator[None]:
     before = torch.get_num_threads()
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture(autouse=True)
+def ranks_find_what_they_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ranks are processes of their own, which know nothing of pytest's path."""
+    folder = str(Path(ranked_training.__file__).parent)
+    known = os.environ.get("PYTHONPATH")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([folder, known] if known else [folder]))
 
 
 @pytest.fixture(scope="module")
