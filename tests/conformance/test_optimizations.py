@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
@@ -70,6 +71,9 @@ def torch_context(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PlanCont
     with pytest.MonkeyPatch.context() as patch:
         for module in (pruning, students):
             patch.setattr(module, "measured_contest", fewer_weights)
+        # What is checked is the contract, not what training for a minute comes to.
+        short = partial(pruning.Distillation, max_steps=10)
+        patch.setattr(pruning, "Distillation", short)
         yield replace(context, students=(student,), teacher=context.config)
 
 

@@ -17,7 +17,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
 # Not run here: what installs or builds (the Makefile's targets are run by CI and by hand).
 SKIPPED = ("git ", "pip ", "make ", "cd ")
-BUDGETS = {"5m": "20s", "10m": "25s"}
+BUDGETS = {"5m": "18s", "10m": "20s"}
 # Street images are scaled down to these sizes: the commands are what is tested, not the figures.
 SMALL, TRAINED, JUDGED = (96, 72), 16, 8
 
