@@ -141,6 +141,15 @@ def test_two_checkpoints_and_the_best_are_kept(tmp_path: Path) -> None:
     assert run.state.best.epoch == 1
 
 
+@pytest.fixture
+def listening() -> Iterator[None]:
+    """Ctrl-C as a terminal's programs know it; a shell's background jobs are told to ignore it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("listening")
 def test_ctrl_c_saves_and_the_next_run_goes_on(tmp_path: Path) -> None:
     def interrupting(output: Any, target: Any) -> Any:
         if output.requires_grad and run.loop.step_number == 7:
