@@ -1,10 +1,10 @@
-"""`Prediction`: what a change is expected to bring, before it is measured."""
+"""What changes of a pipeline and of a training have in common, before anything is measured."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, ClassVar, Literal, Self
 
 # What a change does to outputs: nothing, almost nothing, or something only labels can judge.
 Effect = Literal["exact", "near_lossless", "lossy"]
@@ -29,3 +29,19 @@ class Prediction:
     cost_s: float = 0.0
     odds: float = 1.0
     shrinks: Mapping[str, float] = field(default_factory=dict)
+
+
+class OneVariant:
+    """Base of changes without a parameter worth varying; they are called by their name."""
+
+    name: ClassVar[str]
+
+    @classmethod
+    def variants(cls, context: Any) -> Iterable[Self]:
+        """One."""
+        return [cls()]
+
+    @property
+    def label(self) -> str:
+        """Name."""
+        return self.name

@@ -16,6 +16,7 @@ from saccade.data.contract import Dataset
 from saccade.models.description import ModelDescription
 from saccade.pipeline.config import ModelFile, PipelineConfig
 from saccade.prediction import Effect as Effect
+from saccade.prediction import OneVariant as OneVariant
 from saccade.prediction import Prediction as Prediction
 from saccade.profile.cost_model import CostModel
 from saccade.profile.records import Profile
@@ -196,22 +197,6 @@ class StepByStep:
     def closed_rungs(self, context: PlanContext) -> Sequence[tuple[str, str]]:
         """None."""
         return ()
-
-
-class OneVariant:
-    """Base of changes without a parameter worth varying; they are called by their name."""
-
-    name: ClassVar[str]
-
-    @classmethod
-    def variants(cls, context: PlanContext) -> Iterable[Self]:
-        """One."""
-        return [cls()]
-
-    @property
-    def label(self) -> str:
-        """Name."""
-        return self.name
 
 
 def by_stage(

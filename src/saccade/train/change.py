@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import ClassVar, Literal, Protocol, Self
 
 from saccade.prediction import Effect as Effect
+from saccade.prediction import OneVariant as OneVariant
 from saccade.prediction import Prediction as Prediction
 from saccade.train.config import TrainingConfig
 from saccade.train.profile import TrainingProfile

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import ClassVar, Self
+from typing import ClassVar
 
-from saccade.train.change import Effect, Part, Prediction, TrainingContext
+from saccade.train.change import Effect, OneVariant, Part, Prediction, TrainingContext
 from saccade.train.config import TrainingConfig
 from saccade.train.memory import is_short, peak_shrinks
 from saccade.train.predicting import predicted
 
 
 @dataclass(frozen=True)
-class ActivationCheckpointing:
+class ActivationCheckpointing(OneVariant):
     """Blocks keep their inputs only, where memory is short."""
 
     name: ClassVar[str] = "activation_checkpointing"
@@ -23,16 +22,6 @@ class ActivationCheckpointing:
     def effect(self) -> Effect:
         """The same numbers, up to kernels that do not repeat themselves."""
         return "near_lossless"
-
-    @classmethod
-    def variants(cls, context: TrainingContext) -> Iterable[Self]:
-        """One."""
-        return [cls()]
-
-    @property
-    def label(self) -> str:
-        """Name."""
-        return self.name
 
     def applies(self, context: TrainingContext) -> str | None:
         """Where memory is short, or a batch was divided to make it fit."""

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import ClassVar, Self
+from typing import ClassVar
 
-from saccade.train.change import Effect, Part, Prediction, TrainingContext
+from saccade.train.change import Effect, OneVariant, Part, Prediction, TrainingContext
 from saccade.train.config import TrainingConfig
 from saccade.train.predicting import expected_gain, predicted
 
 
 @dataclass(frozen=True)
-class Autotune:
+class Autotune(OneVariant):
     """``torch.backends.cudnn.benchmark``. Not verified on hardware."""
 
     name: ClassVar[str] = "autotune"
@@ -22,16 +21,6 @@ class Autotune:
     def effect(self) -> Effect:
         """Another algorithm takes sums in another order."""
         return "near_lossless"
-
-    @classmethod
-    def variants(cls, context: TrainingContext) -> Iterable[Self]:
-        """One."""
-        return [cls()]
-
-    @property
-    def label(self) -> str:
-        """Name."""
-        return self.name
 
     def applies(self, context: TrainingContext) -> str | None:
         """On NVIDIA GPUs, where nobody asks for the same bits every time."""

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import ClassVar, Self
+from typing import ClassVar
 
-from saccade.train.change import Effect, Part, Prediction, TrainingContext
+from saccade.train.change import Effect, OneVariant, Part, Prediction, TrainingContext
 from saccade.train.config import TrainingConfig
 from saccade.train.load_prediction import opencv_share, predicted, refusal
 
 
 @dataclass(frozen=True)
-class FastDecode:
+class FastDecode(OneVariant):
     """The same pixels, sooner."""
 
     name: ClassVar[str] = "fast_decode"
@@ -22,16 +21,6 @@ class FastDecode:
     def effect(self) -> Effect:
         """Equal bits where both are built on the same libjpeg, rounding otherwise."""
         return "near_lossless"
-
-    @classmethod
-    def variants(cls, context: TrainingContext) -> Iterable[Self]:
-        """One."""
-        return [cls()]
-
-    @property
-    def label(self) -> str:
-        """Name."""
-        return self.name
 
     def applies(self, context: TrainingContext) -> str | None:
         """Where saccade decodes, and by Pillow."""

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import ClassVar, Self
+from typing import ClassVar
 
-from saccade.train.change import Effect, Part, Prediction, TrainingContext
+from saccade.train.change import Effect, OneVariant, Part, Prediction, TrainingContext
 from saccade.train.config import TrainingConfig
 from saccade.train.predicting import gain_of, predicted
 
@@ -15,7 +14,7 @@ FASTER = 2.5
 
 
 @dataclass(frozen=True)
-class FusedOptimizer:
+class FusedOptimizer(OneVariant):
     """The job's own optimizer with ``fused=True``."""
 
     name: ClassVar[str] = "fused_optimizer"
@@ -25,16 +24,6 @@ class FusedOptimizer:
     def effect(self) -> Effect:
         """The same update, rounded in other places."""
         return "near_lossless"
-
-    @classmethod
-    def variants(cls, context: TrainingContext) -> Iterable[Self]:
-        """One."""
-        return [cls()]
-
-    @property
-    def label(self) -> str:
-        """Name."""
-        return self.name
 
     def applies(self, context: TrainingContext) -> str | None:
         """Where the optimizer has such a form and does not use it; tried where nobody knows."""

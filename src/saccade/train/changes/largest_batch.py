@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Self
+from typing import ClassVar
 
 from saccade.train import batch_probe
-from saccade.train.change import Effect, Part, Prediction, TrainingContext
+from saccade.train.change import Effect, OneVariant, Part, Prediction, TrainingContext
 from saccade.train.config import TrainingConfig
 from saccade.train.memory import SHORT
 from saccade.train.predicting import gain_of, predicted
@@ -20,7 +19,7 @@ TRY_S = 8.0
 
 
 @dataclass(frozen=True)
-class LargestBatch:
+class LargestBatch(OneVariant):
     """The largest batch that divides the effective one and fits, found by trying.
 
     What was found is kept in the run folder.
@@ -33,16 +32,6 @@ class LargestBatch:
     def effect(self) -> Effect:
         """Statistics of batch normalization are of more samples."""
         return "lossy"
-
-    @classmethod
-    def variants(cls, context: TrainingContext) -> Iterable[Self]:
-        """One."""
-        return [cls()]
-
-    @property
-    def label(self) -> str:
-        """Name."""
-        return self.name
 
     def applies(self, context: TrainingContext) -> str | None:
         """Where gradients are accumulated, and nobody has found that nothing larger fits."""

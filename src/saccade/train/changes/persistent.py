@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import ClassVar, Self
+from typing import ClassVar
 
-from saccade.train.change import Effect, Part, Prediction, TrainingContext
+from saccade.train.change import Effect, OneVariant, Part, Prediction, TrainingContext
 from saccade.train.config import TrainingConfig
 from saccade.train.load_prediction import LoadWork
 
@@ -15,7 +14,7 @@ _START_S = 0.1
 
 
 @dataclass(frozen=True)
-class PersistentWorkers:
+class PersistentWorkers(OneVariant):
     """Keep the workers."""
 
     name: ClassVar[str] = "persistent"
@@ -25,16 +24,6 @@ class PersistentWorkers:
     def effect(self) -> Effect:
         """The same samples in the same order."""
         return "exact"
-
-    @classmethod
-    def variants(cls, context: TrainingContext) -> Iterable[Self]:
-        """One."""
-        return [cls()]
-
-    @property
-    def label(self) -> str:
-        """Name."""
-        return self.name
 
     def applies(self, context: TrainingContext) -> str | None:
         """Where there are workers and epochs."""

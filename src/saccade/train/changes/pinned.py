@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import ClassVar, Self
+from typing import ClassVar
 
-from saccade.train.change import Effect, Part, Prediction, TrainingContext
+from saccade.train.change import Effect, OneVariant, Part, Prediction, TrainingContext
 from saccade.train.config import TrainingConfig
 
 
 @dataclass(frozen=True)
-class PinnedMemory:
+class PinnedMemory(OneVariant):
     """Pin batches, and feed the GPU by a stream of its own."""
 
     name: ClassVar[str] = "pinned"
@@ -21,16 +20,6 @@ class PinnedMemory:
     def effect(self) -> Effect:
         """Only where bytes stand."""
         return "exact"
-
-    @classmethod
-    def variants(cls, context: TrainingContext) -> Iterable[Self]:
-        """One."""
-        return [cls()]
-
-    @property
-    def label(self) -> str:
-        """Name."""
-        return self.name
 
     def applies(self, context: TrainingContext) -> str | None:
         """Where there is a GPU to copy to."""

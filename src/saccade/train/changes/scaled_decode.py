@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import ClassVar, Self
+from typing import ClassVar
 
-from saccade.train.change import Effect, Part, Prediction, TrainingContext
+from saccade.train.change import Effect, OneVariant, Part, Prediction, TrainingContext
 from saccade.train.config import TrainingConfig
 from saccade.train.load_prediction import opencv_share, predicted, refusal
 
@@ -15,7 +14,7 @@ _DECODE = {0.5: 0.7, 0.25: 0.62, 0.125: 0.55, 1.0: 0.8}
 
 
 @dataclass(frozen=True)
-class ScaledDecode:
+class ScaledDecode(OneVariant):
     """Leave out what the transforms would throw away (the DCT scaling of libjpeg).
 
     Crops, flips and colours stay those of the same ticket; pixels are mixed in another way.
@@ -28,16 +27,6 @@ class ScaledDecode:
     def effect(self) -> Effect:
         """Other pixels: judged on the loss curves."""
         return "lossy"
-
-    @classmethod
-    def variants(cls, context: TrainingContext) -> Iterable[Self]:
-        """One."""
-        return [cls()]
-
-    @property
-    def label(self) -> str:
-        """Name."""
-        return self.name
 
     def applies(self, context: TrainingContext) -> str | None:
         """Where images are JPEGs larger than needed."""

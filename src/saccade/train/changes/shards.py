@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import ClassVar, Self
+from typing import ClassVar
 
-from saccade.train.change import Effect, Part, Prediction, TrainingContext
+from saccade.train.change import Effect, OneVariant, Part, Prediction, TrainingContext
 from saccade.train.config import TrainingConfig
 from saccade.train.load_prediction import LoadWork, refusal
 
@@ -16,7 +15,7 @@ _SHARE = 0.5
 
 
 @dataclass(frozen=True)
-class ReadShards:
+class ReadShards(OneVariant):
     """Copy the files into tar shards of the run folder once, and read from there."""
 
     name: ClassVar[str] = "shards"
@@ -26,16 +25,6 @@ class ReadShards:
     def effect(self) -> Effect:
         """The same files, and by the index in the same order."""
         return "exact"
-
-    @classmethod
-    def variants(cls, context: TrainingContext) -> Iterable[Self]:
-        """One."""
-        return [cls()]
-
-    @property
-    def label(self) -> str:
-        """Name."""
-        return self.name
 
     def applies(self, context: TrainingContext) -> str | None:
         """Where files lie on a network disk, and there is room for a copy."""

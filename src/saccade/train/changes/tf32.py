@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import ClassVar, Self
+from typing import ClassVar
 
-from saccade.train.change import Effect, Part, Prediction, TrainingContext
+from saccade.train.change import Effect, OneVariant, Part, Prediction, TrainingContext
 from saccade.train.config import TrainingConfig
 from saccade.train.predicting import expected_gain, predicted
 
@@ -14,7 +13,7 @@ AMPERE = (8, 0)
 
 
 @dataclass(frozen=True)
-class Tf32:
+class Tf32(OneVariant):
     """TF32 for convolutions and matrix products. Not verified on hardware."""
 
     name: ClassVar[str] = "tf32"
@@ -24,16 +23,6 @@ class Tf32:
     def effect(self) -> Effect:
         """Inputs of products are rounded to 10 bits of mantissa."""
         return "near_lossless"
-
-    @classmethod
-    def variants(cls, context: TrainingContext) -> Iterable[Self]:
-        """One."""
-        return [cls()]
-
-    @property
-    def label(self) -> str:
-        """Name."""
-        return self.name
 
     def applies(self, context: TrainingContext) -> str | None:
         """On GPUs from Ampere on, where products are in fp32."""

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import ClassVar, Self
+from typing import ClassVar
 
-from saccade.train.change import Effect, Part, Prediction, TrainingContext
+from saccade.train.change import Effect, OneVariant, Part, Prediction, TrainingContext
 from saccade.train.config import TrainingConfig
 from saccade.train.load_prediction import predicted, refusal
 
 
 @dataclass(frozen=True)
-class VectorizedCollate:
+class VectorizedCollate(OneVariant):
     """One copy instead of stacking."""
 
     name: ClassVar[str] = "vectorized_collate"
@@ -22,16 +21,6 @@ class VectorizedCollate:
     def effect(self) -> Effect:
         """The same batch."""
         return "exact"
-
-    @classmethod
-    def variants(cls, context: TrainingContext) -> Iterable[Self]:
-        """One."""
-        return [cls()]
-
-    @property
-    def label(self) -> str:
-        """Name."""
-        return self.name
 
     def applies(self, context: TrainingContext) -> str | None:
         """Where the job does not make its batches itself."""
