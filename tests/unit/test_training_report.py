@@ -26,6 +26,7 @@ from saccade.train.records import Evaluation, LossCurve
 from saccade.train.spec import make_training_spec
 from saccade.validate.loss_drift import drift
 
+ABOUT = {"samples": 110, "parameters": 10**6}
 GOALS = ("samples_per_s>=10", "loss_drift<=0.02", "epoch_s<=1")
 
 
@@ -50,8 +51,8 @@ def story(tmp_path: Path, goals: tuple[str, ...] = GOALS) -> TrainingStory:
     change = Turn("bf16", "precision", "bf16")
     option = Option(change, change.predict(context_of()), 0)  # type: ignore[arg-type]
     best = BASELINE.with_compute(precision="bf16")
-    kept = (Kept(option, Ratio(5.8, 5.5, 6.1), 1.9, BASELINE),)
-    before, after = Curves(BASELINE, curves(2.0)), Curves(best, curves(14.0, 1.001))
+    kept = (Kept(option, Ratio(5.8, 5.5, 6.1), 1.9),)
+    before, after = Curves(BASELINE, curves(2.0), ABOUT), Curves(best, curves(14.0, 1.001))
     rates = [14.0, 14.2, 13.9, 14.1], [2.0, 2.01, 1.99, 2.0]
     race = TrainingRace(
         tuple(block_of(r) for r in rates[1]),
@@ -66,9 +67,7 @@ def story(tmp_path: Path, goals: tuple[str, ...] = GOALS) -> TrainingStory:
         drift(before.curves, after.curves),
         (TakenBack("scaled_decode", "worse"),),
     )
-    return TrainingStory(
-        task, 110, 10**6, 0.02, None, (), before, (), found, judged, race, None, 100.0
-    )
+    return TrainingStory(task, 0.02, None, (), before, (), found, judged, race, None, 100.0)
 
 
 def test_goals_are_judged_by_their_intervals(tmp_path: Path) -> None:

@@ -7,73 +7,42 @@ from importlib.util import find_spec
 from typing import ClassVar
 
 from saccade.deploy.exports.contract import ExportRequest, Run
-from saccade.deploy.exports.phones import (
-    NO_FRAMES,
-    converted_file,
-    on_runtime,
-    why_no_conversion,
-)
+from saccade.deploy.exports.phones import ConvertedExport, why_no_calibration
 from saccade.models.files import model_file
-from saccade.pipeline.config import ModelFile, PipelineConfig
-
-FORMAT = RUNTIME = "executorch"
+from saccade.pipeline.config import ModelFile
 
 
-class ExecuTorchProgram:
+class ExecuTorchProgram(ConvertedExport):
     """Float, delegated to XNNPACK."""
 
     name: ClassVar[str] = "executorch"
     label: ClassVar[str] = "ExecuTorch"
     precision: ClassVar[str] = "fp32"
+    format: ClassVar[str] = "executorch"
+    runtime: ClassVar[str] = "executorch"
 
-    @staticmethod
-    def applies(request: ExportRequest) -> str | None:
-        """Needs ExecuTorch, a PyTorch program, and frames to compare on."""
-        return why_no_conversion(request, FORMAT) if request.tensors else NO_FRAMES
-
-    @staticmethod
-    def runs(request: ExportRequest) -> tuple[Run, ...]:
+    @classmethod
+    def runs(cls, request: ExportRequest) -> tuple[Run, ...]:
         """ExecuTorch."""
-        return (Run(RUNTIME, "fp32"),)
-
-    @staticmethod
-    def write(request: ExportRequest) -> ModelFile:
-        """Lower the program.
-
-        Raises:
-            ModelError: it cannot be lowered, or answers differently.
-        """
-        return converted_file(request, FORMAT)
-
-    @staticmethod
-    def config(request: ExportRequest, model: ModelFile) -> PipelineConfig:
-        """ExecuTorch with this file."""
-        return on_runtime(request, model, RUNTIME)
+        return (Run(cls.runtime, cls.precision),)
 
 
-class ExecuTorchInt8:
+class ExecuTorchInt8(ExecuTorchProgram):
     """int8 by XNNPACK's symmetric scheme, weights per channel."""
 
     name: ClassVar[str] = "executorch_int8"
     label: ClassVar[str] = "ExecuTorch, int8"
     precision: ClassVar[str] = "int8"
 
-    @staticmethod
-    def applies(request: ExportRequest) -> str | None:
+    @classmethod
+    def applies(cls, request: ExportRequest) -> str | None:
         """Needs what the float file needs, torchao, and frames to calibrate on."""
         if find_spec("torchao") is None:
             return "torchao is not installed (pip install 'saccade[executorch]')"
-        if not request.calibration.images and not request.calibration.video:
-            return NO_FRAMES
-        return ExecuTorchProgram.applies(request)
+        return why_no_calibration(request) or super().applies(request)
 
-    @staticmethod
-    def runs(request: ExportRequest) -> tuple[Run, ...]:
-        """ExecuTorch."""
-        return (Run(RUNTIME, "int8"),)
-
-    @staticmethod
-    def write(request: ExportRequest) -> ModelFile:
+    @classmethod
+    def write(cls, request: ExportRequest) -> ModelFile:
         """Quantize and lower in a process of its own.
 
         Raises:
@@ -86,8 +55,3 @@ class ExecuTorchInt8:
         target = request.work / "model-int8.pte"
         write_quantized(request.config, request.calibration, program, target)
         return replace(model_file(target), stored="int8")
-
-    @staticmethod
-    def config(request: ExportRequest, model: ModelFile) -> PipelineConfig:
-        """ExecuTorch with this file."""
-        return on_runtime(request, model, RUNTIME)

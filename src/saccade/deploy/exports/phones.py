@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import ClassVar
 
 import numpy as np
 
@@ -41,3 +42,40 @@ def on_runtime(request: ExportRequest, model: ModelFile, runtime: str) -> Pipeli
         request.config.options, precision="fp32", graph_level="default", channels_last=False
     )
     return replace(request.config, model=model, runtime=runtime, options=options)
+
+
+def why_no_calibration(request: ExportRequest) -> str | None:
+    """None where there are frames to calibrate on."""
+    found = request.calibration.images or request.calibration.video
+    return None if found else NO_FRAMES
+
+
+class ConvertedExport:
+    """Base of exports that are a conversion, and of those that quantize what one gives.
+
+    Attributes:
+        format: of the file.
+        runtime: that runs it on this machine.
+    """
+
+    format: ClassVar[str]
+    runtime: ClassVar[str]
+
+    @classmethod
+    def applies(cls, request: ExportRequest) -> str | None:
+        """Needs a way to the format, and frames to compare on."""
+        return why_no_conversion(request, cls.format) if request.tensors else NO_FRAMES
+
+    @classmethod
+    def write(cls, request: ExportRequest) -> ModelFile:
+        """Convert.
+
+        Raises:
+            ModelError: it cannot be converted, or answers differently.
+        """
+        return converted_file(request, cls.format)
+
+    @classmethod
+    def config(cls, request: ExportRequest, model: ModelFile) -> PipelineConfig:
+        """The runtime with this file."""
+        return on_runtime(request, model, cls.runtime)

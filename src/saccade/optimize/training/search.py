@@ -46,13 +46,13 @@ class Kept:
 
     Attributes:
         marginal: what it gains among the others: the system with it over the system without.
-        base: what it was added to.
+        alone: its gain over the configuration that its part's search began from; None where it was
+            not measured alone.
     """
 
     option: Option
     marginal: Ratio | None
     alone: float | None
-    base: TrainingConfig
 
 
 @dataclass(frozen=True)
@@ -161,7 +161,6 @@ class TrainingSearch:
                     option,
                     search.marginal.get(option.label),
                     alone / start if alone else None,
-                    self._context.config,
                 )
             )
         self._context = replace(self._context, config=config, profile=self._profiled(config))

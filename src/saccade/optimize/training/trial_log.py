@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 from saccade.optimize.training.sets import Option, label_of
 from saccade.progress import Progress
@@ -19,7 +18,8 @@ class Outcome:
     Attributes:
         gain: samples per second, over the parent's.
         metrics: measured in the same run.
-        how: ``"alone"``, ``"pair"``, ``"together"``, ``"without"`` or ``"added"``.
+        how: ``"alone"``, ``"pair"``, ``"together"``, or ``"without"``: a race against the same set
+            without one change.
     """
 
     verdict: Verdict
@@ -115,10 +115,6 @@ class TrialLog:
             trial.reason,
         )
         return trial
-
-    def details_of(self, label: str) -> list[dict[str, Any]]:
-        """What is known of a change."""
-        return [t.to_dict() for t in self.trials if label in t.details.get("set", ())]
 
 
 def _named(options: Sequence[Option], how: str) -> str:

@@ -6,9 +6,6 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from saccade.diagnose.diagnose import findings_document
-from saccade.diagnose.records import Finding
-from saccade.diagnose.training import diagnose_training
 from saccade.errors import SaccadeError
 from saccade.optimize.training.search import Found, TrainingSearch
 from saccade.optimize.training.sets import plan_training
@@ -17,7 +14,12 @@ from saccade.optimize.training_profile import profile_training
 from saccade.playbook.optimize import remember_document
 from saccade.playbook.training.final import judge_and_mend
 from saccade.playbook.training.prepare import TrainingTask, prepare
-from saccade.playbook.training.result import TrainingStory, result_document
+from saccade.playbook.training.profile import profiled
+from saccade.playbook.training.result import (
+    TrainingStory,
+    baseline_document,
+    result_document,
+)
 from saccade.playbook.training.steps import (
     Curves,
     curve_length,
@@ -36,9 +38,9 @@ from saccade.train.profile import TrainingProfile
 from saccade.train.run_file import write_run_file
 from saccade.train.spec import TrainingSpec
 
-# Shares of the budget: loss curves of the baseline, the search; the rest is for the final.
-CURVE_SHARE, SEARCH_SHARE = 0.22, 0.62
-PROFILE_SHARE = 0.08
+# Shares of the budget: the baseline's profile, its loss curves, a profile of what a search kept,
+# and the final; the search has what is left.
+PROFILE_SHARE, CURVE_SHARE, AGAIN_SHARE, FINAL_SHARE = 0.08, 0.22, 0.03, 0.2
 REPORT_S = 2.0
 
 
@@ -84,7 +86,8 @@ class TrainingPlaybook:
         """Baseline to final, each step leaving its document in the run folder."""
         task, say = self._task, self._say
         say.step("Profile and bottlenecks")
-        profile, findings = self._profile_baseline()
+        profile, findings = profiled(task, self._run, PROFILE_SHARE * task.spec.budget)
+        self._know(profile=profile, findings=findings)
         for finding in findings[:4]:
             say.note(f"{finding.name}: {finding.title}")
         say.step("Baseline: loss curves")
@@ -94,54 +97,41 @@ class TrainingPlaybook:
         seeds = tuple(range(task.spec.seed, task.spec.seed + task.spec.seeds))
         baseline = train_curves(task.baseline, seeds, steps, self._run.path)
         resolution = resolution_of(baseline)
-        self._samples = int(baseline.about["samples"])
-        self._know(baseline=baseline, resolution=resolution, samples=self._samples)
-        self._know(parameters=int(baseline.about["parameters"]))
-        rate = training_metrics(baseline.blocks, self._samples, task.epochs)["samples_per_s"]
+        self._know(baseline=baseline, resolution=resolution)
+        metrics = training_metrics(baseline.blocks, self._story.samples, task.epochs)
+        self._run.write_json("baseline.json", baseline_document(baseline, metrics, resolution))
+        rate = metrics["samples_per_s"]
         say.note(
             f"{rate.value:.3g} samples/s over {len(seeds)} seeds of {steps} steps; this machine "
             f"can resolve differences of {resolution:.1%} now"
         )
         say.step("Changes: together, one left out, alone and in pairs")
-        found = self._search(profile, resolution)
+        context = self._context(profile)
+        found = self._search(context, resolution)
         say.step("Validation: does it learn the same?")
-        self._finish(found, baseline, steps, resolution)
-
-    def _profile_baseline(self) -> tuple[TrainingProfile, tuple[Finding, ...]]:
-        profile = profile_training(
-            self._task.baseline, PROFILE_SHARE * self._task.spec.budget, self._run.path
-        )
-        findings = diagnose_training(profile)
-        self._know(profile=profile, findings=findings)
-        self._run.write_json("findings.json", findings_document(findings))
-        return profile, findings
-
-    @property
-    def _folder(self) -> Path:
-        return self._run.path
+        self._finish(context, found, baseline, steps)
 
     def _context(self, profile: TrainingProfile) -> TrainingContext:
         return TrainingContext(
             self._task.baseline,
             profile,
-            training_machine(self._folder, self._task.baseline),
-            self._folder / "training",
+            training_machine(self._run.path, self._task.baseline),
+            self._run.path / "training",
             self._task.epochs,
             frozenset(self._task.spec.allow),
         )
 
-    def _search(self, profile: TrainingProfile, resolution: float) -> Found:
-        context = self._context(profile)
+    def _search(self, context: TrainingContext, resolution: float) -> Found:
         self._run.write_json("plan.json", plan_training(context).document())
-        deadline = self._began + SEARCH_SHARE * self._task.spec.budget + self._spent_before_search()
+        budget = self._task.spec.budget
         search = TrainingSearch(
             context,
             self._log,
-            lambda config: profile_training(config, 0.03 * self._task.spec.budget, None),
+            lambda config: profile_training(config, AGAIN_SHARE * budget),
             self._say,
-            self._folder,
+            self._run.path,
             resolution,
-            deadline,
+            time.monotonic() + max(0.0, self._left() - FINAL_SHARE * budget),
         )
         try:
             found = search.run()
@@ -150,25 +140,18 @@ class TrainingPlaybook:
         self._know(found=found)
         return found
 
-    def _spent_before_search(self) -> float:
-        """Half of what the baseline took; the search gives up the other half."""
-        return 0.5 * (time.monotonic() - self._began)
-
     def _left(self) -> float:
         return self._task.spec.budget - (time.monotonic() - self._began) - REPORT_S
 
-    def _finish(self, found: Found, baseline: Curves, steps: int, resolution: float) -> None:
-        profile = self._story.profile
-        assert profile is not None
-        context = self._context(profile)
+    def _finish(self, context: TrainingContext, found: Found, baseline: Curves, steps: int) -> None:
         judged = judge_and_mend(
-            self._task, context, found, baseline, steps, self._folder, self._say
+            self._task, context, found, baseline, steps, self._run.path, self._say
         )
-        self._know(judged=judged, trials=tuple(self._log.trials))
+        self._know(judged=judged)
         if judged.config.hash == self._task.baseline.hash:
             return
         result = final_race(
-            self._task.baseline, judged.config, resolution, self._folder, self._left
+            self._task.baseline, judged.config, self._story.resolution, self._run.path, self._left
         )
         self._know(final=result)
         self._say.note(f"{ratio_text(result.comparison.ratio)} samples per second of the baseline")
@@ -176,7 +159,7 @@ class TrainingPlaybook:
 
     def _profiled(self, config: TrainingConfig) -> TrainingProfile | None:
         try:
-            return profile_training(config, PROFILE_SHARE * self._task.spec.budget, None)
+            return profile_training(config, PROFILE_SHARE * self._task.spec.budget)
         except SaccadeError as error:
             self._say.note(f"the best configuration could not be profiled: {error}")
             return None

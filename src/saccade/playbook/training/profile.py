@@ -10,7 +10,7 @@ from saccade.diagnose.diagnose import findings_document
 from saccade.diagnose.records import Finding
 from saccade.diagnose.training import diagnose_training
 from saccade.optimize.training_profile import profile_training
-from saccade.playbook.training.prepare import prepare
+from saccade.playbook.training.prepare import TrainingTask, prepare
 from saccade.progress import Progress, SilentProgress
 from saccade.study import RunFolder
 from saccade.train.profile import TrainingProfile
@@ -48,8 +48,24 @@ def profile_job(
     said.step("Opening the job")
     task = prepare(spec, out)
     run.write_json("environment.json", task.environment.to_dict())
+    return profiled(task, run, seconds, least_steps=least_steps, nvtx=nvtx, progress=said)
+
+
+def profiled(
+    task: TrainingTask,
+    run: RunFolder,
+    seconds: float,
+    *,
+    least_steps: int = 0,
+    nvtx: bool = False,
+    progress: Progress | None = None,
+) -> tuple[TrainingProfile, tuple[Finding, ...]]:
+    """Profile a prepared job and write ``profile.json``, ``trace.json`` and ``findings.json``.
+
+    See `profile_job` for the arguments and what it raises.
+    """
     profile = profile_training(
-        task.baseline, seconds, out, least_steps=least_steps, nvtx=nvtx, progress=said
+        task.baseline, seconds, run.path, least_steps=least_steps, nvtx=nvtx, progress=progress
     )
     findings = diagnose_training(profile)
     run.write_json("profile.json", profile_document(profile))

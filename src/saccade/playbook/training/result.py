@@ -28,8 +28,6 @@ class TrainingStory:
     """Everything that one run found out; parts are None where it did not get that far."""
 
     task: TrainingTask
-    samples: int = 0
-    parameters: int = 0
     resolution: float = 0.0
     profile: TrainingProfile | None = None
     findings: tuple[Finding, ...] = ()
@@ -41,6 +39,29 @@ class TrainingStory:
     best_profile: TrainingProfile | None = None
     wall_s: float = 0.0
     interrupted: bool = False
+
+    @property
+    def samples(self) -> int:
+        """In the training split; 0 before the baseline was measured."""
+        return int(self.baseline.about["samples"]) if self.baseline else 0
+
+    @property
+    def parameters(self) -> int:
+        """Of the job's model; 0 before the baseline was measured."""
+        return int(self.baseline.about["parameters"]) if self.baseline else 0
+
+
+def baseline_document(
+    baseline: Curves, metrics: Mapping[str, Estimate], resolution: float
+) -> dict[str, Any]:
+    """Content of ``baseline.json``; raw samples included."""
+    return {
+        "metrics": values(metrics),
+        "config": baseline.config.to_dict(),
+        "config_hash": baseline.config.hash,
+        "resolution": resolution,
+        "curves": [asdict(curve) for curve in baseline.curves],
+    }
 
 
 def result_document(story: TrainingStory) -> dict[str, Any]:
@@ -198,7 +219,6 @@ def _rejected(story: TrainingStory) -> list[dict[str, Any]]:
 _HOW = {
     "alone": "alone, and not needed beside the others",
     "without": "the system is as fast without it",
-    "added": "added to the others",
 }
 
 
