@@ -16,7 +16,7 @@ from command_line import Cli, document
 from tiny_system import write_labels
 
 from saccade.data.assemble import unlabelled_image
-from saccade.deploy.exports import phones, tflite
+from saccade.deploy.exports import phones
 from saccade.deploy.exports.contract import ExportRequest
 from saccade.deploy.exports.executorch_program import ExecuTorchProgram
 from saccade.deploy.kit import edgetpu
@@ -70,7 +70,7 @@ def coral(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("coral")
     request = asked(folder, model_file(write_tiny("onnx", folder, (SIZE, SIZE))))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tflite, "why_no_conversion", lambda request, target: None)
+        patch.setattr(phones, "why_no_conversion", lambda request, target: None)
         patch.setattr(phones, "converted", by_hand)
         written(request, "coral-edgetpu", folder / "kit")
     return folder / "kit"
