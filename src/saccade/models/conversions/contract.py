@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from dataclasses import dataclass
+import contextlib
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar, Protocol
 
@@ -124,6 +125,26 @@ def start_of(model: ModelFile, way: Conversion | Route) -> ModelFile:
         return model
     assert model.program is not None  # `way_from` found no other start
     return model_file(model.program)
+
+
+@contextlib.contextmanager
+def drafted(path: Path) -> Iterator[Path]:
+    """Where to write a file until it has been compared: one that is there counts as right.
+
+    The draft takes the name ``path`` at the end, and is gone where something fails.
+    """
+    draft = path.with_suffix(f".draft{path.suffix}")
+    try:
+        yield draft
+    except BaseException:
+        draft.unlink(missing_ok=True)
+        raise
+    draft.replace(path)
+
+
+def from_program(program: ModelFile, path: Path) -> ModelFile:
+    """A file that was made from an exported program, which it remembers."""
+    return replace(model_file(path), program=program.path)
 
 
 def converted_path(model: ModelFile, request: ConversionRequest, ending: str) -> Path:

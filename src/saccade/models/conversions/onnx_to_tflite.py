@@ -14,9 +14,9 @@ from onnx import helper, numpy_helper
 from saccade.environments.tool_environment import ToolEnvironment
 from saccade.errors import ModelError, RuntimeFailure
 from saccade.models.conversions.compared import check_converted
-from saccade.models.conversions.contract import ConversionRequest, converted_path
+from saccade.models.conversions.contract import ConversionRequest, converted_path, drafted
 from saccade.models.conversions.layers import by_value
-from saccade.models.conversions.tflite_values import tflite_values
+from saccade.models.conversions.tflite_values import tflite_values, why_not_litert
 from saccade.models.conversions.values import onnx_layers
 from saccade.models.files import model_file
 from saccade.models.graph_reading import real_inputs, with_input_shape
@@ -39,10 +39,7 @@ class OnnxToTflite:
     @staticmethod
     def why_not() -> str | None:
         """It needs its tool environment, and the runtime to compare with."""
-        offered = LiteRt.availability()
-        if not offered.ok:
-            return f"litert is {offered.detail} (pip install 'saccade[litert]')"
-        return ENVIRONMENT.why_not()
+        return why_not_litert(ENVIRONMENT)
 
     @staticmethod
     def convert(model: ModelFile, request: ConversionRequest) -> ModelFile:
@@ -53,13 +50,11 @@ class OnnxToTflite:
         request.folder.mkdir(parents=True, exist_ok=True)
         graph = read_onnx(model.path)
         name = real_inputs(graph)[0].name
-        # Under another name until it has been compared: a file that is there counts as right.
-        draft = path.with_suffix(".draft.tflite")
-        first = run_once(graph, {name: request.inputs[:1]})
-        # Shape arithmetic confuses onnx2tf, and at one size there is none left.
-        fixed = simplified(with_input_shape(graph, name, request.inputs[:1].shape))
-        _write(with_planes(fixed, [array.shape for array in first]), name, draft, request.hw)
-        try:
+        with drafted(path) as draft:
+            first = run_once(graph, {name: request.inputs[:1]})
+            # Shape arithmetic confuses onnx2tf, and at one size there is none left.
+            fixed = simplified(with_input_shape(graph, name, request.inputs[:1].shape))
+            _write(with_planes(fixed, [array.shape for array in first]), name, draft, request.hw)
             check_converted(
                 lambda image: run_once(graph, {name: image}),
                 model_file(draft),
@@ -67,10 +62,6 @@ class OnnxToTflite:
                 request.inputs,
                 lambda image: by_value(onnx_layers(graph, image), tflite_values(draft, image)),
             )
-        except ModelError:
-            draft.unlink()
-            raise
-        draft.replace(path)
         return model_file(path)
 
 

@@ -1,4 +1,4 @@
-"""Every value that a LiteRT model computes, for finding the layer that differs."""
+"""What both ways to LiteRT need: whether it is here, and every value that a model computes."""
 
 from __future__ import annotations
 
@@ -7,6 +7,21 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from saccade.environments.tool_environment import ToolEnvironment
+from saccade.runtimes.litert import LiteRt, Port
+
+
+def why_not_litert(environment: ToolEnvironment) -> str | None:
+    """None where LiteRT's format can be made and compared here, else what is missing.
+
+    Args:
+        environment: of the tool that makes it.
+    """
+    offered = LiteRt.availability()
+    if not offered.ok:
+        return f"litert is {offered.detail} (pip install 'saccade[litert]')"
+    return environment.why_not()
 
 
 def tflite_values(path: Path, tensor: NDArray[np.float32]) -> list[NDArray[Any]]:
@@ -17,8 +32,6 @@ def tflite_values(path: Path, tensor: NDArray[np.float32]) -> list[NDArray[Any]]
         tensor: ``(1, 3, H, W)``.
     """
     from ai_edge_litert.interpreter import Interpreter, OpResolverType
-
-    from saccade.runtimes.litert import Port
 
     interpreter = Interpreter(
         str(path),

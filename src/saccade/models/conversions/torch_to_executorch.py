@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import closing
-from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, ClassVar
@@ -11,9 +10,14 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from saccade.errors import ModelError, SaccadeError
+from saccade.errors import SaccadeError
 from saccade.models.conversions.compared import check_converted
-from saccade.models.conversions.contract import ConversionRequest, converted_path
+from saccade.models.conversions.contract import (
+    ConversionRequest,
+    converted_path,
+    drafted,
+    from_program,
+)
 from saccade.models.conversions.layers import ALL_FOUND, NO_NAMES, by_name
 from saccade.models.conversions.values import program_layers
 from saccade.models.files import model_file
@@ -42,14 +46,12 @@ class TorchToExecuTorch:
         """See `saccade.models.conversions.contract.Conversion`."""
         path = converted_path(model, request, ".pte")
         if path.exists():
-            return _from(model, path)
+            return from_program(model, path)
         program = read_program(model.path)
         request.folder.mkdir(parents=True, exist_ok=True)
-        # Under another name until it has been compared: a file that is there counts as right.
-        draft = path.with_suffix(".draft.pte")
-        draft.write_bytes(lowered(program, Path(model.path).name))
-        module = program.module(check_guards=False)
-        try:
+        with drafted(path) as draft:
+            draft.write_bytes(lowered(program, Path(model.path).name))
+            module = program.module(check_guards=False)
             check_converted(
                 lambda image: run_program(module, image),
                 model_file(draft),
@@ -57,15 +59,7 @@ class TorchToExecuTorch:
                 request.inputs,
                 lambda image: worst_layer(program, image, request.folder),
             )
-        except ModelError:
-            draft.unlink()
-            raise
-        draft.replace(path)
-        return _from(model, path)
-
-
-def _from(program: ModelFile, path: Path) -> ModelFile:
-    return replace(model_file(path), program=program.path)
+        return from_program(model, path)
 
 
 def worst_layer(program: Any, tensor: NDArray[np.float32], folder: Path) -> str:

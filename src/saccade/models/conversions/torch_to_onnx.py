@@ -6,7 +6,6 @@ import contextlib
 import io
 import logging
 import warnings
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -14,11 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from saccade.errors import MissingExtraError, ModelError
-from saccade.models.conversions.contract import ConversionRequest, converted_path
+from saccade.models.conversions.contract import (
+    ConversionRequest,
+    converted_path,
+    drafted,
+    from_program,
+)
 from saccade.models.conversions.layers import by_name
 from saccade.models.conversions.values import onnx_layers, program_layers
 from saccade.models.equivalence import check_same
-from saccade.models.files import model_file
 from saccade.models.onnx_file import read_onnx
 from saccade.models.onnx_run import run_once
 from saccade.models.torch_program import read_program, run_program
@@ -46,23 +49,13 @@ class TorchToOnnx:
         """See `saccade.models.conversions.contract.Conversion`."""
         path = converted_path(model, request, ".onnx")
         if path.exists():
-            return _from(model, path)
+            return from_program(model, path)
         program = read_program(model.path)
         request.folder.mkdir(parents=True, exist_ok=True)
-        # Under another name until it has been compared: a file that is there counts as right.
-        draft = path.with_suffix(".draft.onnx")
-        draft.write_bytes(_onnx(program, Path(model.path).name))
-        try:
+        with drafted(path) as draft:
+            draft.write_bytes(_onnx(program, Path(model.path).name))
             _compare(program, draft, request.inputs)
-        except ModelError:
-            draft.unlink()
-            raise
-        draft.replace(path)
-        return _from(model, path)
-
-
-def _from(program: ModelFile, path: Path) -> ModelFile:
-    return replace(model_file(path), program=program.path)
+        return from_program(model, path)
 
 
 def _onnx(program: Any, name: str) -> bytes:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
 
 from saccade.environments.tool_environment import ToolEnvironment
 from saccade.errors import ModelError, RuntimeFailure
 from saccade.models.conversions.compared import check_converted
-from saccade.models.conversions.contract import ConversionRequest, converted_path
+from saccade.models.conversions.contract import (
+    ConversionRequest,
+    converted_path,
+    drafted,
+    from_program,
+)
 from saccade.models.conversions.layers import by_value
-from saccade.models.conversions.tflite_values import tflite_values
+from saccade.models.conversions.tflite_values import tflite_values, why_not_litert
 from saccade.models.conversions.values import program_layers
 from saccade.models.files import model_file
 from saccade.models.torch_program import read_program, run_program
@@ -33,23 +37,18 @@ class TorchToTflite:
     @staticmethod
     def why_not() -> str | None:
         """It needs its tool environment, and the runtime to compare with."""
-        offered = LiteRt.availability()
-        if not offered.ok:
-            return f"litert is {offered.detail} (pip install 'saccade[litert]')"
-        return ENVIRONMENT.why_not()
+        return why_not_litert(ENVIRONMENT)
 
     @staticmethod
     def convert(model: ModelFile, request: ConversionRequest) -> ModelFile:
         """See `saccade.models.conversions.contract.Conversion`."""
         path = converted_path(model, request, ".tflite")
         if path.exists():
-            return _from(model, path)
+            return from_program(model, path)
         request.folder.mkdir(parents=True, exist_ok=True)
-        # Under another name until it has been compared: a file that is there counts as right.
-        draft = path.with_suffix(".draft.tflite")
-        _write(model, draft, request.hw)
-        module = read_program(model.path).module()
-        try:
+        with drafted(path) as draft:
+            _write(model, draft, request.hw)
+            module = read_program(model.path).module()
             check_converted(
                 lambda image: run_program(module, image),
                 model_file(draft),
@@ -57,15 +56,7 @@ class TorchToTflite:
                 request.inputs,
                 lambda image: by_value(program_layers(module, image), tflite_values(draft, image)),
             )
-        except ModelError:
-            draft.unlink()
-            raise
-        draft.replace(path)
-        return _from(model, path)
-
-
-def _from(program: ModelFile, path: Path) -> ModelFile:
-    return replace(model_file(path), program=program.path)
+        return from_program(model, path)
 
 
 def _write(model: ModelFile, target: Path, hw: tuple[int, int]) -> None:
