@@ -91,9 +91,6 @@ class ModelRunner:
             times.append(1e3 * (time.perf_counter() - began))
         return median(times)
 
-    def close(self) -> None:
-        """Nothing is held."""
-
 
 def _open_openvino(target: str) -> Callable[[NDArray[Any]], NDArray[Any]]:
     import openvino as ov

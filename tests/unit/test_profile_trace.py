@@ -9,7 +9,7 @@ import pytest
 
 from saccade.errors import StorageError
 from saccade.profile.records import Profile, Span
-from saccade.profile.trace import chrome_trace, write_trace
+from saccade.profile.trace import pipeline_trace, write_trace
 from saccade.runtimes.contract import OperatorTime
 from saccade.testing.planted import healthy, resources
 
@@ -29,7 +29,9 @@ def profile() -> Profile:
 
 
 def events(profile: Profile, phase: str) -> list[dict[str, Any]]:
-    return [event for event in chrome_trace(profile)["traceEvents"] if event["ph"] == phase]
+    return [
+        event for event in pipeline_trace(profile).document()["traceEvents"] if event["ph"] == phase
+    ]
 
 
 def test_spans_are_microseconds_on_their_threads_with_frame_numbers(profile: Profile) -> None:
@@ -69,7 +71,7 @@ def test_every_process_and_thread_in_use_has_a_name(profile: Profile) -> None:
 
 
 def test_an_empty_profile_gives_an_empty_trace() -> None:
-    trace = chrome_trace(Profile("x", "sequential", 1, 0, ()))
+    trace = pipeline_trace(Profile("x", "sequential", 1, 0, ())).document()
     assert trace["traceEvents"] == []
     assert trace["otherData"]["schema_version"] == 1
 
@@ -77,7 +79,7 @@ def test_an_empty_profile_gives_an_empty_trace() -> None:
 def test_written_trace_is_the_document(tmp_path: Path, profile: Profile) -> None:
     path = tmp_path / "trace.json"
     write_trace(path, profile)
-    assert json.loads(path.read_text()) == chrome_trace(profile)
+    assert json.loads(path.read_text()) == pipeline_trace(profile).document()
     assert list(tmp_path.iterdir()) == [path]
 
 

@@ -56,7 +56,7 @@ def result_document(story: Story) -> dict[str, Any]:
             if not t.kept
         ],
         "trials": [trial_row(t) for t in story.trials],
-        "findings": [{**asdict(f), "evidence": dict(f.evidence)} for f in story.findings],
+        "findings": [finding.document() for finding in story.findings],
         "data_problems": count_problems(story.problems),
         "repair": list(final.ladder) if final else [],
         "operators": {

@@ -123,11 +123,6 @@ def pipeline_trace(profile: Profile) -> Trace:
     )
 
 
-def chrome_trace(profile: Profile) -> dict[str, Any]:
-    """The trace of a pipeline's profile as a JSON-ready document."""
-    return pipeline_trace(profile).document()
-
-
 def write_trace(path: Path, profile: Profile) -> None:
     """Write the trace of a pipeline's profile.
 

@@ -67,11 +67,6 @@ class WorkerGroup:
             raise
 
     @property
-    def pids(self) -> tuple[int, ...]:
-        """Process id of each rank."""
-        return tuple(worker.pid for worker in self._workers)
-
-    @property
     def alive(self) -> bool:
         """Whether every rank still runs."""
         return all(worker.alive for worker in self._workers)

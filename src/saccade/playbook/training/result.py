@@ -78,13 +78,11 @@ def result_document(story: TrainingStory) -> dict[str, Any]:
         "pareto": [],
         "rejected": _rejected(story),
         "kept": [_kept_row(kept) for kept in _kept(story)],
-        "trials": [
-            {**trial_row(t), "samples_per_s": t.metrics.get("samples_per_s")} for t in story.trials
-        ],
+        "trials": [_trial_row(trial) for trial in story.trials],
         "interactions": [
             {**asdict(i), "factor": i.factor} for i in (found.interactions if found else ())
         ],
-        "findings": [{**asdict(f), "evidence": dict(f.evidence)} for f in story.findings],
+        "findings": [finding.document() for finding in story.findings],
         "drift": _drift(story),
         "environment": task.environment.to_dict(),
         "noise": {"percent": 100 * story.resolution},
