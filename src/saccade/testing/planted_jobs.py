@@ -17,7 +17,7 @@ import numpy as np
 SIDE, CLASSES = 32, 4
 SAMPLES = 64
 DELAY_S = 0.01
-LEAK_BYTES = 2_000_000
+LEAK_BYTES = 500_000
 
 
 class Model:
