@@ -173,6 +173,7 @@ TABLE: dict[str, dict[str, str]] = {
         "compile": "saccade.train.changes.compile:Compile",
         "tf32": "saccade.train.changes.tf32:Tf32",
         "autotune": "saccade.train.changes.autotune:Autotune",
+        "keep_memory": "saccade.train.changes.keep_memory:KeepMemory",
         "fused_optimizer": "saccade.train.changes.fused_optimizer:FusedOptimizer",
         "threads": "saccade.train.changes.threads:Threads",
         "activation_checkpointing": (
@@ -217,6 +218,7 @@ TABLE: dict[str, dict[str, str]] = {
         "memory_bandwidth_bound": (
             "saccade.diagnose.training.memory_bandwidth_bound:memory_bandwidth_bound"
         ),
+        "page_fault_bound": "saccade.diagnose.training.page_fault_bound:page_fault_bound",
         "memory_capacity": "saccade.diagnose.training.memory_capacity:memory_capacity",
         "optimizer_bound": "saccade.diagnose.training.optimizer_bound:optimizer_bound",
         "synchronisation": "saccade.diagnose.training.synchronisation:synchronisation",

@@ -1,20 +1,29 @@
-"""Tell the C library's allocator to give memory back: a setting of the whole process.
+"""Tell the C library's allocator to give memory back, or to keep it: a setting of the process.
 
-glibc keeps what was freed, in as many arenas as there are threads, and raises its threshold for
-giving memory back with every large block that is freed. Runtimes that read a model, rewrite it
-and free the first copy leave that copy in the process. Measured on ResNet-50 in ONNX Runtime, its
-weights mapped: 228 MB at most as it comes, 174 MB with these two settings (docs/decisions/0021).
+**Giving it back.** glibc keeps what was freed, in as many arenas as there are threads, and raises
+its threshold for giving memory back with every large block that is freed. Runtimes that read a
+model, rewrite it and free the first copy leave that copy in the process. Measured on ResNet-50 in
+ONNX Runtime, its weights mapped: 228 MB at most as it comes, 174 MB with these two settings
+(docs/decisions/0021).
+
+**Keeping it.** Blocks above 32 MiB, which is as high as glibc's own threshold rises, are mapped
+from the kernel when they are asked for and given back when they are freed. The kernel then fills
+every page with zeros, one fault each, again in every step of a training whose activations are that
+large: 0.9 million faults and 1.9 of 4.5 CPU seconds of a step in a U-Net (docs/decisions/0029).
 """
 
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Mapping
 from functools import cache
 
 # Parameters of mallopt(3).
-_M_TRIM_THRESHOLD, _M_ARENA_MAX = -1, -8
+_M_TRIM_THRESHOLD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -4, -8
 # What glibc's threshold is before it begins to rise.
 TRIM_BYTES = 128 * 1024
+# The largest that mallopt's int holds.
+_NEVER = 2**31 - 1
 
 
 @cache
@@ -32,8 +41,22 @@ def make_frugal() -> bool:
     It applies to the process and is not taken back. Where there is no ``mallopt`` nothing happens:
     results are the same, more memory is used.
     """
+    return _set({_M_TRIM_THRESHOLD: TRIM_BYTES, _M_ARENA_MAX: 1})
+
+
+def keep_memory() -> bool:
+    """Take blocks of every size from the heap and never shrink it; whether the library took it.
+
+    One arena, because all others end at 64 MiB and map what is larger. It applies to the process
+    and those that it forks, and is not taken back. Results are the same; the process keeps the
+    most that it ever had.
+    """
+    return _set({_M_MMAP_MAX: 0, _M_TRIM_THRESHOLD: _NEVER, _M_ARENA_MAX: 1})
+
+
+def _set(settings: Mapping[int, int]) -> bool:
     if not has_mallopt():
         return False
     library = ctypes.CDLL(None)
-    settings = ((_M_TRIM_THRESHOLD, TRIM_BYTES), (_M_ARENA_MAX, 1))
-    return all(library.mallopt(name, value) == 1 for name, value in settings)
+    taken = [library.mallopt(name, value) == 1 for name, value in settings.items()]
+    return all(taken)

@@ -128,6 +128,8 @@ def joined(blocks: list[TrainingBlock]) -> TrainingBlock:
         losses=tuple(loss for block in blocks for loss in block.losses),
         samples=sum(block.samples for block in blocks),
         cpu_s=sum(block.cpu_s for block in blocks),
+        kernel_s=sum(block.kernel_s for block in blocks),
+        page_faults=sum(block.page_faults for block in blocks),
         busy_share=sum(block.busy_share * block.wall_s for block in blocks) / max(wall_s, 1e-9),
         peak_rss_mb=max(block.peak_rss_mb for block in blocks),
         device_busy_share=blocks[-1].device_busy_share,

@@ -246,6 +246,17 @@ def _light(profile: TrainingProfile) -> TrainingProfile:
     return replace(profile, operators=(moved, few))
 
 
+def _faulting(profile: TrainingProfile) -> TrainingProfile:
+    """Of 180 ms of CPU in a step, 72 are the kernel's, which provides 40,000 pages."""
+    synthetic = replace(
+        profile.synthetic,
+        cpu_s=STEPS * 0.18,
+        kernel_s=STEPS * 0.072,
+        page_faults=STEPS * 40_000,
+    )
+    return replace(profile, synthetic=synthetic)
+
+
 def _launches(profile: TrainingProfile) -> TrainingProfile:
     kernels = (OperatorTime("void cudnn::conv", "conv", 12.0), OperatorTime("add", "add", 8.0))
     return replace(profile, operators=kernels, launches=2400.0, device_ms=20.0, scaled_ms={})
@@ -293,6 +304,7 @@ PLANTED: dict[str, Callable[[TrainingProfile], TrainingProfile]] = {
     "nonfinite_loss": _nan,
     "corrupt_samples": _broken,
     "leaking_loader": _leaking,
+    "page_fault_bound": _faulting,
     "disk_bound": lambda p: _waiting(p, read=300.0, waited=298.0),
     "decode_bound": lambda p: _waiting(p, decode=300.0),
     "slow_transform": lambda p: _waiting(p, transform=300.0),

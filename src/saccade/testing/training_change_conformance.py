@@ -338,6 +338,8 @@ def example_profile(
         peak_rss_mb=1000.0,
         device_busy_share=0.7 if gpu else None,
         peak_device_mb=8000.0 if gpu else None,
+        kernel_s=0.3 * step_s * STEPS,
+        page_faults=100_000 * STEPS,
     )
     without = replace(
         block,

@@ -9,6 +9,7 @@ from typing import Any
 
 from saccade import plugins
 from saccade.errors import SpecError
+from saccade.pipeline.allocator import keep_memory
 from saccade.train.config import ComputeSettings, TrainingConfig
 from saccade.train.example import example_input
 from saccade.train.job import TrainingJob
@@ -103,6 +104,8 @@ def set_backends(config: TrainingConfig) -> None:
     import torch
 
     settings = config.compute
+    if settings.allocator == "kept":
+        keep_memory()
     if settings.threads:
         torch.set_num_threads(settings.threads)
     torch.backends.cudnn.benchmark = settings.autotune and not config.deterministic

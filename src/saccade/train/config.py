@@ -14,6 +14,7 @@ Decode = Literal["full", "scaled"]
 DecodeLibrary = Literal["pillow", "opencv"]
 Normalize = Literal["sample", "device"]
 Precision = Literal["fp32", "bf16", "fp16"]
+Allocator = Literal["default", "kept"]
 Strategy = Literal["single", "ddp", "fsdp"]
 
 
@@ -84,6 +85,8 @@ class ComputeSettings:
         autotune: cuDNN tries its algorithms on the first step of each shape.
         checkpointing: activations are computed again in the backward pass instead of kept.
         threads: of PyTorch's operators; None leaves its default.
+        allocator: ``"kept"`` keeps the memory of freed tensors on the CPU in the process, see
+            `saccade.pipeline.allocator`.
     """
 
     device: str = "cpu"
@@ -95,6 +98,7 @@ class ComputeSettings:
     autotune: bool = False
     checkpointing: bool = False
     threads: int | None = None
+    allocator: Allocator = "default"
 
 
 @dataclass(frozen=True)

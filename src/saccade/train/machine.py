@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,12 +17,16 @@ class Used:
 
     Attributes:
         cpu_s: CPU seconds of this process, all threads.
+        kernel_s: those of them that the kernel took.
+        page_faults: pages that the kernel had to provide, none of them from storage.
         busy_share: share 0-1 of the machine's time that its cores were busy.
         device_busy_share: share 0-1 of the time that the GPU ran something; None without one.
         peak_device_mb: highest memory allocated on it since the process began.
     """
 
     cpu_s: float
+    kernel_s: float
+    page_faults: int
     busy_share: float
     device_busy_share: float | None
     peak_device_mb: float | None
@@ -33,7 +38,7 @@ class Meter:
     def __init__(self, device: str) -> None:
         self._device = device
         self._began_us = int(time.time() * 1e6)
-        self._cpu_s = time.process_time()
+        self._used = resource.getrusage(resource.RUSAGE_SELF)
         psutil.cpu_percent()
 
     def read(self) -> Used:
@@ -44,8 +49,12 @@ class Meter:
 
             peak = torch.cuda.max_memory_allocated() / 1e6
         shares = [share for _, share in gpu_samples(self._device, self._began_us)]
+        before, now = self._used, resource.getrusage(resource.RUSAGE_SELF)
+        kernel_s = now.ru_stime - before.ru_stime
         return Used(
-            time.process_time() - self._cpu_s,
+            now.ru_utime - before.ru_utime + kernel_s,
+            kernel_s,
+            now.ru_minflt - before.ru_minflt,
             psutil.cpu_percent() / 100,
             sum(shares) / len(shares) if shares else None,
             peak,

@@ -13,21 +13,37 @@ from collections.abc import Iterable
 from saccade.train.change import Prediction, TrainingContext
 from saccade.train.compiling import WITHOUT_GRAPHS
 from saccade.train.config import ComputeSettings
+from saccade.train.faults import faulting_s
+from saccade.train.profile import TrainingProfile
 from saccade.train.records import COMPUTE_PARTS
 
-# Channels last, reduced precision, compiled → speed on a CPU relative to none of them. Each of the
-# last two brings its own layout or kernels, so together they bring less than their product, while
-# reduced precision without the layout spends most of its time on reordering.
+# Channels last, reduced precision, compiled → speed on a CPU relative to none of them, without page
+# faults. Compiling brings its own layout and kernels, so that little is left for the others.
 ON_CPU = {
     (False, False, False): 1.0,
-    (True, False, False): 1.3,
-    (False, True, False): 1.9,
-    (True, True, False): 7.5,
-    (False, False, True): 4.3,
-    (True, False, True): 4.5,
-    (False, True, True): 7.0,
-    (True, True, True): 7.7,
+    (True, False, False): 1.26,
+    (False, True, False): 1.6,
+    (True, True, False): 2.0,
+    (False, False, True): 1.2,
+    (True, False, True): 1.2,
+    (False, True, True): 1.9,
+    (True, True, True): 1.9,
 }
+# The same → pages that a step faults for, relative to none of them. Fewer tensors are as large as
+# what malloc gives back at once, and nothing is laid out anew.
+FAULTS_ON_CPU = {
+    (False, False, False): 1.0,
+    (True, False, False): 0.45,
+    (False, True, False): 0.2,
+    (True, True, False): 0.1,
+    (False, False, True): 0.2,
+    (True, False, True): 0.15,
+    (False, True, True): 0.08,
+    (True, True, True): 0.08,
+}
+# A step's wall time falls by this share of the CPU seconds that faults took: most of them are the
+# one thread's that allocates. From a U-Net in four configurations (docs/decisions/0029).
+SAVED = 0.75
 # The same for GPUs with tensor cores; reduced precision includes TF32 at a discount.
 ON_GPU = {
     (False, False): 1.0,
@@ -45,16 +61,38 @@ FEWER_KERNELS = 0.5
 
 
 def speed(settings: ComputeSettings) -> float:
-    """How many times faster than plain eager fp32 a step's compute is expected to be."""
+    """How many times faster than plain eager fp32 a step's arithmetic is expected to be."""
     reduced, compiled = settings.precision != "fp32", bool(settings.compile)
     if not settings.device.startswith("cuda"):
-        return ON_CPU[settings.channels_last, reduced, compiled]
+        return ON_CPU[_cpu_key(settings)]
     found = ON_GPU[settings.channels_last, reduced]
     if settings.tf32 and not reduced:
         found = 1 + TF32_SHARE * (ON_GPU[settings.channels_last, True] - 1)
     if settings.autotune:
         found *= AUTOTUNED
     return found * (COMPILED_ON_GPU if compiled else 1.0)
+
+
+def _cpu_key(settings: ComputeSettings) -> tuple[bool, bool, bool]:
+    return settings.channels_last, settings.precision != "fp32", bool(settings.compile)
+
+
+def fault_share(profile: TrainingProfile) -> float:
+    """Share 0-1 of a step's compute that would go away if memory were kept."""
+    compute_s = profile.synthetic.compute_s
+    return min(0.9, SAVED * faulting_s(profile.synthetic) / compute_s) if compute_s > 0 else 0.0
+
+
+def _duration(context: TrainingContext, settings: ComputeSettings) -> float:
+    """Compute of a step relative to the profiled one's: its arithmetic, and its page faults."""
+    profiled = (context.profile.config or context.config).compute
+    if settings.device.startswith("cuda"):
+        return speed(profiled) / speed(settings)
+    share = fault_share(context.profile)
+    faults = 0.0
+    if settings.allocator == "default":
+        faults = FAULTS_ON_CPU[_cpu_key(settings)] / FAULTS_ON_CPU[_cpu_key(profiled)]
+    return (1 - share) * speed(profiled) / speed(settings) + share * faults
 
 
 def expected_gain(
@@ -69,7 +107,7 @@ def expected_gain(
             counts as that.
     """
     before = context.config.compute
-    factor = speed(after) / speed(before) if convolutional else 1.0
+    factor = _duration(context, before) / _duration(context, after) if convolutional else 1.0
     busy = context.profile.synthetic.device_busy_share or context.profile.block.device_busy_share
     if busy is not None and busy < KEPT_BUSY:
         factor = _while_the_host_is_slow(busy, factor, before, after)

@@ -24,6 +24,8 @@ class TrainingBlock:
         losses: loss of each step, mean over its samples.
         samples: of the whole block.
         cpu_s: CPU seconds of the process.
+        kernel_s: those of them that the kernel took.
+        page_faults: pages that the kernel had to provide, none of them from storage.
         busy_share: share 0-1 of the usable cores' time that the machine was busy.
         device_busy_share: share 0-1 of the time that the GPU was busy; None without one.
         peak_rss_mb: highest resident memory so far, of the process with its loader workers.
@@ -47,6 +49,8 @@ class TrainingBlock:
     corrupt: int = 0
     first_step: int = 0
     ranks_ms: tuple[float, ...] = ()
+    kernel_s: float = 0.0
+    page_faults: int = 0
 
     @property
     def wall_s(self) -> float:

@@ -97,6 +97,8 @@ class TrainingSubject:
             losses=tuple(float(loss) for loss in losses),
             samples=steps * loop.config.batch.effective,
             cpu_s=used.cpu_s,
+            kernel_s=used.kernel_s,
+            page_faults=used.page_faults,
             busy_share=used.busy_share,
             peak_rss_mb=process_tree_rss_mb(),
             device_busy_share=used.device_busy_share,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from saccade.diagnose.records import Finding
-from saccade.diagnose.training.costs import computing_s, fixed_share
+from saccade.diagnose.training.costs import fixed_share, operating_s
 from saccade.diagnose.training.operator_kinds import computing_share
 from saccade.diagnose.training.step_part import step_part
 from saccade.train.profile import TrainingProfile
@@ -15,7 +15,7 @@ LEAST = 0.3
 def compute_bound(profile: TrainingProfile) -> Finding | None:
     """What a step computes for its samples, without costs that do not depend on them."""
     heavy, fixed = computing_share(profile), fixed_share(profile)
-    seconds = computing_s(profile) * heavy * (1 - fixed)
+    seconds = operating_s(profile) * heavy * (1 - fixed)
     evidence = {"arithmetic_share_of_operators": heavy, "fixed_share": fixed}
     if profile.operators:
         evidence["slowest_operator_ms"] = profile.operators[0].wall_ms

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from saccade.diagnose.gains import ratio
+from saccade.train.faults import faulting_s
 from saccade.train.profile import TrainingProfile
 from saccade.train.records import COMPUTE_PARTS
 
@@ -168,6 +169,16 @@ def computing_s(profile: TrainingProfile) -> float:
     parts = (part for part in COMPUTE_PARTS if part != "optimizer")
     seconds = sum(part_s(profile, part) for part in parts)
     return seconds if profile.device_ms is None else min(seconds, profile.device_ms / 1e3)
+
+
+def faults_s(profile: TrainingProfile) -> float:
+    """Seconds of a step's computing, at most, in which the kernel provides pages of memory."""
+    return min(faulting_s(profile.synthetic), computing_s(profile))
+
+
+def operating_s(profile: TrainingProfile) -> float:
+    """Mean seconds of a step's computing without page faults: what operators themselves need."""
+    return computing_s(profile) - faults_s(profile)
 
 
 def fixed_share(profile: TrainingProfile) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from saccade.diagnose.records import Finding
-from saccade.diagnose.training.costs import computing_s, fixed_share
+from saccade.diagnose.training.costs import fixed_share, operating_s
 from saccade.diagnose.training.operator_kinds import (
     computes,
     computing_share,
@@ -23,7 +23,7 @@ def memory_bandwidth_bound(profile: TrainingProfile) -> Finding | None:
     light_ms, moved = sum(op.wall_ms for op in light), sum(op.bytes for op in light)
     if not moves_memory(profile):
         return None
-    seconds = computing_s(profile) * (1 - computing_share(profile)) * (1 - fixed_share(profile))
+    seconds = operating_s(profile) * (1 - computing_share(profile)) * (1 - fixed_share(profile))
     evidence = {
         "light_operators_ms": light_ms,
         "moved_mb": moved / 1e6,

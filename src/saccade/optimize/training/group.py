@@ -153,6 +153,8 @@ def joined_ranks(blocks: Sequence[TrainingBlock]) -> TrainingBlock:
         blocks[0],
         samples=sum(block.samples for block in blocks),
         cpu_s=sum(block.cpu_s for block in blocks),
+        kernel_s=sum(block.kernel_s for block in blocks),
+        page_faults=sum(block.page_faults for block in blocks),
         peak_rss_mb=sum(block.peak_rss_mb for block in blocks),
         peak_device_mb=max(memory) if memory else None,
         corrupt=sum(block.corrupt for block in blocks),
