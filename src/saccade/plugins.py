@@ -186,6 +186,12 @@ TABLE: dict[str, dict[str, str]] = {
         "fsdp": "saccade.train.changes.fsdp:FullyShard",
         "architecture": "saccade.train.changes.architecture:ChangeArchitecture",
     },
+    # Fine-tunings of a trained model, in the order in which they are made together.
+    "recipes": {
+        "prune": "saccade.optimize.recipes.pruned:PruneRecipe",
+        "quantize": "saccade.optimize.recipes.quantized:QuantizeRecipe",
+        "distill": "saccade.optimize.recipes.taught:DistillRecipe",
+    },
     # Where the course of a training is written; ``files`` always.
     "training_loggers": {
         "files": "saccade.train.loggers.files:FileLogger",

@@ -23,6 +23,15 @@ DEFAULT_OUT = Path("runs/training")
 Job = Annotated[str, typer.Argument(help="A job.py, a spec.yaml, or another training job.")]
 JobData = Annotated[Path | None, typer.Option("--data", help="Data, where the job says none.")]
 JobTask = Annotated[str | None, typer.Option("--task", help="Task, where the job says none.")]
+Weights = Annotated[
+    Path | None, typer.Option("--weights", help="State dict that the training starts from.")
+]
+Recipes = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--recipe", help="Fine-tune a smaller model: prune=0.3, quantize, distill; repeat it."
+    ),
+]
 Device = Annotated[str | None, typer.Option(help="cpu or cuda; by default a GPU if there is one.")]
 Seeds = Annotated[int | None, typer.Option(help="Trainings that loss curves are compared on.")]
 Steps = Annotated[int | None, typer.Option(help="Steps of each; by default as time allows.")]
@@ -39,6 +48,8 @@ def optimize(
     job: Job,
     data: JobData = None,
     task: JobTask = None,
+    weights: Weights = None,
+    recipe: Recipes = None,
     goal: Goals = None,
     budget: Budget = None,
     device: Device = None,
@@ -60,6 +71,8 @@ def optimize(
     flags = {
         "data": data,
         "task": task,
+        "weights": weights,
+        "recipe": recipe,
         "goals": goal,
         "budget": budget,
         "device": device,

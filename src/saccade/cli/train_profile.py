@@ -16,7 +16,16 @@ from saccade.cli.common import (
     progress_for,
     remember_folder,
 )
-from saccade.cli.train_optimize import DEFAULT_OUT, Device, Job, JobData, JobTask, MaxCorrupt
+from saccade.cli.train_optimize import (
+    DEFAULT_OUT,
+    Device,
+    Job,
+    JobData,
+    JobTask,
+    MaxCorrupt,
+    Recipes,
+    Weights,
+)
 
 if TYPE_CHECKING:
     from saccade.diagnose.records import Finding
@@ -36,6 +45,8 @@ def profile(
     job: Job,
     data: JobData = None,
     task: JobTask = None,
+    weights: Weights = None,
+    recipe: Recipes = None,
     device: Device = None,
     seconds: Seconds = 30.0,
     steps: LeastSteps = 0,
@@ -57,6 +68,8 @@ def profile(
         "job": job,
         "data": data,
         "task": task,
+        "weights": weights,
+        "recipe": recipe,
         "device": device,
         "max_corrupt": max_corrupt,
     }

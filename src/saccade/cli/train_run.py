@@ -11,16 +11,12 @@ from typing import Annotated, Any
 import typer
 
 from saccade.cli.common import AsJson, print_json, remember_folder
+from saccade.cli.train_optimize import JobData, JobTask, Recipes, Weights
 from saccade.errors import EXIT_INCONCLUSIVE
 
 What = Annotated[str, typer.Argument(help="A folder of `train optimize`, or a job with --out.")]
 RunOut = Annotated[Path | None, typer.Option("--out", help="The run folder, for a job.")]
 Epochs = Annotated[int | None, typer.Option(min=1, help="Passes over the data.")]
-JobTask = Annotated[str | None, typer.Option("--task", help="Task, where the job says none.")]
-JobData = Annotated[Path | None, typer.Option("--data", help="Data, where the job says none.")]
-JobWeights = Annotated[
-    Path | None, typer.Option("--weights", help="State dict that training starts from.")
-]
 Device = Annotated[str | None, typer.Option(help="cpu or cuda; by default as the run says.")]
 Seed = Annotated[int | None, typer.Option(help="Of weights, order and augmentation.")]
 MaxCorrupt = Annotated[
@@ -75,7 +71,8 @@ def run(
     epochs: Epochs = None,
     task: JobTask = None,
     data: JobData = None,
-    weights: JobWeights = None,
+    weights: Weights = None,
+    recipe: Recipes = None,
     device: Device = None,
     seed: Seed = None,
     max_corrupt: MaxCorrupt = None,
@@ -95,9 +92,10 @@ def run(
     """
     from saccade.playbook.train_run import TrainingRequest, run_training
     from saccade.train.distributed import rank_here
+    from saccade.train.recipe import joined
     from saccade.train.running import SAVE_EVERY_S, RunOptions
 
-    given = {"task": task, "data": data, "weights": weights}
+    given = {"task": task, "data": data, "weights": weights, "recipe": joined(recipe)}
     settings = {name: str(value) for name, value in given.items() if value is not None}
     options = RunOptions(
         on_nonfinite.value,
@@ -161,6 +159,10 @@ def _tell(result: dict[str, Any], folder: Path | None) -> None:
     saved = result["checkpoints"]
     print(f"checkpoints: {saved['written']}, {saved['share'] or 0:.1%} of the time")
     print(f"weights: {folder}/{result['model']} (best), {folder}/{result['last']} (last)")
+    if result["deployable"]:
+        print(f"for saccade optimize --model: {folder}/{result['deployable']}")
+    else:
+        print(f"no file for saccade optimize: {result['not_deployable']}")
 
 
 def register(app: typer.Typer) -> None:

@@ -180,7 +180,7 @@ class QuantizedTrainer:
         teacher = plain_module(self._module)
         student = quantized_module(teacher, frames.tensors[:CALIBRATION_FRAMES], float_depth)
         lesson = distill(student, teacher, frames, settings)
-        _write(student, frames.tensors[:1], free, Path(target))
+        write_ir(student, frames.tensors[:1], free, Path(target))
         return lesson
 
 
@@ -251,7 +251,7 @@ def float_layers(module: Any, example: Any, depth: int) -> list[str]:
     return sorted(seen)
 
 
-def _write(module: Any, example: Any, free: bool, target: Path) -> None:
+def write_ir(module: Any, example: Any, free: bool, target: Path) -> None:
     """Save the trained model as an IR, in a fixed shape unless the sides were free.
 
     Raises:

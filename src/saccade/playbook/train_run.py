@@ -12,11 +12,14 @@ from typing import Any
 
 from saccade.environment import usable_cores
 from saccade.errors import SaccadeError, SpecError
+from saccade.runtimes.contract import first_line
 from saccade.study import RunFolder
 from saccade.train.checkpoint import Checkpoints, write_tensors
-from saccade.train.config import Strategy, TrainingConfig
+from saccade.train.computing import make_model
+from saccade.train.config import ComputeSettings, ScaleSettings, Strategy, TrainingConfig
 from saccade.train.distributed import is_rank, rank_here
 from saccade.train.dividing import spread
+from saccade.train.example import example_input
 from saccade.train.folder_lock import only_trainer
 from saccade.train.job import TrainingJob, open_job, refer
 from saccade.train.launch import launch_training
@@ -29,6 +32,8 @@ from saccade.train.sharding import model_state
 
 RESULT = "training-result.json"
 MODEL, LAST = "model.pt", "last.pt"
+# What exporters write.
+DEPLOYABLE = ("model.pt2", "model.xml", "model.bin")
 SHOWN_CORRUPT = 20
 
 
@@ -212,7 +217,7 @@ def _scaled(config: TrainingConfig, request: TrainingRequest) -> TrainingConfig:
 def _forget(folder: Path) -> None:
     """Begin again: what earlier runs left of this training goes."""
     shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
-    for name in (RESULT, MODEL, LAST):
+    for name in (RESULT, MODEL, LAST, *DEPLOYABLE):
         (folder / name).unlink(missing_ok=True)
 
 
@@ -227,11 +232,29 @@ def _write_weights(training: TrainingRun) -> dict[str, Any]:
     found = training.checkpoints.load(best.step) if best is not None else None
     weights = last if found is None else dict(found["loop"]["model"])
     write_tensors(training.folder / MODEL, weights)
+    file, reason = _write_deployable(training, weights)
     return {
         "model": MODEL,
         "model_epoch": best.epoch if best is not None and found is not None else training.epochs,
         "last": LAST,
+        "deployable": file,
+        "not_deployable": reason,
     }
+
+
+def _write_deployable(
+    training: TrainingRun, weights: dict[str, Any]
+) -> tuple[str | None, str | None]:
+    """The file that `saccade optimize` takes, or why there is none; no training fails for it."""
+    job = training.job
+    plain = replace(training.config, compute=ComputeSettings(), scale=ScaleSettings())
+    try:
+        model = make_model(job, plain, plain.seed)
+        model.load_state_dict(weights)
+        example = example_input(job, plain, 1)
+        return job.exporter(model.eval(), example, training.folder).name, None
+    except Exception as error:  # user code, and exporters of many kinds
+        return None, first_line(error)
 
 
 def _write(run: RunFolder, training: TrainingRun, status: str, **more: Any) -> dict[str, Any]:

@@ -13,6 +13,8 @@ from saccade.errors import SpecError
 from saccade.train.config import JobReference
 
 Split = str  # "train" or "val"
+# From a trained model, an input of one sample and a folder to a file in it.
+Exporter = Callable[[Any, Any, Path], Path]
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,8 @@ class TrainingJob:
         workers: loader workers in the user's own script.
         max_corrupt: share of the samples that may be unreadable.
         device: where it trains in the user's own script; empty for a GPU where there is one.
+        export: ``export(model, example, folder)`` → the file that is deployed, for models that are
+            more while they train than afterwards; None for an exported program.
     """
 
     model: Callable[[], Any]
@@ -52,6 +56,14 @@ class TrainingJob:
     workers: int = 0
     max_corrupt: float = 0.01
     device: str = ""
+    export: Exporter | None = None
+
+    @property
+    def exporter(self) -> Exporter:
+        """What writes the file that is deployed."""
+        from saccade.train.exporting import export_program
+
+        return self.export or export_program
 
     @property
     def schedule_needs_length(self) -> bool:
@@ -126,10 +138,14 @@ def open_job(reference: JobReference) -> TrainingJob:
         SpecError: it is not a job, or its code fails.
     """
     job: TrainingJob = plugins.load("training_jobs", reference.kind).open(reference)
-    weights = reference.settings.get("weights")
-    if not weights:
-        return job
-    from saccade.train.trainable import start_from
+    weights, recipes = (reference.settings.get(key) for key in ("weights", "recipe"))
+    if weights:
+        from saccade.train.trainable import start_from
 
-    made = job.model
-    return replace(job, model=lambda: start_from(made(), Path(weights)))
+        made = job.model
+        job = replace(job, model=lambda: start_from(made(), Path(weights)))
+    if recipes:
+        from saccade.train.recipe import with_recipes
+
+        job = with_recipes(job, recipes, trained=bool(weights))
+    return job

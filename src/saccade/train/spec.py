@@ -11,6 +11,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from saccade.errors import GoalError, SpecError
 from saccade.goals import TRAINING_METRICS, Goal, parse_goal
 from saccade.spec import parse_duration
+from saccade.train.recipe import joined
 
 Allowed = Literal["batch", "model", "scale"]
 
@@ -24,6 +25,9 @@ class TrainingSpec(BaseModel):
     task: str | None = Field(None, description="what the model does, where the job does not say")
     data: Path | None = Field(None, description="labelled data, where the job does not say")
     weights: Path | None = Field(None, description="state dict that the training starts from")
+    recipe: tuple[str, ...] = Field(
+        (), description="fine-tunings, each such as prune=0.3, quantize or distill"
+    )
     goals: tuple[str, ...] = Field((), description="each 'metric<=number' or 'metric>=number'")
     budget: Annotated[float, BeforeValidator(parse_duration)] = Field(
         600.0, gt=0, allow_inf_nan=False, description="time for the search, such as 10m"
@@ -37,7 +41,7 @@ class TrainingSpec(BaseModel):
     max_corrupt: float | None = Field(None, ge=0, le=1, description="share of unreadable samples")
     seed: int = Field(0, description="of weights, order and augmentation")
 
-    @field_validator("goals", "allow", mode="before")
+    @field_validator("goals", "allow", "recipe", mode="before")
     @classmethod
     def _one_is_a_list(cls, value: object) -> object:
         return [value] if isinstance(value, str) else value
@@ -58,7 +62,12 @@ class TrainingSpec(BaseModel):
     @property
     def settings(self) -> dict[str, str]:
         """What the kind of job may need beside its name."""
-        given = {"task": self.task, "data": self.data, "weights": self.weights}
+        given = {
+            "task": self.task,
+            "data": self.data,
+            "weights": self.weights,
+            "recipe": joined(self.recipe),
+        }
         return {key: str(value) for key, value in given.items() if value is not None}
 
     def document(self) -> dict[str, Any]:
@@ -82,6 +91,7 @@ def make_training_spec(values: dict[str, Any]) -> TrainingSpec:
     except ValidationError as error:
         raise SpecError(_explain(error)) from None
     spec.parsed_goals()
+    joined(spec.recipe)
     return spec
 
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 from saccade.errors import SpecError
 from saccade.train.config import JobReference, TrainingConfig
@@ -12,16 +11,36 @@ from saccade.train.example import example_input
 from saccade.train.job import TrainingJob
 from saccade.train.narrowing import narrow
 
+SHARE, MULTIPLE = 0.3, 8
 
-def pruned(
-    job: TrainingJob, weights: Mapping[str, Any], share: float = 0.3, multiple: int = 8
-) -> TrainingJob:
+
+class PruneRecipe:
+    """``prune`` or ``prune=0.3``: the share of every layer's channels that goes."""
+
+    usage: ClassVar[str] = "prune=SHARE, such as prune=0.3"
+
+    @staticmethod
+    def apply(job: TrainingJob, original: TrainingJob, argument: str) -> TrainingJob:
+        """The job of the pruned model.
+
+        Raises:
+            SpecError: the argument is no share.
+        """
+        try:
+            share = float(argument) if argument else SHARE
+        except ValueError as error:
+            raise SpecError(
+                f"'{argument}' is no share of channels. Expected {PruneRecipe.usage}."
+            ) from error
+        return pruned(job, share)
+
+
+def pruned(job: TrainingJob, share: float = SHARE, multiple: int = MULTIPLE) -> TrainingJob:
     """The job as a fine-tuning of its pruned model.
 
     Args:
-        job: that the weights are of. Its optimizer's learning rate is used: choose one for
-            fine-tuning.
-        weights: of the trained model, as ``state_dict`` gives them.
+        job: whose model begins with trained weights. Its optimizer's learning rate is used: choose
+            one for fine-tuning.
         share: of every layer's channels that are taken out, 0-1.
         multiple: channel counts become multiples of it.
 
@@ -32,26 +51,11 @@ def pruned(
         raise SpecError(f"The share of channels to take out is {share}. Expected 0 to 1.")
 
     def model() -> Any:
-        found = trained(job, weights)
+        found = job.model()
         narrow(found, first_samples(job), share, multiple, "magnitude")
         return found
 
     return dataclasses.replace(job, model=model)
-
-
-def trained(job: TrainingJob, weights: Mapping[str, Any]) -> Any:
-    """The job's model with trained weights.
-
-    Raises:
-        SpecError: they are of another model.
-    """
-    model = job.model()
-    try:
-        model.load_state_dict(weights)
-    except RuntimeError as error:
-        first = " ".join(str(error).split())[:200]
-        raise SpecError(f"The weights are not of the job's model: {first}") from error
-    return model
 
 
 def first_samples(job: TrainingJob, count: int = 2) -> Any:

@@ -1,33 +1,47 @@
 """Quantization-aware training: a job whose model computes with int8 rounding while it learns.
 
-NNCF puts its quantizers in and calibrates them on the job's own samples. It compiles them when
-they are first used, which takes minutes, unless the process runs with `saccade.optimize.qat`'s
-``ENVIRONMENT``: train in a worker with it.
+NNCF puts its quantizers in and calibrates them on the job's own samples.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
-from typing import Any
+import os
+from pathlib import Path
+from typing import Any, ClassVar
 
-from saccade.errors import MissingExtraError
-from saccade.optimize.qat import plain_module, quantized_module
-from saccade.optimize.recipes.pruned import first_samples, trained
+from saccade.errors import MissingExtraError, SpecError
+from saccade.optimize.qat import ENVIRONMENT, plain_module, quantized_module, write_ir
+from saccade.optimize.recipes.pruned import first_samples
 from saccade.train.job import TrainingJob
 
 CALIBRATION_SAMPLES = 32
+FILE = "model.xml"
 
 
-def quantization_aware(
-    job: TrainingJob, weights: Mapping[str, Any], float_depth: int = 0
-) -> TrainingJob:
-    """The job as a fine-tuning of its quantized model.
+class QuantizeRecipe:
+    """``quantize`` or ``quantize=2``: convolutions before an output that stay float."""
+
+    usage: ClassVar[str] = "quantize, or quantize=DEPTH to keep that many last convolutions float"
+
+    @staticmethod
+    def apply(job: TrainingJob, original: TrainingJob, argument: str) -> TrainingJob:
+        """The job of the model that rounds to int8.
+
+        Raises:
+            SpecError: the argument is no depth.
+        """
+        if argument and not argument.isdigit():
+            raise SpecError(f"'{argument}' is no depth. Expected {QuantizeRecipe.usage}.")
+        return quantization_aware(job, int(argument or 0))
+
+
+def quantization_aware(job: TrainingJob, float_depth: int = 0) -> TrainingJob:
+    """The job as a fine-tuning of its quantized model; what is deployed is an OpenVINO IR.
 
     Args:
-        job: that the weights are of; images in one tensor are its input. Its optimizer's learning
-            rate is used: choose a small one.
-        weights: of the trained model, as ``state_dict`` gives them.
+        job: whose model begins with trained weights; images in one tensor are its input. Its
+            optimizer's learning rate is used: choose a small one.
         float_depth: how many convolutions before an output stay float.
     """
 
@@ -36,8 +50,16 @@ def quantization_aware(
             import nncf  # noqa: F401 - asked before anything is trained
         except ImportError as error:
             raise MissingExtraError("nncf", "openvino", "Quantization-aware training") from error
-        found = plain_module(trained(job, weights))
+        # NNCF compiles its quantizers for minutes unless the process says otherwise.
+        for name, value in ENVIRONMENT.items():
+            os.environ.setdefault(name, value)
+        found = plain_module(job.model())
         samples = first_samples(job, CALIBRATION_SAMPLES)
         return quantized_module(found, samples.numpy(), float_depth)
 
-    return dataclasses.replace(job, model=model)
+    return dataclasses.replace(job, model=model, export=_export)
+
+
+def _export(model: Any, example: Any, folder: Path) -> Path:
+    write_ir(model, example.numpy(), False, folder / FILE)
+    return folder / FILE

@@ -4,11 +4,36 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple
 
 from saccade.errors import SpecError
+from saccade.models.sources.factory import build_module
+from saccade.models.torch_weights import load_weights
 from saccade.optimize.distill_loss import float_outputs, output_loss
 from saccade.train.job import TrainingJob
+
+
+class DistillRecipe:
+    """``distill``: by the job's own model as it began; ``distill=FACTORY@WEIGHTS``: by another."""
+
+    usage: ClassVar[str] = (
+        "distill, with the model before it was made smaller as the teacher, or "
+        "distill=file.py:factory@weights.pt"
+    )
+
+    @staticmethod
+    def apply(job: TrainingJob, original: TrainingJob, argument: str) -> TrainingJob:
+        """The job of the student."""
+        return distillation(job, (lambda: _teacher(argument)) if argument else original.model)
+
+
+def _teacher(reference: str) -> Any:
+    factory, _, weights = reference.partition("@")
+    module = build_module(factory)
+    if weights:
+        load_weights(module, Path(weights))
+    return module
 
 
 class Answers(NamedTuple):
@@ -48,6 +73,7 @@ def distillation(job: TrainingJob, teacher: Callable[[], Any], weight: float = 0
         model=lambda: taught(job.model(), teacher()),
         loss=loss,
         optimizer=lambda model: job.optimizer(model.student),
+        export=lambda model, example, folder: job.exporter(model.student, example, folder),
     )
 
 

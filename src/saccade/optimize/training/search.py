@@ -37,7 +37,7 @@ TIMED: dict[Part, Timed] = {
 ROUNDS = 6
 WORTH = 1.03
 # What the first part may take of the time that is left, where there are others.
-FIRST_SHARE = 0.65
+FIRST_SHARE = 0.75
 
 
 @dataclass(frozen=True)
@@ -109,16 +109,14 @@ class TrainingSearch:
         return self._deadline - time.monotonic()
 
     def _order(self) -> list[Part]:
-        """Parts with options that were not searched, by how much is to be gained.
+        """Parts with options that were not searched, by how much they are expected to gain.
 
         A part comes again where what was kept makes more possible: workers that exist can be kept
         alive, for instance.
         """
-        bounds = {
-            part: max((o.prediction.bound for o in self._open(part)), default=1.0) for part in TIMED
-        }
-        worth = [part for part, bound in bounds.items() if bound >= WORTH]
-        return sorted(worth, key=lambda part: -bounds[part])
+        found = {part: [o.prediction for o in self._open(part)] for part in TIMED}
+        worth = [part for part, ps in found.items() if any(p.bound >= WORTH for p in ps)]
+        return sorted(worth, key=lambda part: -max(p.gain for p in found[part]))
 
     def _open(self, part: Part) -> tuple[Option, ...]:
         """Options of a part that were not searched yet."""

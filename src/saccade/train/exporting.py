@@ -1,0 +1,44 @@
+"""What a trained model leaves for `saccade optimize`: a program that needs none of its code."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from saccade.errors import ModelError
+from saccade.models.equivalence import check_same
+from saccade.models.torch_program import flat, read_program
+
+FILE = "model.pt2"
+
+
+def export_program(model: Any, example: Any, folder: Path) -> Path:
+    """The model as an exported program that answers the same.
+
+    Args:
+        model: trained, on the CPU.
+        example: one tensor, an input of one sample.
+        folder: where `FILE` goes.
+
+    Raises:
+        ModelError: it cannot be exported, or the program answers differently.
+    """
+    import torch
+
+    if not isinstance(example, torch.Tensor):
+        raise ModelError(f"its input is {type(example).__name__}, not one tensor")
+    model = model.eval()
+    try:
+        program = torch.export.export(model, (example,))
+    except Exception as error:
+        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise ModelError(f"torch.export refuses it: {first[:200]}") from error
+    path = folder / FILE
+    partial = folder / f"partial-{FILE}"
+    torch.export.save(program, str(partial))
+    with torch.inference_mode():
+        expected = flat(model(example))
+        found = flat(read_program(partial).module()(example))
+    check_same(expected, found, "The exported program of the trained model")
+    partial.replace(path)
+    return path
