@@ -8,6 +8,8 @@ from saccade.errors import DataError
 from saccade.train.samples import Corrupt
 
 SHOWN = 3
+# 0.07 of 100 samples are 7, though the product is a little less.
+ROUNDING = 1e-6
 
 
 class CorruptionLimit:
@@ -24,8 +26,8 @@ class CorruptionLimit:
 
     @property
     def allowed(self) -> int:
-        """Different samples that may be broken; one always may, unless none is allowed."""
-        return max(1, int(self._share * self._samples)) if self._share > 0 else 0
+        """Different samples that may be broken."""
+        return int(self._share * self._samples + ROUNDING)
 
     def check(self, corrupt: Sequence[Corrupt]) -> None:
         """Note broken samples.
