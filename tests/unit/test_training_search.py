@@ -16,6 +16,7 @@ from saccade.optimize.training.part_search import PartSearch
 from saccade.optimize.training.search import TrainingSearch, without
 from saccade.optimize.training.sets import Option, configured, together
 from saccade.optimize.training.trial_log import TrialLog
+from saccade.prediction import Prediction
 from saccade.progress import SilentProgress
 from saccade.study import RunFolder, Trial
 from saccade.train.change import TrainingContext
@@ -80,6 +81,25 @@ def test_each_kept_change_has_a_marginal_gain_that_was_raced(tmp_path: Path) -> 
     _, _, found = search(tmp_path, unet, BF16, LAST, FUSED)
     assert found.marginal["bf16"].value == pytest.approx(14 / 2.4, rel=0.05)
     assert found.marginal["channels_last"].value == pytest.approx(14 / 3.5, rel=0.05)
+
+
+@dataclass(frozen=True)
+class Second(Turn):
+    """The second half of a pair, which knows the first."""
+
+    def predict(self, context: TrainingContext) -> Prediction:
+        gain = 5.0 if context.config.compute.precision == "bf16" else 1.3
+        return Prediction(gain, 10.0, "a pair")
+
+
+def test_a_kept_change_is_predicted_among_the_others_it_was_raced_with(tmp_path: Path) -> None:
+    second = Second("channels_last", "channels_last", True)
+    _, trials, found = search(tmp_path, unet, BF16, second)
+    assert found.expected["channels_last"].gain == pytest.approx(5.0)
+    raced = next(t for t in trials if t.change == "channels_last (among the others)")
+    assert raced.predicted_gain == pytest.approx(5.0)
+    alone = next(t for t in trials if t.change == "channels_last")
+    assert alone.predicted_gain == pytest.approx(1.3)
 
 
 def test_a_change_that_spoils_the_whole_set_is_left_out(tmp_path: Path) -> None:

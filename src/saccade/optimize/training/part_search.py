@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from saccade.optimize.training.runner import (
 )
 from saccade.optimize.training.sets import Option, configured, together
 from saccade.optimize.training.trial_log import Outcome, TrialLog
+from saccade.prediction import Prediction
 from saccade.study import Ratio, Trial
 from saccade.train.change import TrainingContext
 from saccade.train.config import TrainingConfig
@@ -77,6 +79,7 @@ class PartSearch:
         self._failed: dict[str, str] = {}
         self._best: TrainingRunner | None = None
         self.marginal: dict[str, Ratio] = {}
+        self.expected: dict[str, Prediction] = {}
 
     def run(self) -> Set:
         """The set that is fastest, without what does not contribute."""
@@ -199,6 +202,8 @@ class PartSearch:
 
     def _contributes(self, option: Option, whole: Set, without: Set) -> bool:
         """Race a set against itself without one change; the change has to win."""
+        option = replace(option, prediction=self._expected(option, without))
+        self.expected[option.label] = option.prediction
         known = self._known_race(without, whole)
         if known is not None:
             self._log.again(known)
@@ -218,6 +223,20 @@ class PartSearch:
         ratio = result.comparison.ratio
         self.marginal[option.label] = Ratio(ratio.value, ratio.interval.low, ratio.interval.high)
         return result.comparison.verdict == "faster"
+
+    def _expected(self, option: Option, others: Set) -> Prediction:
+        """What a change promises on top of others, in steps as they are timed here."""
+        config, profile = self._config(others), self._context.profile
+        if self._timed == "synthetic":
+            profile = replace(profile, block=profile.synthetic, loader=None)
+        if config is None:
+            return option.prediction
+        here = replace(self._context, config=config, profile=profile)
+        return (
+            option.change.predict(here)
+            if option.change.applies(here) is None
+            else (option.prediction)
+        )
 
     def _known_race(self, before: Set, after: Set) -> Trial | None:
         """The same race of an interrupted run."""

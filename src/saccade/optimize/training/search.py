@@ -18,6 +18,7 @@ from saccade.optimize.training.part_search import OpenRunner, PartSearch
 from saccade.optimize.training.runner import Timed, TrainingRunner
 from saccade.optimize.training.sets import Option, configured, label_of, plan_training
 from saccade.optimize.training.trial_log import TrialLog
+from saccade.prediction import Prediction
 from saccade.progress import Progress
 from saccade.study import Ratio
 from saccade.train.change import Part, TrainingContext
@@ -48,11 +49,13 @@ class Kept:
         marginal: what it gains among the others: the system with it over the system without.
         alone: its gain over the configuration that its part's search began from; None where it was
             not measured alone.
+        expected: what it promised among the others; None where that was not asked.
     """
 
     option: Option
     marginal: Ratio | None
     alone: float | None
+    expected: Prediction | None = None
 
 
 @dataclass(frozen=True)
@@ -159,6 +162,7 @@ class TrainingSearch:
                     option,
                     search.marginal.get(option.label),
                     alone / start if alone else None,
+                    search.expected.get(option.label),
                 )
             )
         self._context = replace(self._context, config=config, profile=self._profiled(config))

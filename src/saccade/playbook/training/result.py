@@ -174,15 +174,17 @@ def _best(story: TrainingStory) -> dict[str, Any] | None:
 
 def _kept_row(kept: Kept) -> dict[str, Any]:
     change, marginal = kept.option.change, kept.marginal
+    expected = kept.expected or kept.option.prediction
     return {
         "change": kept.option.label,
         "optimization": change.name,
         "part": change.part,
         "effect": change.effect,
-        "predicted_gain": kept.option.prediction.gain,
-        "predicted_bound": kept.option.prediction.bound,
-        "prediction_basis": kept.option.prediction.basis,
+        "predicted_alone": kept.option.prediction.gain,
         "alone": kept.alone,
+        "predicted_gain": expected.gain,
+        "predicted_bound": expected.bound,
+        "prediction_basis": expected.basis,
         "achieved_gain": marginal.value if marginal else None,
         "achieved_interval": [marginal.low, marginal.high] if marginal else None,
     }

@@ -49,10 +49,17 @@ def _print_kept(result: Mapping[str, Any], say: Speaker) -> None:
     rows = kept_rows(result)
     if not rows:
         return
-    columns = (("change", False), ("predicted", True), ("alone", True), ("among the others", True))
+    columns = (
+        ("change", False),
+        ("predicted", True),
+        ("alone", True),
+        ("predicted", True),
+        ("among the others", True),
+    )
     shown = columned(say, "Kept", columns)
     for row in rows:
-        cells = (row["change"], row["predicted"], row["alone"], row["achieved"])
+        names = ("change", "predicted_alone", "alone", "predicted", "achieved")
+        cells = (row[name] for name in names)
         shown.add_row(*(say.text(cell) for cell in cells))
     print_table(say, shown)
 

@@ -125,11 +125,12 @@ def busy_text(result: Mapping[str, Any]) -> str:
 
 
 def kept_rows(result: Mapping[str, Any]) -> list[dict[str, str]]:
-    """Every kept change: predicted, alone, among the others."""
+    """Every kept change: predicted and measured, alone and among the others."""
     return [
         {
             "change": str(row.get("change")),
             "part": str(row.get("part")),
+            "predicted_alone": q.ratio(row.get("predicted_alone")),
             "predicted": q.ratio(row.get("predicted_gain")),
             "alone": q.ratio(row.get("alone")),
             "achieved": sections.gain_text(row.get("achieved_gain"), row.get("achieved_interval")),
