@@ -34,7 +34,7 @@ _PATHS = ("model", "weights", "data", "video", "target")
 _MODEL_LISTS = ("candidates", "students")
 _ALSO = "also"
 # What a second system's own spec file says of a run; the first one's holds for both.
-_OF_THE_RUN = ("target", "budget", "seed", "candidates", "students")
+_OF_THE_RUN = ("target", "runtimes", "budget", "seed", "candidates", "students")
 # Tasks whose results depend on the frames before, and are judged on frames in a row.
 _IN_A_ROW = ("tracking",)
 # Longest input that an error message repeats.
@@ -181,6 +181,9 @@ class Spec(BaseModel):
     target: str = Field(
         "cpu", description="where it will run: cpu (this machine), cuda, or one that is named"
     )
+    runtimes: tuple[str, ...] = Field(
+        (), description="tried beside the model's own, such as litert; by default all there are"
+    )
     goals: tuple[str, ...] = Field((), description="each 'metric<=number' or 'metric>=number'")
     budget: Annotated[float, BeforeValidator(parse_duration)] = Field(
         300.0, gt=0, allow_inf_nan=False, description="time for the search, such as 5m"
@@ -230,7 +233,7 @@ class Spec(BaseModel):
             return value
         return [{"model": str(v)} if isinstance(v, str | Path) else v for v in listed]
 
-    @field_validator("goals", "classes", mode="before")
+    @field_validator("goals", "classes", "runtimes", mode="before")
     @classmethod
     def _one_is_a_list(cls, value: object) -> object:
         return [value] if isinstance(value, str) else value

@@ -51,6 +51,10 @@ Target = Annotated[
     str | None,
     typer.Option(help="Where it will run: cpu (this machine), cuda, or one that `doctor` lists."),
 ]
+Runtimes = Annotated[
+    list[str] | None,
+    typer.Option("--runtime", help="Try only these beside the model's own; repeat it."),
+]
 Goals = Annotated[
     list[str] | None, typer.Option("--goal", help="Such as 'throughput_fps>=60'; repeat it.")
 ]
@@ -87,6 +91,7 @@ def spec_from(
     candidates: list[str] | None = None,
     students: list[str] | None = None,
     also: Path | None = None,
+    runtimes: list[str] | None = None,
 ) -> Spec:
     """A spec from a file, from flags, or from a file that flags override.
 
@@ -108,6 +113,7 @@ def spec_from(
         "candidates": tuple(candidates) if candidates else None,
         "students": tuple(students) if students else None,
         "also": also,
+        "runtimes": tuple(runtimes) if runtimes else None,
     }
     document.update({key: value for key, value in flags.items() if value is not None})
     if not document:

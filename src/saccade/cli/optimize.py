@@ -19,6 +19,7 @@ from saccade.cli.common import (
     MeasurementsFile,
     Model,
     Out,
+    Runtimes,
     SpecFile,
     Students,
     Target,
@@ -41,6 +42,7 @@ def optimize(
     data: Data = None,
     video: Video = None,
     target: Target = None,
+    runtime: Runtimes = None,
     goal: Goals = None,
     candidates: Candidates = None,
     students: Students = None,
@@ -77,6 +79,7 @@ def optimize(
         candidates=candidates,
         students=students,
         also=also,
+        runtimes=runtime,
     )
     remember_folder(out)
     with closing(progress_for()) as progress:

@@ -14,6 +14,7 @@ from saccade.cli.common import (
     Goals,
     Model,
     Out,
+    Runtimes,
     SpecFile,
     Target,
     Task,
@@ -37,6 +38,7 @@ def plan(
     data: Data = None,
     video: Video = None,
     target: Target = None,
+    runtime: Runtimes = None,
     goal: Goals = None,
     out: Out = DEFAULT_OUT,
     as_json: AsJson = False,
@@ -58,6 +60,7 @@ def plan(
         video=video,
         target=target,
         goals=goal,
+        runtimes=runtime,
     )
     remember_folder(out)
     if not is_here(spec.target):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import difflib
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -84,7 +85,7 @@ def prepare(spec: Spec, run: RunFolder, progress: Progress) -> Job:
         video=video,
         roles=roles,
         environment=detect(),
-        runtimes=runtimes_for(spec.target),
+        runtimes=only(spec.runtimes, native_runtime(model), runtimes_for(spec.target)),
         folder=run.path,
         notes=tuple(notes),
     )
@@ -151,6 +152,29 @@ def runtimes_for(target: str) -> Mapping[str, Availability]:
         name: replace(a, ok=False, detail="on the GPU, and the target is 'cpu' (--target cuda)")
         if a.ok and HERE not in a.devices
         else a
+        for name, a in found.items()
+    }
+
+
+def only(
+    wanted: Sequence[str], own: str, found: Mapping[str, Availability]
+) -> Mapping[str, Availability]:
+    """Runtimes that the user wants tried; the model's own stays, all others count as absent.
+
+    Raises:
+        SpecError: there is no runtime of that name.
+    """
+    for name in wanted:
+        if name not in found:
+            near = difflib.get_close_matches(name, found, n=1)
+            hint = f"Did you mean '{near[0]}'?" if near else f"Known: {', '.join(found)}."
+            raise SpecError(f"There is no runtime '{name}'. {hint}")
+    if not wanted:
+        return found
+    return {
+        name: a
+        if name in wanted or name == own or not a.ok
+        else replace(a, ok=False, detail="not among the runtimes that were asked for")
         for name, a in found.items()
     }
 
