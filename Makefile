@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test test-slow lint bench clean
 
 demo: $(VENV)/demo.stamp
 	$(BIN)/saccade demo --out runs/demo; code=$$?; \
@@ -13,13 +13,17 @@ demo: $(VENV)/demo.stamp
 test: $(VENV)/dev.stamp lint
 	$(BIN)/python -m pytest
 
+# More of the same: other recipes, other thresholds, the other direction.
+test-slow: $(VENV)/dev.stamp
+	$(BIN)/python -m pytest -m slow
+
 lint: $(VENV)/dev.stamp
 	$(BIN)/ruff check src tests benchmarks
 	$(BIN)/ruff format --check src tests benchmarks
 	$(BIN)/mypy
 
 # Runs alone, on a quiet machine; prints one table. Installs its rivals in a venv of its own.
-bench: $(VENV)/dev.stamp
+bench: test-slow
 	$(BIN)/python -m benchmarks.run
 
 $(VENV)/bin/python:

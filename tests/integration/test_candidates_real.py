@@ -70,7 +70,9 @@ def accuracy(job: Job, config: PipelineConfig) -> tuple[float, dict[str, Any]]:
     return evaluate(dataset, found).map50_95, evaluate_by_size(dataset, found)
 
 
-@pytest.mark.parametrize(("own", "other"), [tuple(MAP), tuple(MAP)[::-1]])
+@pytest.mark.parametrize(
+    ("own", "other"), [tuple(MAP), pytest.param(*tuple(MAP)[::-1], marks=pytest.mark.slow)]
+)
 def test_each_takes_the_others_place_with_its_own_preprocessing(
     own: str, other: str, job_of: Callable[[str], Job]
 ) -> None:
@@ -92,6 +94,7 @@ def test_each_takes_the_others_place_with_its_own_preprocessing(
     assert sum(objects for _, objects in by_size.values()) > 100
 
 
+@pytest.mark.slow
 def test_a_rectangle_stays_where_the_candidate_takes_it(job_of: Callable[[str], Job]) -> None:
     """YOLOX-nano's file has a fixed square; its shape is rewritten for each stream."""
     job = job_of("yolo11n")

@@ -120,7 +120,8 @@ def accuracy(config: PipelineConfig, images: Dataset) -> float:
 
 
 RUNS = [(name, "onnxruntime") for name in VARIANTS] + [
-    (name, "openvino") for name in ("boxes and scores", "NMS inside, three outputs", "RT-DETR")
+    pytest.param(name, "openvino", marks=pytest.mark.slow)
+    for name in ("boxes and scores", "NMS inside, three outputs", "RT-DETR")
 ]
 
 
@@ -139,7 +140,7 @@ def test_the_reference_accuracy_is_reached(
 
 
 @pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
-@pytest.mark.parametrize("threshold", [0.001, 0.25])
+@pytest.mark.parametrize("threshold", [0.001, pytest.param(0.25, marks=pytest.mark.slow)])
 def test_nms_in_the_graph_keeps_the_same_boxes(
     threshold: float, runtime: str, yolo11n: Path, coco: dict[str, Dataset]
 ) -> None:
@@ -152,6 +153,7 @@ def test_nms_in_the_graph_keeps_the_same_boxes(
         np.testing.assert_allclose(found.scores, expected.scores, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_wrong_conventions_are_corrected_by_labels(
     fixed: onnx.ModelProto, coco: dict[str, Dataset], tmp_path: Path
 ) -> None:

@@ -230,8 +230,12 @@ def context_of(
     "recipe",
     [
         Recipe(float_depth=1),
-        Recipe(float_depth=1, bias_correction=True, equalized=True),
-        Recipe(float_depth=3, estimator="percentile", sensitive="skip"),
+        pytest.param(
+            Recipe(float_depth=1, bias_correction=True, equalized=True), marks=pytest.mark.slow
+        ),
+        pytest.param(
+            Recipe(float_depth=3, estimator="percentile", sensitive="skip"), marks=pytest.mark.slow
+        ),
     ],
     ids=lambda recipe: recipe.label,
 )

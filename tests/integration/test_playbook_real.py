@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import shutil
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import pytest
+from small_data import IMAGES, some_of
 
 import saccade
 from saccade.data.images import read_image
@@ -26,14 +26,13 @@ from saccade.validate.detection_metrics import evaluate
 
 pytestmark = pytest.mark.realdata
 
-BUDGET_S = 60.0
+BUDGET_S = 45.0
 AGAIN_S = 40.0
 # Where the machine is too busy for a single trial within the budget.
 PATIENT_S = 120.0
 # Some steps are taken whatever the budget is; these are about so many frames of the baseline.
 FIXED_FRAMES = 500
 SLACK_S = 20.0
-IMAGES = 24
 JUDGE_THRESHOLD = 0.001
 GOALS = ["throughput_fps>=10", "map50_95_drop<=0.01"]
 ALWAYS = (
@@ -60,18 +59,6 @@ class Run:
     trials: tuple[Trial, ...]
     again: Study
     video: Path
-
-
-def some_of(coco: Path, folder: Path) -> Path:
-    """Some of the images with their labels, so that judging them takes seconds."""
-    for split in ("calibration", "validation"):
-        for kind in ("images", "labels"):
-            (folder / kind / split).mkdir(parents=True)
-        for image in sorted((coco / "images" / split).iterdir())[:IMAGES]:
-            shutil.copy(image, folder / "images" / split)
-            shutil.copy(coco / "labels" / split / f"{image.stem}.txt", folder / "labels" / split)
-    shutil.copy(coco / "data.yaml", folder)
-    return folder / "data.yaml"
 
 
 @pytest.fixture(scope="module")

@@ -225,7 +225,7 @@ def overhead_bound(context: PlanContext, changed: PipelineConfig) -> Comparison:
     return comparison(before / after)
 
 
-@pytest.mark.parametrize("runtime", ["torch", "onnxruntime"])
+@pytest.mark.parametrize("runtime", [pytest.param("torch", marks=pytest.mark.slow), "onnxruntime"])
 def test_pruning_that_pays_is_trained_and_kept(tmp_path: Path, runtime: str) -> None:
     program = exported(residual_net(), tmp_path / "net.pt2")
     context = classifier_context(tmp_path, program, runtime)

@@ -125,7 +125,7 @@ def answers(config: SystemConfig, source: str) -> list[dict[str, Any]]:
         return list(pipeline.stream(source))
 
 
-@pytest.mark.parametrize("runtime", ["onnxruntime", "torch"])
+@pytest.mark.parametrize("runtime", ["onnxruntime", pytest.param("torch", marks=pytest.mark.slow)])
 def test_equal_backbones_are_shared_without_teaching(tmp_path: Path, runtime: str) -> None:
     context = pair_context(tmp_path, tiny_pair(shared=True), runtime)
     (change,) = SharedBackbone.variants(context)
