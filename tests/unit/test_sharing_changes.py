@@ -18,7 +18,9 @@ from saccade.models.equivalence import check_same
 from saccade.models.files import model_file
 from saccade.models.merged_graph import deduplicate, merged
 from saccade.models.onnx_file import read_onnx
+from saccade.models.onnx_model import image_input
 from saccade.models.onnx_run import run_once
+from saccade.models.reshape import reshape
 from saccade.optimize.sharing.contract import SharingContext
 from saccade.optimize.sharing.cost import SystemCost
 from saccade.optimize.sharing.decode import ShareDecode
@@ -85,6 +87,21 @@ def test_everything_can_be_shared_one_after_the_other(context: SharingContext) -
     assert "already in use" in (OnePass().applies(one) or "")
     names = {change.change.name for change in plan_sharing(one)[0]}
     assert not names & {"share_decode", "share_preprocess", "one_pass"}
+
+
+def test_a_model_of_another_fixed_size_is_merged_at_the_size_that_both_see(
+    context: SharingContext, tmp_path: Path
+) -> None:
+    part = context.config.parts[1]
+    graph = read_onnx(part.model.path)
+    path = tmp_path / "fixed.onnx"
+    path.write_bytes(reshape(graph, (HW[0] + 32, HW[1] + 64)).SerializeToString())
+    spec, _ = image_input(read_onnx(path))
+    description = replace(part.description, input=spec)
+    fixed = with_parts(context, 1, model=model_file(path), description=description)
+    one = after(after(fixed, ShareDecode(0, "detection", True)), OnePass())
+    assert one.config.parts[0].description.input.shape[2:] == HW
+    check_unchanged(one, context)
 
 
 def test_one_pass_runs_overlapped(context: SharingContext) -> None:

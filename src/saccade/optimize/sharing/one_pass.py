@@ -20,7 +20,7 @@ from saccade.optimize.sharing.preprocess import scaled_first
 from saccade.pipeline.config import ModelFile, PipelineConfig, digest
 from saccade.pipeline.system import SystemConfig
 
-METHOD = "one pass 1"
+METHOD = "one pass 2"
 # What a runtime may save beside the arithmetic: one start and one end of an inference.
 BEST_CASE = 0.9
 
@@ -127,7 +127,7 @@ def one_model(
     """
     stored = "int8" if any(part.model.quantized for part in parts) else model.stored
     chosen = parts[runs_as]
-    spec = _fixed_input([part.description.input for part in parts], parts[0])
+    spec = _fixed_input([part.description.input for part in parts], _input_hw(context))
     first, second = (
         replace(
             part,
@@ -164,7 +164,7 @@ def _work_left(
     from saccade.profile.flops import operator_work
 
     try:
-        graphs = [read_onnx(path) for path in (first, second)]
+        graphs = [_at(read_onnx(path), hw) for path in (first, second)]
         together = _merge(graphs, merge)
         mine, theirs, both = (
             sum(work.flops for work in operator_work(graph, hw).values())
@@ -200,15 +200,15 @@ def _merged_file(context: SharingContext, parts: tuple[PipelineConfig, PipelineC
     from saccade.optimize.real_inputs import real_inputs
 
     names, preprocessing = merge = _merge_key(parts)
-    folder = context.plans[0].folder
-    content = [part.model.sha256 for part in parts]
+    folder, hw = context.plans[0].folder, _input_hw(context)
+    content = [*(part.model.sha256 for part in parts), *hw]
     target = (
         folder / f"both-{digest([*content, names, list(map(repr, preprocessing)), METHOD])}.onnx"
     )
     if target.exists():
         return target
     folder.mkdir(parents=True, exist_ok=True)
-    graphs = [_read(part.model) for part in parts]
+    graphs = [_at(_read(part.model), hw) for part in parts]
     both = _merge(graphs, merge)
     fed = [real_inputs(replace(context.plans[0], config=part), count=2) for part in parts]
     for tensor, other in zip(*fed, strict=True):
@@ -221,6 +221,19 @@ def _merged_file(context: SharingContext, parts: tuple[PipelineConfig, PipelineC
     onnx.save(both, str(partial))
     partial.replace(target)
     return target
+
+
+def _at(graph: Any, hw: tuple[int, int]) -> Any:
+    """The graph, rewritten where its fixed input is not of the size that both are fed.
+
+    Raises:
+        ModelError: it cannot be rewritten.
+    """
+    from saccade.models.onnx_model import image_input
+    from saccade.models.reshape import reshape
+
+    spec, _ = image_input(graph)
+    return graph if spec.dynamic or (spec.height, spec.width) == hw else reshape(graph, hw)
 
 
 def _read(model: ModelFile) -> Any:
@@ -240,8 +253,9 @@ def _nms_outside(config: PipelineConfig) -> PipelineConfig:
     return replace(config, nms="top_k") if config.nms == "graph" else config
 
 
-def _fixed_input(inputs: list[InputSpec], first: PipelineConfig) -> InputSpec:
+def _fixed_input(inputs: list[InputSpec], hw: tuple[int, int]) -> InputSpec:
     """The first's input, of fixed shape where that of either is."""
-    fixed = next((spec for spec in inputs if not spec.dynamic), None)
-    mine = first.description.input
-    return mine if fixed is None else replace(mine, shape=fixed.shape)
+    mine = inputs[0]
+    if all(spec.dynamic for spec in inputs):
+        return mine
+    return replace(mine, shape=(*mine.shape[:2], *hw))
