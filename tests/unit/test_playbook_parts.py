@@ -24,6 +24,7 @@ from saccade.playbook.judge import config_at
 from saccade.playbook.optimize import last_unquantized
 from saccade.playbook.partial import start
 from saccade.playbook.prepare import choose_source, guard_goal, prepare
+from saccade.playbook.said import doubt_about
 from saccade.progress import SilentProgress
 from saccade.spec import make_spec
 from saccade.study import RunFolder, Trial
@@ -297,3 +298,10 @@ def test_a_percentile_goal_gets_as_many_frames_as_time_allows(
     assert more_frames(goals, 100, fps, seconds) == expected
     assert more_frames(goals, LATENCY_FRAMES, fps, seconds) == 0
     assert more_frames((parse_goal("throughput_fps>=60"),), 100, fps, seconds) == 0
+
+
+def test_a_baseline_that_is_hardly_ever_right_is_doubted() -> None:
+    assert doubt_about("miou", 0.72) == ""
+    said = doubt_about("miou", 0.052)
+    assert "0.052" in said
+    assert "channel_order" in said

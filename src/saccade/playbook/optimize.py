@@ -29,6 +29,7 @@ from saccade.playbook.measured import optimize_measured
 from saccade.playbook.prepare import at_hand, check_alone, guard_goal, prepare, runtimes
 from saccade.playbook.referees import search_referee
 from saccade.playbook.result import Story, result_document
+from saccade.playbook.said import describe_baseline, doubt_about
 from saccade.playbook.steps import (
     Baseline,
     measure_baseline,
@@ -211,7 +212,10 @@ class Playbook:
             value = referee.baseline.values[guard.base]
             images = len(job.roles.selection or ()) if job.roles else 0
             self._say.note(f"baseline {guard.base} {value:.3f} on {images} images")
-            self._know(baseline_accuracy={guard.base: value})
+            doubt = doubt_about(guard.base, value)
+            self._know(baseline_accuracy={guard.base: value}, notes=(doubt,) if doubt else ())
+            if doubt:
+                self._say.note(doubt)
         return referee
 
     def _search(
@@ -367,17 +371,6 @@ def provenance(story: Story) -> dict[str, object]:
         "speedup": [final.speedup.low, final.speedup.value, final.speedup.high],
         "accuracy": dict(final.accuracy.metrics) if final.accuracy else {},
     }
-
-
-def describe_baseline(baseline: Baseline) -> str:
-    """One line for the console."""
-    metrics = baseline.metrics
-    fps, core = metrics["throughput_fps"].value, metrics["core_ms_per_frame"].value
-    p50 = metrics["latency_ms.p50"].value
-    return (
-        f"{fps:.1f} FPS, median latency {p50:.1f} ms, {core:.1f} core-ms per frame; "
-        f"this machine can resolve differences of {baseline.resolution:.1%} now"
-    )
 
 
 def knob_difference(before: PipelineConfig, after: PipelineConfig) -> str:
