@@ -77,6 +77,13 @@ def test_the_interaction_of_the_pair_is_on_record(tmp_path: Path) -> None:
     assert strongest.factor == pytest.approx(14 * 1.8 / (3.5 * 2.4), rel=0.05)
 
 
+def test_pairs_that_were_raced_need_no_trial_of_their_own(tmp_path: Path) -> None:
+    _, trials, found = search(tmp_path, unet, BF16, LAST, FUSED)
+    raced = frozenset({"bf16", "channels_last"})
+    assert found.paces()[raced].samples_per_s == pytest.approx(14.0, rel=0.05)
+    assert not [t for t in trials if t.details["how"] == "pair" and set(t.details["set"]) == raced]
+
+
 def test_each_kept_change_has_a_marginal_gain_that_was_raced(tmp_path: Path) -> None:
     _, _, found = search(tmp_path, unet, BF16, LAST, FUSED)
     assert found.marginal["bf16"].value == pytest.approx(14 / 2.4, rel=0.05)

@@ -30,6 +30,7 @@ from saccade.prediction import Prediction
 from saccade.study import Ratio, Trial
 from saccade.train.change import TrainingContext
 from saccade.train.config import TrainingConfig
+from saccade.train.records import TrainingBlock
 
 Set = tuple[Option, ...]
 OpenRunner = Callable[[TrainingConfig, Timed, Path], TrainingRunner]
@@ -207,8 +208,11 @@ class PartSearch:
         known = self._known_race(without, whole)
         if known is not None:
             self._log.again(known)
+            rate = known.metrics.get("samples_per_s")
             if known.gain is not None:
                 self.marginal[option.label] = known.gain
+                if rate:
+                    self._take_pace(without, rate / known.gain.value)
             return known.verdict == "better"
         if not without and self._pace(whole) is not None:
             start, now = self._paces[frozenset()], self._pace(whole)
@@ -265,6 +269,7 @@ class PartSearch:
             self._log.record((option,), parent, config, self._timed, outcome)
             self._close_best()
             return None
+        self._take_pace(before, _rate(result.reference))
         ratio = result.comparison.ratio
         verdict = _VERDICTS[result.comparison.verdict]
         outcome = Outcome(
@@ -272,11 +277,18 @@ class PartSearch:
             result.comparison.reason,
             how,
             Ratio(ratio.value, ratio.interval.low, ratio.interval.high),
-            {"samples_per_s": _mean_rate(result)},
+            {"samples_per_s": _rate(result.candidate)},
             kept=result.comparison.verdict == "faster",
         )
         self._log.record((option,), parent, config, self._timed, outcome, time.monotonic() - began)
         return result
+
+    def _take_pace(self, chosen: Set, samples_per_s: float) -> None:
+        """What a race says of a set that was not measured alone: most pairs are seen this way."""
+        key = frozenset(o.label for o in chosen)
+        if len(chosen) > 1 and self._paces.get(key) is None:
+            step_s = self._context.config.batch.effective / samples_per_s
+            self._paces[key] = Pace(samples_per_s, step_s, ())
 
     def _config(self, chosen: Set) -> TrainingConfig | None:
         try:
@@ -347,8 +359,7 @@ def _cost(option: Option) -> float:
     return option.prediction.cost_s
 
 
-def _mean_rate(result: TrainingRace) -> float:
-    blocks = result.candidate
+def _rate(blocks: Sequence[TrainingBlock]) -> float:
     return sum(b.samples for b in blocks) / sum(b.wall_s for b in blocks)
 
 
