@@ -33,12 +33,14 @@ def export_program(model: Any, example: Any, folder: Path) -> Path:
     except Exception as error:
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ModelError(f"torch.export refuses it: {first[:200]}") from error
-    path = folder / FILE
-    partial = folder / f"partial-{FILE}"
+    path, partial = folder / FILE, folder / f"partial-{FILE}"
     torch.export.save(program, str(partial))
-    with torch.inference_mode():
-        expected = flat(model(example))
-        found = flat(read_program(partial).module()(example))
-    check_same(expected, found, "The exported program of the trained model")
-    partial.replace(path)
+    try:
+        with torch.inference_mode():
+            expected = flat(model(example))
+            found = flat(read_program(partial).module()(example))
+        check_same(expected, found, "The exported program of the trained model")
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
     return path

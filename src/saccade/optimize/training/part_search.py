@@ -231,16 +231,13 @@ class PartSearch:
     def _expected(self, option: Option, others: Set) -> Prediction:
         """What a change promises on top of others, in steps as they are timed here."""
         config, profile = self._config(others), self._context.profile
-        if self._timed == "synthetic":
-            profile = replace(profile, block=profile.synthetic, loader=None)
         if config is None:
             return option.prediction
+        if self._timed == "synthetic":
+            profile = replace(profile, block=profile.synthetic, loader=None)
         here = replace(self._context, config=config, profile=profile)
-        return (
-            option.change.predict(here)
-            if option.change.applies(here) is None
-            else (option.prediction)
-        )
+        applies = option.change.applies(here) is None
+        return option.change.predict(here) if applies else option.prediction
 
     def _known_race(self, before: Set, after: Set) -> Trial | None:
         """The same race of an interrupted run."""
