@@ -13,7 +13,9 @@ from torchvision.transforms import v2
 from train_images import COUNT, CROP, HW, job
 
 from saccade import plugins
+from saccade.testing.training_change_conformance import example_contexts
 from saccade.train.change import TrainingChange, TrainingContext, TrainingMachine
+from saccade.train.changes.workers import LoaderWorkers
 from saccade.train.config import JobReference, TrainingConfig
 from saccade.train.facts import facts
 from saccade.train.load_prediction import LoadWork
@@ -251,3 +253,12 @@ def test_places_in_pixels_are_not_scaled(tmp_path: Path) -> None:
     boxes = replace(training, dataset=lambda split: Boxes(), transforms=transforms)
     reasons = facts(boxes, config).refusals
     assert "places in pixels" in reasons["scaled_decode"]
+
+
+def test_the_first_workers_stay_for_the_next_epoch(tmp_path: Path) -> None:
+    context = next(iter(example_contexts(tmp_path)))
+    assert context.config.loader.workers == 0
+    assert LoaderWorkers(2).apply(context).loader.persistent
+    assert not LoaderWorkers(2).apply(replace(context, epochs=1)).loader.persistent
+    own = replace(context, config=context.config.with_loader(workers=1))
+    assert not LoaderWorkers(2).apply(own).loader.persistent

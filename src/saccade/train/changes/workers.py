@@ -54,5 +54,11 @@ class LoaderWorkers:
         return predicted(context, basis, workers=self.workers)
 
     def apply(self, context: TrainingContext) -> TrainingConfig:
-        """Set the number."""
-        return context.config.with_loader(workers=self.workers)
+        """Set the number; the first workers stay for the next epoch.
+
+        Where epochs are short, starting workers anew costs more than they bring, which a race of a
+        few steps may not see.
+        """
+        now = context.config.loader
+        kept = now.persistent or (now.workers == 0 and context.epochs > 1)
+        return context.config.with_loader(workers=self.workers, persistent=kept)
