@@ -119,11 +119,12 @@ def searched(setting: Setting, job: Path) -> list[Row]:
     spec = make_training_spec({"job": str(job), "budget": setting.sizes.training_budget})
     result = optimize_training(spec, setting.folder / "loader-run", ConsoleProgress()).result
     best = result["best"] or {}
-    low, high = best["speedup"]["interval"]
-    shares = [side["metrics"].get("data_wait_share") for side in (result["baseline"], best)]
+    speedup = best.get("speedup") or {}
+    low, high = speedup.get("interval") or (None, None)
+    shares = [side.get("metrics", {}).get("data_wait_share") for side in (result["baseline"], best)]
     return [
-        Row("loader-bound training, samples/s over 2 workers", best["speedup"]["value"], low, high,
-            "x", FASTER, detail="; ".join(best["changes"])),
+        Row("loader-bound training, samples/s over 2 workers", speedup.get("value"), low, high,
+            "x", FASTER, detail="; ".join(best.get("changes", ()))),
         Row("loader-bound training, share that waits for data, before", shares[0], bar=WAIT_BEFORE),
         Row("loader-bound training, share that waits for data, after", shares[1], bar=WAIT_AFTER,
             at_least=False),

@@ -61,7 +61,7 @@ def _rows(result: dict[str, Any]) -> list[Row]:
 
 
 def _pair_row(result: dict[str, Any]) -> Row:
-    """The pair that neither a greedy search nor single trials find."""
+    """How the two interact on this machine."""
     found = next((i for i in result["interactions"] if {i["first"], i["second"]} == PAIR), None)
     figure = "U-Net: channels_last and bf16, together over the product of each alone"
     if found is None:

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from saccade import plugins
-from saccade.errors import SpecError
+from saccade.errors import SaccadeError, SpecError
 from saccade.models.torch_program import read_program
 from saccade.playbook.train_run import TrainingRequest, run_training
 from saccade.testing.training_change_conformance import JOB
@@ -75,6 +75,15 @@ def test_a_quantized_model_becomes_an_openvino_file(
 def test_another_teacher_may_be_named(workplace: Path) -> None:
     teacher = f"{workplace / 'job.py'}:model@{workplace / 'run' / 'model.pt'}"
     assert fine_tuned(workplace, "taught", f"distill={teacher}")["deployable"] == "model.pt2"
+
+
+def test_weights_of_another_model_are_refused(workplace: Path, tmp_path: Path) -> None:
+    weights = torch.load(workplace / "run" / "model.pt", weights_only=True)
+    weights.popitem()
+    torch.save(weights, tmp_path / "less.pt")
+    settings = {"weights": str(tmp_path / "less.pt"), "recipe": "distill"}
+    with pytest.raises(SaccadeError):
+        open_job(refer(str(workplace / "job.py"), settings)).model()
 
 
 def test_mistakes_are_told(workplace: Path) -> None:

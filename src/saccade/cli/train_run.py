@@ -160,9 +160,9 @@ def _tell(result: dict[str, Any], folder: Path | None) -> None:
     print(f"checkpoints: {saved['written']}, {saved['share'] or 0:.1%} of the time")
     print(f"weights: {folder}/{result['model']} (best), {folder}/{result['last']} (last)")
     if result["deployable"]:
-        print(f"for saccade optimize --model: {folder}/{result['deployable']}")
+        print(f"to deploy: {folder}/{result['deployable']}")
     else:
-        print(f"no file for saccade optimize: {result['not_deployable']}")
+        print(f"nothing to deploy: {result['not_deployable']}")
 
 
 def register(app: typer.Typer) -> None:

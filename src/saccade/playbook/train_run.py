@@ -245,7 +245,7 @@ def _write_weights(training: TrainingRun) -> dict[str, Any]:
 def _write_deployable(
     training: TrainingRun, weights: dict[str, Any]
 ) -> tuple[str | None, str | None]:
-    """The file that `saccade optimize` takes, or why there is none; no training fails for it."""
+    """The file that is deployed, or why there is none; no training fails for it."""
     job = training.job
     plain = replace(training.config, compute=ComputeSettings(), scale=ScaleSettings())
     try:

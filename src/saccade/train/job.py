@@ -143,7 +143,7 @@ def open_job(reference: JobReference) -> TrainingJob:
         from saccade.train.trainable import start_from
 
         made = job.model
-        job = replace(job, model=lambda: start_from(made(), Path(weights)))
+        job = replace(job, model=lambda: start_from(made(), Path(weights), whole=bool(recipes)))
     if recipes:
         from saccade.train.recipe import with_recipes
 

@@ -18,28 +18,18 @@ from saccade.train.profile import TrainingProfile
 from saccade.train.records import COMPUTE_PARTS
 
 # Channels last, reduced precision, compiled → speed on a CPU relative to none of them, without page
-# faults. Compiling brings its own layout and kernels, so that little is left for the others.
+# faults, and the pages that a step faults for, likewise. Compiling brings its own layout and
+# kernels, so that little is left for the others. Each makes fewer tensors that are as large as what
+# malloc gives back at once.
 ON_CPU = {
-    (False, False, False): 1.0,
-    (True, False, False): 1.26,
-    (False, True, False): 1.6,
-    (True, True, False): 2.0,
-    (False, False, True): 1.2,
-    (True, False, True): 1.2,
-    (False, True, True): 1.9,
-    (True, True, True): 1.9,
-}
-# The same → pages that a step faults for, relative to none of them. Fewer tensors are as large as
-# what malloc gives back at once, and nothing is laid out anew.
-FAULTS_ON_CPU = {
-    (False, False, False): 1.0,
-    (True, False, False): 0.45,
-    (False, True, False): 0.2,
-    (True, True, False): 0.1,
-    (False, False, True): 0.2,
-    (True, False, True): 0.15,
-    (False, True, True): 0.08,
-    (True, True, True): 0.08,
+    (False, False, False): (1.0, 1.0),
+    (True, False, False): (1.26, 0.45),
+    (False, True, False): (1.6, 0.2),
+    (True, True, False): (2.0, 0.1),
+    (False, False, True): (1.2, 0.2),
+    (True, False, True): (1.2, 0.15),
+    (False, True, True): (1.9, 0.08),
+    (True, True, True): (1.9, 0.08),
 }
 # A step's wall time falls by this share of the CPU seconds that faults took: most of them are the
 # one thread's that allocates. From a U-Net in four configurations (docs/decisions/0029).
@@ -64,7 +54,7 @@ def speed(settings: ComputeSettings) -> float:
     """How many times faster than plain eager fp32 a step's arithmetic is expected to be."""
     reduced, compiled = settings.precision != "fp32", bool(settings.compile)
     if not settings.device.startswith("cuda"):
-        return ON_CPU[_cpu_key(settings)]
+        return _on_cpu(settings)[0]
     found = ON_GPU[settings.channels_last, reduced]
     if settings.tf32 and not reduced:
         found = 1 + TF32_SHARE * (ON_GPU[settings.channels_last, True] - 1)
@@ -73,8 +63,9 @@ def speed(settings: ComputeSettings) -> float:
     return found * (COMPILED_ON_GPU if compiled else 1.0)
 
 
-def _cpu_key(settings: ComputeSettings) -> tuple[bool, bool, bool]:
-    return settings.channels_last, settings.precision != "fp32", bool(settings.compile)
+def _on_cpu(settings: ComputeSettings) -> tuple[float, float]:
+    """Speed and faults."""
+    return ON_CPU[settings.channels_last, settings.precision != "fp32", bool(settings.compile)]
 
 
 def fault_share(profile: TrainingProfile) -> float:
@@ -91,7 +82,7 @@ def _duration(context: TrainingContext, settings: ComputeSettings) -> float:
     share = fault_share(context.profile)
     faults = 0.0
     if settings.allocator == "default":
-        faults = FAULTS_ON_CPU[_cpu_key(settings)] / FAULTS_ON_CPU[_cpu_key(profiled)]
+        faults = _on_cpu(settings)[1] / _on_cpu(profiled)[1]
     return (1 - share) * speed(profiled) / speed(settings) + share * faults
 
 

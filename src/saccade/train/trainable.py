@@ -90,8 +90,13 @@ def _for_task(module: Any, task: str) -> Any:
     return PlainOutput(module.train())
 
 
-def start_from(module: Any, path: Path) -> Any:
+def start_from(module: Any, path: Path, *, whole: bool = False) -> Any:
     """The module with the weights of a state dict; a head for other classes stays untrained.
+
+    Args:
+        module: untrained.
+        path: of the state dict.
+        whole: every weight has to fit: there is no training before the module is made smaller.
 
     Raises:
         SpecError: there is no such file.
@@ -102,6 +107,8 @@ def start_from(module: Any, path: Path) -> Any:
     try:
         load_weights(module, path)
     except ModelError:
+        if whole:
+            raise
         _load_what_fits(module, path)
     return module
 

@@ -35,14 +35,14 @@ class PruneRecipe:
         return pruned(job, share)
 
 
-def pruned(job: TrainingJob, share: float = SHARE, multiple: int = MULTIPLE) -> TrainingJob:
+def pruned(job: TrainingJob, share: float = SHARE) -> TrainingJob:
     """The job as a fine-tuning of its pruned model.
 
     Args:
         job: whose model begins with trained weights. Its optimizer's learning rate is used: choose
             one for fine-tuning.
-        share: of every layer's channels that are taken out, 0-1.
-        multiple: channel counts become multiples of it.
+        share: of every layer's channels that are taken out, 0-1; counts become multiples of
+            `MULTIPLE`.
 
     Raises:
         SpecError: ``share`` is no share.
@@ -52,7 +52,7 @@ def pruned(job: TrainingJob, share: float = SHARE, multiple: int = MULTIPLE) -> 
 
     def model() -> Any:
         found = job.model()
-        narrow(found, first_samples(job), share, multiple, "magnitude")
+        narrow(found, first_samples(job), share, MULTIPLE, "magnitude")
         return found
 
     return dataclasses.replace(job, model=model)
