@@ -13,8 +13,8 @@ from saccade.errors import DataError
 from saccade.optimize import policy as module
 from saccade.optimize.change import PlanContext
 from saccade.optimize.changes.dynamic_resolution import LookTwice
-from saccade.optimize.policy import Lesson, choose, learn, policies
-from saccade.pipeline.config import PipelineConfig
+from saccade.optimize.policy import STILL, Lesson, Looks, choose, learn, policies
+from saccade.pipeline.config import PipelineConfig, ResolutionPolicy
 from saccade.playbook.final import fallbacks
 from saccade.tasks.results import DetectionResult
 from saccade.testing.optimization_conformance import example_contexts
@@ -54,7 +54,7 @@ def planted(wrong_score: float, count: int = 20, every: int = 4) -> tuple[list, 
 @pytest.mark.parametrize("labelled", [True, False])
 def test_wrong_looks_of_middling_score_are_looked_at_twice_and_no_others(labelled: bool) -> None:
     small, large = planted(0.45)
-    lesson = choose(dataset(20, labelled), "detection", 320, small, large, 0.02)
+    lesson = choose(dataset(20, labelled), "detection", 320, Looks(small, large), 0.02)
     assert lesson.second_looks == 0.25 and lesson.drop == pytest.approx(0, abs=1e-9)
     assert lesson.policy.doubt_above < 0.45 < lesson.policy.sure_from <= 0.8
     assert lesson.policy.small_size == 320
@@ -62,38 +62,66 @@ def test_wrong_looks_of_middling_score_are_looked_at_twice_and_no_others(labelle
 
 def test_of_equal_policies_the_more_careful_one_is_taken() -> None:
     small, large = planted(0.45)
-    lesson = choose(dataset(20), "detection", 320, small, large, 0.02)
+    lesson = choose(dataset(20), "detection", 320, Looks(small, large), 0.02)
     assert (lesson.policy.doubt_above, lesson.policy.sure_from) == (0.05, 0.8)
 
 
 def test_a_small_size_that_is_always_right_needs_no_second_look() -> None:
     large = [found(BOX, 0.9)] * 8
-    lesson = choose(dataset(8), "detection", 320, large, large, 0.01)
+    lesson = choose(dataset(8), "detection", 320, Looks(large, large), 0.01)
     assert lesson.second_looks == 0
 
 
 def test_where_nothing_is_good_enough_the_least_loss_is_taken() -> None:
     """Wrong and certain: no limit can tell, so the search's race and judge must refuse it."""
     small, large = planted(0.95)
-    lesson = choose(dataset(20), "detection", 320, small, large, 0.01)
+    lesson = choose(dataset(20), "detection", 320, Looks(small, large), 0.01)
     assert lesson.drop > 0.1
 
 
 def test_some_of_the_allowed_loss_buys_fewer_second_looks() -> None:
     small, large = planted(0.45, count=40, every=8)
-    strict = choose(dataset(40), "detection", 320, small, large, 0.01)
-    loose = choose(dataset(40), "detection", 320, small, large, 0.9)
+    strict = choose(dataset(40), "detection", 320, Looks(small, large), 0.01)
+    loose = choose(dataset(40), "detection", 320, Looks(small, large), 0.9)
     assert strict.second_looks == 0.125 and loose.second_looks == 0
+
+
+def moving(places: list[int]) -> list[np.ndarray]:
+    """Brightness of frames in which one bright cell is at these places."""
+    return [np.eye(8, dtype=np.float32)[place : place + 1] for place in places]
+
+
+def test_where_nothing_moves_one_second_look_serves_many_frames() -> None:
+    """Always in doubt: in a still video the first look is enough, and a move asks for another."""
+    small, large = [found(AWAY, 0.45)] * 20, [found(BOX, 0.9)] * 12 + [found(AWAY, 0.9)] * 8
+    looks = Looks(small, large, moving([0] * 12 + [5] * 8))
+    lesson = choose(dataset(20, labelled=False), "detection", 320, looks, 0.02)
+    assert lesson.second_looks == 2 / 20 and lesson.drop == pytest.approx(0, abs=1e-9)
+    # The least that tells the two scenes apart.
+    assert lesson.policy.still_up_to == STILL[1]
+
+
+def test_slow_changes_add_up() -> None:
+    frames = [np.full((2, 2), 0.008 * i, np.float32) for i in range(10)]
+    looks = Looks([found(AWAY, 0.45)] * 10, [found(BOX, 0.9)] * 10, frames)
+    sources = looks.sources(ResolutionPolicy(320, 0.1, 0.8, still_up_to=0.02))
+    assert sources.tolist() == [0, 0, 0, 3, 3, 3, 6, 6, 6, 9]
+
+
+def test_without_an_order_of_frames_motion_is_not_asked() -> None:
+    small, large = [found(AWAY, 0.45)] * 8, [found(BOX, 0.9)] * 8
+    lesson = choose(dataset(8), "detection", 320, Looks(small, large), 0.02)
+    assert lesson.policy.still_up_to == 0 and lesson.second_looks == 1
 
 
 def test_no_frames_teach_nothing() -> None:
     with pytest.raises(DataError, match="no frames to learn"):
-        choose(dataset(1), "detection", 320, [], [], 0.01)
+        choose(dataset(1), "detection", 320, Looks([], []), 0.01)
 
 
 def test_full_size_that_is_sure_of_nothing_cannot_lose_anything() -> None:
     weak = [found(BOX, 0.1)] * 4
-    lesson = choose(dataset(4, labelled=False), "detection", 320, weak, weak, 0.1)
+    lesson = choose(dataset(4, labelled=False), "detection", 320, Looks(weak, weak), 0.1)
     assert lesson.drop == 0.0
 
 

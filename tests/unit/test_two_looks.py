@@ -17,9 +17,12 @@ from test_engine import FakePreprocessor, FakeSession, Reader, SharedClock, feed
 from tiny_system import picture
 
 from saccade.errors import RuntimeFailure
+from saccade.optimize.policy import STILL
+from saccade.pipeline import stillness
 from saccade.pipeline.config import PipelineConfig, ResolutionPolicy, RuntimeOptions
 from saccade.pipeline.doubt import above, doubtful
 from saccade.pipeline.engine import Emission, Stages
+from saccade.pipeline.frames import ArrayFrame
 from saccade.pipeline.geometry import Letterbox, letterbox
 from saccade.pipeline.pipeline import Pipeline
 from saccade.pipeline.two_looks import FirstLook, run_overlapped_twice, run_sequential_twice
@@ -144,6 +147,61 @@ def test_second_looks_under_way_are_bounded() -> None:
     assert 1 <= system.sessions[LARGE].most_open <= 3
 
 
+# Motion
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@settings(deadline=None, max_examples=40)
+@given(
+    scenes=st.lists(st.integers(0, 1), max_size=25),
+    doubts=st.sets(st.integers(0, 24)),
+    slots=st.integers(1, 7),
+    in_flight=st.integers(1, 5),
+)
+def test_a_second_look_serves_until_something_moves(
+    engine: str, scenes: list[int], doubts: set[int], slots: int, in_flight: int
+) -> None:
+    """Each frame shows one of two scenes; between second looks only those in doubt are asked."""
+    system = TwoSizes(len(scenes), doubts, in_flight)
+    system.first = replace(system.first, still_up_to=0.5)
+    expected: list[tuple[Any, ...]] = []
+    last: int | None = None
+    for index, scene in enumerate(scenes):
+        if index in doubts and (last is None or scenes[last] != scene):
+            last = index
+        expected.append((LARGE, last) if index in doubts else ("settled", SMALL, index))
+
+    def brightness(frame: Any) -> np.ndarray:
+        return np.full((2, 2), scenes[frame.number], np.float32)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(stillness, "brightness", brightness)
+        emissions = list(system.run(engine, slots))
+    assert [e.result for e in emissions] == expected
+    assert system.open_tickets == 0
+    for emission in emissions:
+        moments = [moment for span in emission.stages.values() for moment in span]
+        assert moments == sorted(moments)
+
+
+def test_what_cells_show() -> None:
+    scene = cv2.resize(picture(0, (48, 96)), (640, 360))
+    noise = np.random.default_rng(0).normal(0, 4, scene.shape)
+    noisy = np.clip(scene + noise, 0, 255).astype(np.uint8)
+    moved = scene.copy()
+    moved[100:140, 200:240] = 255
+    seen, again, other = (brightness_of(x) for x in (scene, noisy, moved))
+    assert seen.shape == (12, 20) and 0 <= seen.min() <= seen.max() <= 1
+    assert stillness.change_between(seen, again) < STILL[1]
+    assert stillness.change_between(seen, other) > STILL[-1]
+    narrow = brightness_of(scene[:, :320])
+    assert stillness.change_between(seen, narrow) == 1.0
+
+
+def brightness_of(pixels: np.ndarray) -> np.ndarray:
+    return stillness.brightness(ArrayFrame(pixels, "rgb"))
+
+
 # Doubt
 
 
@@ -227,6 +285,27 @@ def test_both_engines_and_single_images_decide_alike(base: PipelineConfig, tmp_p
     assert equal(images, one_by_one)
     assert not equal(one_by_one, answers(base, tmp_path))
     assert not equal(one_by_one, answers(replace(base, input_size=32), tmp_path))
+
+
+def test_a_still_video_is_looked_at_twice_once(base: PipelineConfig, tmp_path: Path) -> None:
+    """Frames 2 and 5 repeat those before; judged one in three they come out as in the stream."""
+    folder = tmp_path / "still"
+    folder.mkdir()
+    for index, scene in enumerate((0, 0, 0, 9, 9, 9, 0)):
+        cv2.imwrite(str(folder / f"{index}.png"), picture(scene, (48, 96)))
+    always = replace(base, dynamic_resolution=ResolutionPolicy(32, 0.0, 2.0))
+    still = replace(base, dynamic_resolution=ResolutionPolicy(32, 0.0, 2.0, still_up_to=0.01))
+    overlapped = replace(
+        still, execution="overlapped", options=RuntimeOptions(streams=2, in_flight=3)
+    )
+    expected = answers(always, folder)
+    assert equal(answers(still, folder), expected)
+    assert equal(answers(overlapped, folder), expected)
+    with Pipeline(still) as pipeline:
+        given = list(pipeline.stream(str(folder)))
+        judged = list(pipeline.judge_frames(str(folder), 2, 3, 0.3, start=1))
+    assert given[0] is given[1] is given[2] and given[3] is given[5] is not given[6]
+    assert equal(judged, [expected[1], expected[4]])
 
 
 def test_the_decision_is_the_same_at_any_threshold(base: PipelineConfig, tmp_path: Path) -> None:

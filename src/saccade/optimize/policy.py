@@ -1,14 +1,18 @@
-"""Learn when a small look is enough: the two limits of a `ResolutionPolicy`.
+"""Learn when a small look is enough: the limits of a `ResolutionPolicy`.
 
-Both sizes are run over the calibration images once, in a worker process. For each pair of limits
+Both sizes are run over the calibration images once, in a worker process. For each set of limits
 it is then known which images would have been looked at twice, and what would have come out. The
-pair that asks for the fewest second looks is taken among those that cost no more accuracy than
-half of what the goal allows; the other half is for what the best of many pairs owes to chance.
+set that asks for the fewest second looks is taken among those that cost no more accuracy than
+half of what the goal allows; the other half is for what the best of many sets owes to chance.
 Selection and report data, which decide whether the policy stays, are not looked at.
+
+The limit of what counts as nothing having moved is learnt, and later judged, where frames of a
+video guard the accuracy. Labelled images follow no order, so they could not judge it.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -28,10 +32,13 @@ from saccade.optimize.worker import Worker
 from saccade.pipeline.config import PipelineConfig, ResolutionPolicy, digest
 from saccade.pipeline.doubt import doubtful
 from saccade.pipeline.pipeline import Pipeline
+from saccade.pipeline.stillness import brightness, change_between
 
-METHOD = "two looks 1"
+METHOD = "two looks 2"
 NOISE = (0.05, 0.1, 0.15, 0.2, 0.3)
 CERTAIN = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
+# Shares of full brightness; the noise of a camera, averaged over a cell, stays below the first.
+STILL = (0.0, 0.01, 0.02, 0.04, 0.08)
 IMAGES = 96
 VIDEO_FRAMES = 32
 SHARE_OF_ALLOWED = 0.5
@@ -67,7 +74,7 @@ def learn(context: PlanContext, small_size: int) -> Lesson:
     if target.exists():
         return _read(target)
     with Worker("saccade.optimize.policy:Looker", ()) as worker:
-        small, large = worker.call(
+        small, large, seen = worker.call(
             "look",
             config,
             small_size,
@@ -78,9 +85,49 @@ def learn(context: PlanContext, small_size: int) -> Lesson:
     dataset = context.calibration if images else None
     dataset = dataset or as_dataset(context.source, len(large), context.frame_hw)
     dataset = replace(dataset, images=dataset.images[: len(large)])
-    lesson = choose(dataset, config.task, small_size, small, large, context.allowed_drop)
+    looks = Looks(small, large, seen)
+    lesson = choose(dataset, config.task, small_size, looks, context.allowed_drop)
     _write(target, lesson)
     return lesson
+
+
+@dataclass(frozen=True)
+class Looks:
+    """What both sizes found, one per image.
+
+    Attributes:
+        small: results of small looks.
+        large: results at full size.
+        seen: brightness of each frame's cells, see `saccade.pipeline.stillness`, where the images
+            are frames of a video in their order; else empty.
+    """
+
+    small: Sequence[Any]
+    large: Sequence[Any]
+    seen: Sequence[NDArray[np.float32]] = ()
+
+    def sources(self, policy: ResolutionPolicy) -> NDArray[np.int64]:
+        """Per image the index of the full look whose result is given, -1 for the small look's."""
+        found = np.full(len(self.large), -1, np.int64)
+        last: int | None = None
+        for index, result in enumerate(self.small):
+            if not doubtful(policy, result):
+                continue
+            if last is None or not self._still(policy, last, index):
+                last = index
+            found[index] = last
+        return found
+
+    def _still(self, policy: ResolutionPolicy, first: int, second: int) -> bool:
+        change = change_between(self.seen[first], self.seen[second]) if self.seen else 1.0
+        return 0 < policy.still_up_to >= change
+
+    def given(self, sources: NDArray[np.int64]) -> list[Any]:
+        """The results that come out, with ``sources`` ``(N,)`` as above."""
+        return [
+            small if source < 0 else self.large[source]
+            for source, small in zip(sources, self.small, strict=True)
+        ]
 
 
 class Looker:
@@ -88,12 +135,18 @@ class Looker:
 
     def look(
         self, config: PipelineConfig, small_size: int, images: list[Path], source: str
-    ) -> tuple[list[Any], list[Any]]:
-        """Results of the small and of the full size, one per image or frame of the video."""
+    ) -> tuple[list[Any], list[Any], list[NDArray[np.float32]]]:
+        """Results of the small and of the full size, and what the frames of a video look like."""
         threshold = plugins.load("judges", config.task).threshold
         small = replace(config, input_size=small_size)
         found = tuple(self._results(c, images, source, threshold) for c in (small, config))
-        return found[0], found[1]
+        return found[0], found[1], [] if images else self._seen(config, source, len(found[1]))
+
+    def _seen(self, config: PipelineConfig, source: str, count: int) -> list[NDArray[np.float32]]:
+        start = OFFSETS["calibration"]
+        with Pipeline(config) as pipeline:
+            frames = itertools.islice(pipeline.frames(source), start, start + count * STEP, STEP)
+            return [brightness(frame) for frame in frames]
 
     def _results(
         self, config: PipelineConfig, images: list[Path], source: str, threshold: float
@@ -109,53 +162,55 @@ def choose(
     dataset: Dataset,
     task: str,
     small_size: int,
-    small: Sequence[Any],
-    large: Sequence[Any],
+    looks: Looks,
     allowed: float,
 ) -> Lesson:
-    """The pair of limits with the fewest second looks whose loss is half of ``allowed`` at most.
+    """The limits with the fewest second looks whose loss is half of ``allowed`` at most.
 
-    Where no pair is, the one that loses least.
+    Where no limits are, those that lose least.
 
     Args:
         dataset: of the images; its labels are used where it has them, else full size is taken
             for the truth.
         task: whose judge says what accuracy is.
         small_size: input size of the small looks.
-        small: results of small looks, one per image.
-        large: results at full size.
+        looks: what both sizes found on the images.
         allowed: drop of accuracy that the goal allows.
 
     Raises:
         DataError: there are no images.
     """
-    if not large:
+    if not looks.large:
         raise DataError("There are no frames to learn a dynamic resolution from.")
-    loss_of = _loss(dataset, task, large)
+    loss_of = _loss(dataset, task, looks.large)
     known: dict[bytes, float] = {}
     lessons = []
-    for policy in policies(small_size):
-        again = np.array([doubtful(policy, result) for result in small], np.bool_)
-        if again.tobytes() not in known:
-            known[again.tobytes()] = loss_of(mixed(again, small, large))
-        lessons.append(Lesson(policy, float(again.mean()), known[again.tobytes()]))
+    for policy in policies(small_size, STILL if looks.seen else STILL[:1]):
+        sources = looks.sources(policy)
+        if sources.tobytes() not in known:
+            known[sources.tobytes()] = loss_of(looks.given(sources))
+        again = float(np.mean(sources == np.arange(len(sources))))
+        lessons.append(Lesson(policy, again, known[sources.tobytes()]))
     good = [lesson for lesson in lessons if lesson.drop <= SHARE_OF_ALLOWED * allowed]
     if good:
-        # Of equals the wider doubt: it is the more careful one on other images.
-        return min(good, key=lambda x: (x.second_looks, x.policy.doubt_above, -x.policy.sure_from))
-    return min(lessons, key=lambda x: (x.drop, x.second_looks))
+        return min(good, key=lambda x: (x.second_looks, *_boldness(x.policy)))
+    return min(lessons, key=lambda x: (x.drop, x.second_looks, *_boldness(x.policy)))
 
 
-def policies(small_size: int) -> list[ResolutionPolicy]:
-    """Every pair of limits that leaves room for doubt."""
+def _boldness(policy: ResolutionPolicy) -> tuple[float, ...]:
+    """Of equals the wider doubt and the least motion: the more careful ones on other frames."""
+    return policy.still_up_to, policy.doubt_above, -policy.sure_from
+
+
+def policies(small_size: int, still: Sequence[float] = STILL[:1]) -> list[ResolutionPolicy]:
+    """Every set of limits that leaves room for doubt."""
     return [
-        ResolutionPolicy(small_size, low, high) for low in NOISE for high in CERTAIN if low < high
+        ResolutionPolicy(small_size, low, high, most)
+        for low in NOISE
+        for high in CERTAIN
+        for most in still
+        if low < high
     ]
-
-
-def mixed(again: NDArray[np.bool_], small: Sequence[Any], large: Sequence[Any]) -> list[Any]:
-    """What comes out where the images marked in ``again`` ``(N,)`` are looked at twice."""
-    return [b if twice else a for twice, a, b in zip(again, small, large, strict=True)]
 
 
 def _loss(dataset: Dataset, task: str, large: Sequence[Any]) -> Any:

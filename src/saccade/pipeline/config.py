@@ -104,18 +104,22 @@ class ResolutionPolicy:
     """Look small first, and at full size where that leaves a doubt.
 
     A frame is looked at again where the small look found a box whose score lies between the two
-    limits. It decides by the frame alone, so that it does on a video what it did on the images
-    that it was judged on.
+    limits, unless nothing has moved since a frame was last looked at in full: then what that look
+    found is given again.
 
     Attributes:
         small_size: input size of the first look, pixels.
         doubt_above: boxes up to this score are taken for noise.
         sure_from: boxes from this score on are taken for certain.
+        still_up_to: largest change of brightness of any part of the frame, from 0 to 1, that
+            counts as nothing having moved. At 0 each frame is decided by itself, so that a video
+            is treated as the single images that the policy was judged on.
     """
 
     small_size: int
     doubt_above: float
     sure_from: float
+    still_up_to: float = 0.0
 
 
 @dataclass(frozen=True)

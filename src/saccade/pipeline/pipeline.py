@@ -93,9 +93,16 @@ class Pipeline:
     def judge_frames(
         self, source: str, count: int, step: int, score_threshold: float, start: int = 0
     ) -> Iterator[Any]:
-        """Results on every ``step``-th frame of ``source`` from ``start``, ``count`` at most."""
-        chosen = itertools.islice(self.frames(source), start, start + count * step, step)
-        for emission in self._one_by_one(chosen, self._sessions.stream, score_threshold):
+        """Results on every ``step``-th frame of ``source`` from ``start``, ``count`` at most.
+
+        Where a result can depend on the frames before, those between are run too.
+        """
+        policy = self.config.dynamic_resolution
+        alone = policy is None or policy.still_up_to <= 0
+        end = start + count * step
+        chosen = itertools.islice(self.frames(source), start, end, step if alone else 1)
+        found = self._one_by_one(chosen, self._sessions.stream, score_threshold)
+        for emission in itertools.islice(found, 0, None, 1 if alone else step):
             yield emission.result
 
     def judge_clip(self, source: str, start: int, stop: int) -> Iterator[Any]:
@@ -230,6 +237,7 @@ class Pipeline:
             partial(doubtful, policy),
             partial(above, threshold),
             self.config.options.in_flight,
+            policy.still_up_to,
         )
 
     def _stages(

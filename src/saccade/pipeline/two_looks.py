@@ -1,5 +1,7 @@
 """Both engines for a dynamic resolution: a small look first, a second one where it is in doubt.
 
+Where nothing has moved since the last second look, its result is given again instead.
+
 Overlapped, the feeder decodes and submits small looks as it does with frames of one size. The
 caller's thread collects them in order; where one is in doubt it submits the same frame at full
 size and goes on to the next, so that second looks run beside first ones. Results still come out
@@ -20,6 +22,7 @@ from numpy.typing import NDArray
 from saccade.pipeline.engine import Emission, Failure, Feeder, Geometry, Slot, Stages, timed
 from saccade.pipeline.frames import Frame
 from saccade.pipeline.geometry import Letterbox
+from saccade.pipeline.stillness import LastFullLook
 from saccade.runtimes.contract import Session, Ticket
 
 
@@ -32,12 +35,14 @@ class FirstLook:
         doubtful: whether a small look's result asks for a second one.
         settle: turns a small look's result into the pipeline's, where none is needed.
         ahead: second looks under way at most; no more than the session takes requests.
+        still_up_to: the largest change that counts as nothing having moved; 0 for none.
     """
 
     stages: Stages
     doubtful: Callable[[Any], bool]
     settle: Callable[[Any], Any]
     ahead: int = 1
+    still_up_to: float = 0.0
 
 
 def run_sequential_twice(
@@ -46,6 +51,8 @@ def run_sequential_twice(
     """One frame after the other. A second look counts as inference up to its last output."""
     clock = stages.clock
     small, large = Geometry(first.stages), Geometry(stages)
+    last = LastFullLook(first.still_up_to)
+    last_result: Any = None
     for index, (frame, started, decoded) in enumerate(timed(frames, clock)):
         box, session = small.of(frame)
         tensor = first.stages.preprocessor.run(frame, box, small.buffer)
@@ -53,13 +60,15 @@ def run_sequential_twice(
         outputs = session.infer(tensor)
         inferred = clock()
         result = first.stages.postprocess(outputs, box)
-        if first.doubtful(result):
+        if not first.doubtful(result):
+            result = first.settle(result)
+        elif last.still_holds(frame):
+            result = last_result
+        else:
             box, session = large.of(frame)
             outputs = session.infer(stages.preprocessor.run(frame, box, large.buffer))
             inferred = clock()
-            result = stages.postprocess(outputs, box)
-        else:
-            result = first.settle(result)
+            result = last_result = stages.postprocess(outputs, box)
         done = clock()
         times = {
             "decode": (started, decoded),
@@ -115,12 +124,13 @@ def _next(feeder: Feeder, wait: bool) -> Any:
 
 @dataclass
 class _Look:
-    """A frame whose first look is done; settled, or under way in its second."""
+    """A frame whose first look is done; settled, under way in its second, or still as it was."""
 
     slot: Slot
     result: Any
     inferred: float
     settled: float
+    as_before: bool = False
     box: Letterbox | None = None
     session: Session | None = None
     ticket: Ticket | None = None
@@ -134,6 +144,8 @@ class _Looks:
         self._stages = stages
         self._first = first
         self._geometry = Geometry(stages)
+        self._last = LastFullLook(first.still_up_to)
+        self._last_result: Any = None
         self._spare: list[NDArray[Any]] = []
         self._spare_box: Letterbox | None = None
         self.waiting: deque[_Look] = deque()
@@ -166,25 +178,30 @@ class _Looks:
             slot.ticket = None
         if not first.doubtful(result):
             return _Look(slot, first.settle(result), inferred, clock())
-        return self._again(slot, inferred)
-
-    def _again(self, slot: Slot, inferred: float) -> _Look:
-        """Submit the frame at full size."""
         assert slot.frame is not None
-        box, session = self._geometry.of(slot.frame)
+        if self._last.still_holds(slot.frame):
+            return _Look(slot, None, inferred, clock(), as_before=True)
+        return self._again(slot, slot.frame, inferred)
+
+    def _again(self, slot: Slot, frame: Frame, inferred: float) -> _Look:
+        """Submit the frame at full size."""
+        box, session = self._geometry.of(frame)
         if box != self._spare_box:
             self._spare, self._spare_box = [], box
         preprocessor = self._stages.preprocessor
         buffer = self._spare.pop() if self._spare else preprocessor.allocate(box)
-        tensor = preprocessor.run(slot.frame, box, buffer)
+        tensor = preprocessor.run(frame, box, buffer)
         ticket = session.submit(tensor)
-        return _Look(slot, None, inferred, inferred, box, session, ticket, buffer)
+        return _Look(slot, None, inferred, inferred, False, box, session, ticket, buffer)
 
     def give(self, keep_frames: bool) -> tuple[Slot, Emission]:
         """The oldest frame's slot, to be used again, and its emission."""
         look = self.waiting.popleft()
         if look.ticket is not None:
             self._finish(look)
+        elif look.as_before:
+            # Looks are given in order, so the one that this frame goes by is finished.
+            look.result = self._last_result
         slot = look.slot
         times = dict(slot.times)
         times["infer"] = (times["preprocess"][1], look.inferred)
@@ -201,7 +218,7 @@ class _Looks:
         try:
             outputs = look.session.collect(look.ticket)
             look.inferred = self._stages.clock()
-            look.result = self._stages.postprocess(outputs, look.box)
+            look.result = self._last_result = self._stages.postprocess(outputs, look.box)
             look.settled = self._stages.clock()
         finally:
             look.session.release(look.ticket)

@@ -27,8 +27,9 @@ class LookTwice(StepByStep):
     """A dynamic resolution whose policy is learnt on the calibration images.
 
     The policy is a pair of limits on the scores of the small look, see
-    `saccade.optimize.policy`. It decides by the frame alone, so what labelled images say of it
-    holds for a video too.
+    `saccade.optimize.policy`. Learnt on labelled images it decides by the frame alone, so what
+    they say of it holds for a video too. Learnt on frames of a video it also knows when nothing
+    has moved; such frames are judged in their order.
 
     Attributes:
         share: the small look's size as a share of the full one.
