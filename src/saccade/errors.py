@@ -13,6 +13,7 @@
     │   └── WorkerFailure            the process that ran it died, hung or ran out of memory
     ├── ChangeRefused             1  a change found by measuring that it does not pay
     ├── NonFiniteLoss             1  the loss of a training became infinite or NaN
+    ├── OutOfMemory               1  a training's batch does not fit into memory
     └── StorageError              1  the run folder cannot be written (disk full, permissions)
 
 The first sentence of every message says what was wrong; the rest says what was
@@ -88,6 +89,18 @@ class ChangeRefused(SaccadeError):  # noqa: N818 - what happened to the change
 
 class NonFiniteLoss(SaccadeError):  # noqa: N818 - what happened to the training
     """The loss of a training became infinite or NaN."""
+
+
+class OutOfMemory(SaccadeError):  # noqa: N818 - the field's words
+    """A training's batch does not fit into memory.
+
+    Attributes:
+        batch_size: samples that were to be computed at once by the process that failed.
+    """
+
+    def __init__(self, message: str, batch_size: int = 1) -> None:
+        super().__init__(message)
+        self.batch_size = batch_size
 
 
 class StorageError(SaccadeError):

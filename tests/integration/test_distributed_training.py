@@ -15,14 +15,14 @@ import pytest
 import ranked_training
 import torch
 
-from saccade.errors import DataError, SaccadeError, SpecError, WorkerFailure
+from saccade.errors import DataError, OutOfMemory, SaccadeError, SpecError, WorkerFailure
 from saccade.optimize.training.group import WorkerGroup
 from saccade.playbook.train_run import TrainingRequest, run_training
 from saccade.train.config import ScaleSettings, TrainingConfig
 from saccade.train.launch import launch_training
 from saccade.train.ranked import RankedSubject
 from saccade.train.records import LossCurve
-from saccade.train.running import RunOptions
+from saccade.train.run_options import RunOptions
 from saccade.train.scaling import fitted_link
 from saccade.train.subject import TrainingSubject
 
@@ -162,6 +162,34 @@ def test_a_whole_training_in_two_processes_is_as_in_one(
     for name, value in one.items():
         assert torch.allclose(two[name], value, atol=1e-5), name
     assert found["samples"] == expected["samples"]
+
+
+def test_all_halve_their_batches_where_one_of_two_runs_out_of_memory(
+    alone: TrainingConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second rank fails in the second epoch; from the checkpoint they go on as one would."""
+    one = tmp_path / "one"
+    run_training(TrainingRequest(alone.job.name, one, epochs=2))
+    monkeypatch.setenv("ROOM", "2")
+    monkeypatch.setenv("ROOMY_PASSES", "6")
+    two = tmp_path / "two"
+    found = run_training(TrainingRequest(alone.job.name, two, epochs=2, processes=2))
+    assert found["config"]["batch"] == {"size": 2, "accumulation": 2, "learning_rate_scale": 1.0}
+    kinds = {event["kind"]: event for event in found["events"]}
+    assert kinds["resumed"]["step"] == kinds["out of memory"]["step"] == 4
+    assert "batch halved to 2 x 2" in kinds["out of memory"]["detail"]
+    expected, last = torch.load(one / "last.pt"), torch.load(two / "last.pt")
+    for name, value in expected.items():
+        assert torch.allclose(last[name], value, atol=1e-5), name
+
+
+def test_single_samples_that_do_not_fit_end_all(
+    alone: TrainingConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ROOM", "0")
+    with pytest.raises(OutOfMemory, match="for 1 samples at once in each process: no room for 1"):
+        run_training(TrainingRequest(alone.job.name, tmp_path, epochs=1, processes=2))
+    assert json.loads((tmp_path / "training-result.json").read_text())["status"] == "failed"
 
 
 @pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed")

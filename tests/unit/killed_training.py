@@ -18,7 +18,8 @@ from typing import Any
 import torch
 from tiny_training import tiny_config, tiny_job
 
-from saccade.train.running import RunOptions, TrainingRun
+from saccade.train.run_options import RunOptions
+from saccade.train.running import TrainingRun
 
 
 def dying(function: Callable[..., Any], count: int) -> Callable[..., Any]:

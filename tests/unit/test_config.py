@@ -125,7 +125,12 @@ OTHER: dict[type, dict[str, Any]] = {
         "shape": (1, 3, None, None),
         "dtype": "uint8",
     },
-    ResolutionPolicy: {"small_size": 256, "doubt_above": 0.2, "sure_from": 0.6, "still_up_to": 0.02},
+    ResolutionPolicy: {
+        "small_size": 256,
+        "doubt_above": 0.2,
+        "sure_from": 0.6,
+        "still_up_to": 0.02,
+    },
     ModelFile: {"sha256": "cd" * 32},
 }
 

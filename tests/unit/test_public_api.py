@@ -39,6 +39,7 @@ EXIT_CODES = {
     "WorkerFailure": 1,
     "ChangeRefused": 1,
     "NonFiniteLoss": 1,
+    "OutOfMemory": 1,
     "StorageError": 1,
 }
 

@@ -21,8 +21,9 @@ from saccade.errors import DataError, NonFiniteLoss, SaccadeError, SpecError
 from saccade.train.checkpoint import Checkpoints
 from saccade.train.config import BatchSettings
 from saccade.train.loggers.files import read_history
+from saccade.train.run_options import RunOptions
 from saccade.train.run_state import RunState
-from saccade.train.running import CHECKPOINTS, RunOptions, TrainingRun
+from saccade.train.running import CHECKPOINTS, TrainingRun
 from saccade.train.watch import LossWatch
 
 OFTEN = RunOptions(save_every_s=0.0)

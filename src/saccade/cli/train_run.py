@@ -93,7 +93,7 @@ def run(
     from saccade.playbook.train_run import TrainingRequest, run_training
     from saccade.train.distributed import rank_here
     from saccade.train.recipe import joined
-    from saccade.train.running import SAVE_EVERY_S, RunOptions
+    from saccade.train.run_options import SAVE_EVERY_S, RunOptions
 
     given = {"task": task, "data": data, "weights": weights, "recipe": joined(recipe)}
     settings = {name: str(value) for name, value in given.items() if value is not None}

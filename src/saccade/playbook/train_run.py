@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from saccade.environment import usable_cores
-from saccade.errors import SaccadeError, SpecError
+from saccade.errors import OutOfMemory, SaccadeError, SpecError
 from saccade.runtimes.contract import first_line
 from saccade.study import RunFolder
+from saccade.train.batch_fit import smallest_factor
 from saccade.train.checkpoint import Checkpoints, write_tensors
 from saccade.train.computing import make_model
 from saccade.train.config import ComputeSettings, ScaleSettings, Strategy, TrainingConfig
@@ -26,8 +27,9 @@ from saccade.train.launch import launch_training
 from saccade.train.nonfinite import to_cpu
 from saccade.train.own_settings import check_device, own_config
 from saccade.train.run_file import RUN_FILE, check_job_unchanged, read_run_file
+from saccade.train.run_options import RunOptions
 from saccade.train.run_progress import RunProgress, SilentRun
-from saccade.train.running import CHECKPOINTS, RunOptions, TrainingRun
+from saccade.train.running import CHECKPOINTS, TrainingRun
 from saccade.train.sharding import model_state
 
 RESULT = "training-result.json"
@@ -122,11 +124,28 @@ def _run_in_ranks(request: TrainingRequest, asked: Asked, *, shown: bool) -> dic
     ranks = replace(request, restart=False)
     (asked.folder / RESULT).unlink(missing_ok=True)
     try:
-        result: dict[str, Any] = launch_training(asked.config, run_as_rank, ranks, shown)
+        return _launch_until_it_fits(asked, ranks, shown)
     except SaccadeError as error:
         _note_failure(asked, error)
         raise
-    return result
+
+
+def _launch_until_it_fits(asked: Asked, ranks: TrainingRequest, shown: bool) -> dict[str, Any]:
+    """Start all processes; where one runs out of memory, again from the newest checkpoint.
+
+    One process cannot halve its batch alone, since the others wait for what it would have sent.
+    """
+    while True:
+        try:
+            result: dict[str, Any] = launch_training(asked.config, run_as_rank, ranks, shown)
+            return result
+        except OutOfMemory as error:
+            if error.batch_size <= 1:
+                raise
+            fits = error.batch_size // smallest_factor(error.batch_size)
+        # What the failed start wrote says that it failed.
+        (asked.folder / RESULT).unlink(missing_ok=True)
+        ranks = replace(ranks, options=replace(ranks.options, most_at_once=fits))
 
 
 def run_as_rank(request: TrainingRequest, shown: bool) -> dict[str, Any]:

@@ -24,6 +24,13 @@ def halved(config: TrainingConfig) -> TrainingConfig | None:
     return config.with_batch(size=size // parts, accumulation=config.batch.accumulation * parts)
 
 
+def fitting(config: TrainingConfig, most: int | None) -> TrainingConfig:
+    """Halved until no more than ``most`` samples are computed at once; None allows any number."""
+    while most is not None and config.batch.size > most and (smaller := halved(config)):
+        config = smaller
+    return config
+
+
 def smallest_factor(number: int) -> int:
     """The smallest factor above 1 of a number above 1; the number itself where it is prime."""
     found = (factor for factor in range(2, int(number**0.5) + 1) if number % factor == 0)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from saccade.errors import SaccadeError
+from saccade.errors import OutOfMemory, SaccadeError
 
 # What PyTorch's allocators say where they raise no class of their own.
 WORDS = (
@@ -29,20 +29,24 @@ def is_out_of_memory(error: BaseException) -> bool:
     return any(word in said for word in WORDS)
 
 
-def does_not_fit(error: object, world: int = 1) -> SaccadeError:
-    """The error that ends a training for want of memory.
+def part_does_not_fit(error: object, batch_size: int) -> OutOfMemory:
+    """The error that ends one of several processes, whose starter then halves all their batches.
 
     Args:
         error: what was said.
-        world: processes that train together; only a single one halves its batch by itself.
+        batch_size: samples that the process computes at once.
     """
-    if world > 1:
-        return SaccadeError(
-            f"Memory does not suffice for a process's part of a batch: {str(error)[:300]}. Train "
-            "in more processes, or in one, which then halves its batch by itself; or shard the "
-            "model (fsdp), or use activation checkpointing."
-        )
-    return SaccadeError(
+    return OutOfMemory(
+        f"Memory does not suffice for {batch_size} samples at once in each process: "
+        f"{str(error)[:300]}. Train with smaller batches and more accumulation, in more processes, "
+        "with the model sharded (--strategy fsdp), or with activation checkpointing.",
+        batch_size,
+    )
+
+
+def does_not_fit(error: object) -> OutOfMemory:
+    """The error that ends a training for want of memory; ``error`` is what was said."""
+    return OutOfMemory(
         f"Memory does not suffice to train even on single samples: {str(error)[:300]}. Train on "
         "smaller images, with bf16, with activation checkpointing (`saccade train optimize` tries "
         "them), or on another device."

@@ -11,6 +11,9 @@ from saccade.train.loading import open_loader
 from saccade.train.loop import TrainingLoop, on_device
 from saccade.train.watch import StepRecord
 
+# Left out more often, steps are not to blame but the training diverges.
+MOST_SKIPPED, MOST_IN_A_ROW = 20, 3
+
 
 def save_batch(loop: TrainingLoop, record: StepRecord, folder: Path) -> Path:
     """Write ``nonfinite-step<N>.pt``: ``inputs``, ``target``, ``step``, ``loss``, ``config_hash``.
@@ -120,3 +123,31 @@ def to_cpu(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return type(value)(to_cpu(item) for item in value)
     return value
+
+
+def check_hope(skipped: list[int], saved: Path) -> None:
+    """Whether leaving out steps may still help.
+
+    Args:
+        skipped: the steps that were left out, in order.
+        saved: where the batch of the last one is.
+
+    Raises:
+        NonFiniteLoss: they are many, or follow each other.
+    """
+    if len(skipped) <= MOST_SKIPPED and _row(skipped) < MOST_IN_A_ROW:
+        return
+    raise NonFiniteLoss(
+        f"{len(skipped)} steps had a loss that is not finite, the last of them "
+        f"{', '.join(map(str, skipped[-MOST_IN_A_ROW:]))}: leaving them out does not help, for the "
+        "weights themselves are broken. Lower the learning rate, clip gradients, or look at the "
+        f"batch in '{saved}'."
+    )
+
+
+def _row(steps: list[int]) -> int:
+    """How many of the last numbers follow each other."""
+    count = 1
+    while count < len(steps) and steps[-count] - steps[-count - 1] == 1:
+        count += 1
+    return count

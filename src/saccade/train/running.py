@@ -10,14 +10,13 @@ from __future__ import annotations
 import gc
 import math
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from saccade import plugins
-from saccade.errors import NonFiniteLoss
 from saccade.train.agreement import Alone, Ranks, ranks_of, united
-from saccade.train.batch_fit import halved
+from saccade.train.batch_fit import fitting, halved
 from saccade.train.checkpoint import Checkpoints
 from saccade.train.config import TrainingConfig
 from saccade.train.distributed import join
@@ -27,38 +26,19 @@ from saccade.train.job import TrainingJob
 from saccade.train.loading import open_dataset
 from saccade.train.loggers.contract import LogRequest, OpenLogger
 from saccade.train.loop import TrainingLoop
-from saccade.train.memory_failure import does_not_fit, is_out_of_memory
-from saccade.train.nonfinite import batch_path, failure, save_batch, to_cpu
+from saccade.train.memory_failure import does_not_fit, is_out_of_memory, part_does_not_fit
+from saccade.train.nonfinite import batch_path, check_hope, failure, save_batch, to_cpu
 from saccade.train.resuming import checkpoint_content, resumed_config
 from saccade.train.run_file import write_run_file
+from saccade.train.run_options import RunOptions
 from saccade.train.run_progress import RunProgress, SilentRun
 from saccade.train.run_state import EpochRecord, RunState
 from saccade.train.running_statistics import RunningStatistics
 from saccade.train.watch import LossWatch, StepRecord
 
 CHECKPOINTS = "checkpoints"
-SAVE_EVERY_S = 300.0
 # Between checkpoints within an epoch lies at least this many times what one takes: 1% of the time.
 SAVE_REST = 100.0
-# Left out more often, steps are not to blame but the training diverges.
-MOST_SKIPPED, MOST_IN_A_ROW = 20, 3
-
-Policy = Literal["stop", "skip"]
-
-
-@dataclass(frozen=True)
-class RunOptions:
-    """What the user chooses about a run that is no part of its configuration.
-
-    Attributes:
-        on_nonfinite: end at a loss that is not finite, or leave its step out and go on.
-        save_every_s: longest time between two checkpoints, in seconds.
-        loggers: plug-in names, beside the files that are always written.
-    """
-
-    on_nonfinite: Policy = "stop"
-    save_every_s: float = SAVE_EVERY_S
-    loggers: tuple[str, ...] = ()
 
 
 class TrainingRun:
@@ -136,6 +116,8 @@ class TrainingRun:
         found = self._ranks.from_first(self.checkpoints.newest)
         if found is not None:
             self.config = resumed_config(found.content, self._asked, self.epochs, self.job)
+        too_large = self.config.batch
+        self.config = fitting(self.config, self._options.most_at_once)
         if self.first:
             self._begin_folder(found.step if found is not None else None)
         self._make_loop()
@@ -144,6 +126,8 @@ class TrainingRun:
             self._happened("resumed", f"from the checkpoint of step {found.step}")
             for name in found.damaged:
                 self._happened("damaged checkpoint", f"{name} could not be used")
+        if self.config.batch != too_large:
+            self._happened("out of memory", f"batch halved to {_passes(self.config)}")
         self._saved_at = time.perf_counter()
         self._open_loggers()
         loop = self.loop
@@ -202,7 +186,8 @@ class TrainingRun:
                 raise
             said = str(error) or type(error).__name__
         if self._ranks.world > 1:
-            raise does_not_fit(said, self._ranks.world)
+            # The others wait for this one in an exchange, so all have to begin anew.
+            raise part_does_not_fit(said, self.config.batch.size)
         # Only here, where the error and with it the failed step's tensors are gone, is memory free.
         self._shrink(said)
         return True
@@ -358,13 +343,7 @@ class TrainingRun:
             found = self.checkpoints.steps()
             raise failure(self.loop, record, saved, found[-1] if found else None)
         skipped.append(record.step)
-        if len(skipped) > MOST_SKIPPED or _row(skipped) >= MOST_IN_A_ROW:
-            raise NonFiniteLoss(
-                f"{len(skipped)} steps had a loss that is not finite, the last of them "
-                f"{', '.join(map(str, skipped[-MOST_IN_A_ROW:]))}: leaving them out does not help, "
-                "for the weights themselves are broken. Lower the learning rate, clip gradients, "
-                f"or look at the batch in '{saved}'."
-            )
+        check_hope(skipped, saved)
         self._happened("step left out", detail, record.step)
         self._go_back()
 
@@ -383,8 +362,8 @@ class TrainingRun:
         self.config = smaller
         self._make_loop()
         self.loop.corruption.found |= corrupt
-        before = f"{smaller.batch.size} x {smaller.batch.accumulation}"
-        self._happened("out of memory", f"batch halved to {before}: {said[:200]}", step)
+        detail = f"batch halved to {_passes(smaller)}: {said[:200]}"
+        self._happened("out of memory", detail, step)
         if live is None:
             self._go_back()
         else:
@@ -406,15 +385,11 @@ class TrainingRun:
         self._say.note(f"step {at}: {kind}, {detail}")
 
 
+def _passes(config: TrainingConfig) -> str:
+    return f"{config.batch.size} x {config.batch.accumulation}"
+
+
 def _learning_rate(optimizer: Any) -> float | None:
     """Of the first group; None where reading it would wait for the device."""
     rate = optimizer.param_groups[0]["lr"]
     return float(rate) if isinstance(rate, int | float) else None
-
-
-def _row(steps: list[int]) -> int:
-    """How many of the last numbers follow each other."""
-    count = 1
-    while count < len(steps) and steps[-count] - steps[-count - 1] == 1:
-        count += 1
-    return count
