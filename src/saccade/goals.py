@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 import re
 from collections.abc import Mapping
@@ -10,6 +9,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from saccade.errors import GoalError
+from saccade.suggest import did_you_mean
 
 Direction = Literal["lower", "higher"]
 Status = Literal["met", "not_met", "inconclusive"]
@@ -165,10 +165,8 @@ def parse_goal(text: str, metrics: Mapping[str, Metric] = METRICS) -> Goal:
 
 def _unknown(metric: str, metrics: Mapping[str, Metric]) -> str:
     known = [*metrics, *(f"{name}{DROP}" for name in metrics)]
-    near = difflib.get_close_matches(metric, known, n=1, cutoff=0.4)
-    hint = f" Did you mean '{near[0]}'?" if near else ""
     listed = f"Known: {', '.join(metrics)}, each also as <metric>_drop."
-    return f"There is no metric '{metric}'.{hint} {listed}"
+    return f"There is no metric '{metric}'. {did_you_mean(metric, known)}{listed}"
 
 
 def _check_possible(goal: Goal, text: str, metric: Metric) -> None:

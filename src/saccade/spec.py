@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 from pathlib import Path
@@ -22,6 +21,7 @@ from pydantic import (
 from saccade.errors import GoalError, SpecError
 from saccade.goals import Goal, parse_goal
 from saccade.model_reference import is_name
+from saccade.suggest import did_you_mean
 from saccade.targets.read import check_name
 
 _DURATION = re.compile(
@@ -417,9 +417,9 @@ def _explain(error: ValidationError) -> str:
         key = str(problem["loc"][-1])
         if owner is Spec and key in ModelOverrides.model_fields:
             return f"The setting '{key}' is in the wrong place. Put it under 'overrides'."
-        near = difflib.get_close_matches(key, owner.model_fields, n=1, cutoff=0.4)
-        hint = f"Did you mean '{near[0]}'?" if near else f"Known: {', '.join(owner.model_fields)}."
-        return f"Unknown setting '{where}'. {hint}"
+        fields = owner.model_fields
+        hint = did_you_mean(key, fields) or f"Known: {', '.join(fields)}."
+        return f"Unknown setting '{where}'. {hint.strip()}"
     if problem["type"] == "missing" and where in Spec.model_fields:
         wanted = Spec.model_fields[where].description or "see the documentation"
         return f"The setting '{where}' is missing. Expected: {wanted}."

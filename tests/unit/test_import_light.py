@@ -26,7 +26,7 @@ LAYERS = (
     ("model_reference",),
     (
         "errors", "plugins", "measurement", "statistics", "goals", "targets", "spec", "progress",
-        "study",
+        "study", "suggest",
         "environments", "prediction",
     ),
     ("models", "data", "tasks", "runtimes", "pipeline", "environment"),

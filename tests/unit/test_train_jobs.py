@@ -323,7 +323,7 @@ def test_a_missing_function_is_named(cli: Cli, tmp_path: Path) -> None:
     job = tmp_path / "job.py"
     job.write_text("def models(): pass\n")
     said = refused(cli, "train", "run", job, "--out", tmp_path / "run")
-    assert "has no function 'model'. Is 'models' meant?" in said
+    assert "has no function 'model'. Did you mean 'models'?" in said
 
 
 # -- the run folder --------------------------------------------------------------------------------

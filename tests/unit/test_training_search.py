@@ -155,6 +155,18 @@ def test_a_search_that_is_cut_short_keeps_no_set_that_is_slower(tmp_path: Path) 
     assert chosen == set()
 
 
+def test_what_the_time_does_not_allow_to_make_is_not_raced(tmp_path: Path) -> None:
+    """Without either of the pair the set would have to be compiled again; there is no time."""
+
+    def speed(config: TrainingConfig) -> float:
+        return 14.0 if config.compute.compile and config.compute.channels_last else 2.0
+
+    chosen, trials, _ = search(tmp_path, speed, LAST, COMPILE, seconds=50.0)
+    assert chosen == {"channels_last", "compile"}
+    raced = {t.change for t in trials if t.details["how"] == "without"}
+    assert raced == {"compile (among the others)"}
+
+
 def test_variants_of_one_change_are_never_together() -> None:
     half = Turn("precision", "precision", "fp16", gain=1.1)
     full = Turn("precision", "precision", "bf16", gain=2.0)
@@ -202,10 +214,10 @@ def test_a_part_comes_again_for_what_was_kept_makes_possible(
         fast = 2.0 if config.compute.precision == "bf16" else 1.0
         return fast * (1 + config.loader.workers + 2 * config.loader.persistent)
 
-    profiled: list[TrainingConfig] = []
+    profiled: list[bool] = []
 
-    def profile_of(config: TrainingConfig) -> TrainingProfile:
-        profiled.append(config)
+    def profile_of(config: TrainingConfig, known: TrainingProfile | None) -> TrainingProfile:
+        profiled.append(known is not None)
         return context_of(config).profile
 
     search = TrainingSearch(
@@ -221,8 +233,9 @@ def test_a_part_comes_again_for_what_was_kept_makes_possible(
     found = search.run()
     assert {kept.option.label for kept in found.kept} == {"workers", "persistent", "bf16"}
     assert found.config.loader.persistent and found.config.loader.workers == 2
-    # Each time something was kept, the training was profiled again.
-    assert len(profiled) == 3
+    # Each time something was kept, the training was profiled again; where samples are made as
+    # before, what was seen of them holds.
+    assert sorted(profiled) == [False, False, True]
     context = context_of()
     assert without(found.kept, context, set()) == found.config
     assert not without(found.kept, context, {"workers"}).loader.persistent

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -11,6 +10,7 @@ import numpy as np
 from saccade.data.assemble import dataset_digest
 from saccade.data.contract import Dataset, DataSplits, LabelledImage
 from saccade.errors import SpecError
+from saccade.suggest import did_you_mean
 
 
 def counted_classes(
@@ -40,9 +40,8 @@ def _class_id(name: str, class_names: Sequence[str]) -> int:
     known = [known.casefold() for known in class_names]
     if name.casefold() in known:
         return known.index(name.casefold())
-    near = difflib.get_close_matches(name.casefold(), known, n=1)
-    hint = f" Did you mean '{near[0]}'?" if near else f" It has: {', '.join(class_names[:10])}, …"
-    raise SpecError(f"'classes' names '{name}', but the model has no such class.{hint}")
+    hint = did_you_mean(name.casefold(), known) or f"It has: {', '.join(class_names[:10])}, …"
+    raise SpecError(f"'classes' names '{name}', but the model has no such class. {hint.strip()}")
 
 
 def only_classes(splits: DataSplits, classes: Sequence[int]) -> DataSplits:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
@@ -19,6 +18,7 @@ from saccade.models.description import (
     ScoresAs,
 )
 from saccade.models.families import BOX_DECODES, FAMILIES, SEGMENTER
+from saccade.suggest import did_you_mean
 
 DECODES = (*dict.fromkeys(family.decode for family in (*FAMILIES, SEGMENTER)), *BOX_DECODES)
 
@@ -86,9 +86,8 @@ def _check_size(description: ModelDescription, overridden: bool) -> None:
 def _value(key: str, value: Any) -> Any:
     check = _CHECKS.get(key)
     if check is None:
-        near = difflib.get_close_matches(key, _CHECKS, n=1, cutoff=0.5)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
-        raise ModelError(f"Unknown model setting {key!r}.{hint} Known are: {', '.join(_CHECKS)}.")
+        hint = did_you_mean(key, _CHECKS)
+        raise ModelError(f"Unknown model setting {key!r}. {hint}Known are: {', '.join(_CHECKS)}.")
     expected, accept = check
     try:
         return accept(value)

@@ -45,6 +45,7 @@ def profile_training(
     *,
     least_steps: int = 0,
     nvtx: bool = False,
+    known: TrainingProfile | None = None,
     progress: Progress | None = None,
     start: Callable[..., Worker] = Worker,
 ) -> TrainingProfile:
@@ -62,6 +63,8 @@ def profile_training(
         folder: where ``trace.json`` goes; None writes none.
         least_steps: that are measured at least, warm-up included.
         nvtx: name the parts of the watched steps for Nsight Systems, too; needs a GPU.
+        known: an earlier profile whose watching holds for this configuration, which is then only
+            measured.
         progress: told what is being done.
         start: makes worker processes.
 
@@ -82,6 +85,8 @@ def profile_training(
     with start(MEASURER, (alone,), timeout_s=timeout_s) as worker:
         measured = worker.call("measure", MEASURING * seconds, least_steps, timeout_s=timeout_s)
         model = worker.call("model_facts")
+    if known is not None:
+        return _measured_again(known, config, measured)
     said.step("Watching steps")
     passes = _passes(measured, WATCHING * seconds, nvtx)
     watched = _watch(alone, passes, timeout_s, start)
@@ -90,6 +95,22 @@ def profile_training(
     if folder is not None:
         training_trace(config, watched).write(folder / TRACE_FILE)
     return replace(_profile(config, measured, watched), model=model)
+
+
+def _measured_again(
+    known: TrainingProfile, config: TrainingConfig, measured: Measured
+) -> TrainingProfile:
+    return replace(
+        known,
+        config_hash=config.hash,
+        config=config,
+        block=measured.block,
+        synthetic=measured.synthetic,
+        loader=measured.loader,
+        recompilations=measured.recompilations,
+        graph_breaks=measured.graph_breaks,
+        warmup=measured.warmup,
+    )
 
 
 @dataclass

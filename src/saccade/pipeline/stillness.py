@@ -20,8 +20,8 @@ def brightness(frame: Frame) -> NDArray[np.float32]:
     canvas = np.zeros((*box.input_hw, 3), np.uint8)
     frame.scale(box, "rgb", canvas)
     rows, columns = box.input_hw[0] // CELL, box.input_hw[1] // CELL
-    cells = canvas.reshape(rows, CELL, columns, CELL, 3).mean(axis=(1, 3, 4), dtype=np.float32)
-    return cells / np.float32(FULL_SCALE)
+    pixels = canvas.reshape(rows, CELL, columns, CELL, 3)
+    return np.asarray(pixels.mean(axis=(1, 3, 4)) / FULL_SCALE, np.float32)
 
 
 def change_between(first: NDArray[np.float32], second: NDArray[np.float32]) -> float:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -31,6 +30,7 @@ from saccade.progress import Progress
 from saccade.runtimes.contract import Availability
 from saccade.spec import Spec
 from saccade.study import RunFolder
+from saccade.suggest import did_you_mean
 from saccade.targets.read import is_here, names
 from saccade.targets.target import GPU_HERE, HERE
 from saccade.tasks.contract import Task
@@ -166,9 +166,8 @@ def only(
     """
     for name in wanted:
         if name not in found:
-            near = difflib.get_close_matches(name, found, n=1)
-            hint = f"Did you mean '{near[0]}'?" if near else f"Known: {', '.join(found)}."
-            raise SpecError(f"There is no runtime '{name}'. {hint}")
+            hint = did_you_mean(name, found) or f"Known: {', '.join(found)}."
+            raise SpecError(f"There is no runtime '{name}'. {hint.strip()}")
     if not wanted:
         return found
     return {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from functools import cache
 from importlib.resources import files
 from importlib.resources.abc import Traversable
@@ -13,6 +12,7 @@ import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from saccade.errors import SpecError
+from saccade.suggest import did_you_mean
 from saccade.targets.target import GPU_HERE, HERE, RuntimeRules, Target
 
 SUFFIX = ".yaml"
@@ -52,11 +52,10 @@ def read_target(name: str) -> Target:
         return _own_target(Path(name))
     if name not in names():
         known = [HERE, GPU_HERE, *names()]
-        near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
-        hint = f"Did you mean '{near[0]}'? " if near else ""
         raise SpecError(
-            f"The target '{name}' is not known. {hint}Known: {', '.join(known)}. For another "
-            "machine, give a .yaml file like those of `saccade doctor --target`."
+            f"The target '{name}' is not known. {did_you_mean(name, known)}"
+            f"Known: {', '.join(known)}. For another machine, give a .yaml file like those of "
+            "`saccade doctor --target`."
         )
     return _packaged(name)
 

@@ -6,12 +6,12 @@ several are joined by `` + ``; they are made in the order of the table in `sacca
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
 from typing import ClassVar, Protocol
 
 from saccade import plugins
 from saccade.errors import SpecError
+from saccade.suggest import did_you_mean
 from saccade.train.job import TrainingJob
 
 JOINED = " + "
@@ -64,10 +64,10 @@ def parse_recipes(texts: str | Sequence[str]) -> dict[str, str]:
     for part in parts:
         name, _, argument = part.strip().partition("=")
         if name not in plugins.names("recipes"):
-            near = difflib.get_close_matches(name, plugins.names("recipes"), n=1)
-            known = "; ".join(plugins.load("recipes", n).usage for n in plugins.names("recipes"))
-            hint = f" Is '{near[0]}' meant?" if near else ""
-            raise SpecError(f"There is no recipe '{name}'.{hint} Expected one of: {known}.")
+            names = plugins.names("recipes")
+            known = "; ".join(plugins.load("recipes", known).usage for known in names)
+            hint = did_you_mean(name, names)
+            raise SpecError(f"There is no recipe '{name}'. {hint}Expected one of: {known}.")
         if name in found:
             raise SpecError(f"The recipe '{name}' is asked for twice. Keep one.")
         found[name] = argument

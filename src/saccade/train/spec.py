@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -11,6 +10,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from saccade.errors import GoalError, SpecError
 from saccade.goals import TRAINING_METRICS, Goal, parse_goal
 from saccade.spec import parse_duration
+from saccade.suggest import did_you_mean
 from saccade.train.recipe import joined
 
 Allowed = Literal["batch", "model", "scale"]
@@ -100,9 +100,8 @@ def _explain(error: ValidationError) -> str:
     where = ".".join(str(part) for part in problem["loc"])
     fields = TrainingSpec.model_fields
     if problem["type"] == "extra_forbidden":
-        near = difflib.get_close_matches(where, fields, n=1, cutoff=0.4)
-        hint = f"Did you mean '{near[0]}'?" if near else f"Known: {', '.join(fields)}."
-        return f"Unknown setting '{where}'. {hint}"
+        hint = did_you_mean(where, fields) or f"Known: {', '.join(fields)}."
+        return f"Unknown setting '{where}'. {hint.strip()}"
     key = str(problem["loc"][0])
     wanted = fields[key].description if key in fields else "see the documentation"
     if problem["type"] == "missing":

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from saccade.errors import ModelError
 from saccade.models.sources.contract import SourceRequest
 from saccade.models.torch_weights import load_weights
+from saccade.suggest import did_you_mean
 
 
 class WeightsError(ModelError):
@@ -41,6 +41,5 @@ def choose_weights(
 
 def unknown_name(library: str, name: str, known: Sequence[str]) -> ModelError:
     """The error for a name that the library does not have."""
-    near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
-    hint = f" Did you mean {', '.join(near)}?" if near else ""
-    return ModelError(f"{library} has no model '{name}'.{hint}")
+    hint = did_you_mean(name, known, most=3)
+    return ModelError(f"{library} has no model '{name}'. {hint}".strip())

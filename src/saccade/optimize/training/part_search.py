@@ -192,14 +192,20 @@ class PartSearch:
             # What costs most to make, such as compiling, has to show first that it is needed.
             for option in sorted(remaining, key=lambda o: (-_cost(o), o.prediction.gain)):
                 without = tuple(o for o in remaining if o is not option)
-                if self._time_left() <= 0 and without:
-                    return remaining
+                if without and not self._affordable(without, remaining):
+                    continue
                 if not self._contributes(option, remaining, without):
                     remaining = without
                     self._close_best()
                     break
             else:
                 return remaining
+
+    def _affordable(self, without: Set, whole: Set) -> bool:
+        """Whether the time allows to make a set, such as by compiling it, and to race it."""
+        if self._known_race(without, whole) is not None:
+            return True
+        return self._time_left() > START_S + sum(_cost(o) for o in without)
 
     def _contributes(self, option: Option, whole: Set, without: Set) -> bool:
         """Race a set against itself without one change; the change has to win."""

@@ -25,7 +25,8 @@ from saccade.train.change import Part, TrainingContext
 from saccade.train.config import TrainingConfig
 from saccade.train.profile import TrainingProfile
 
-ProfileOf = Callable[[TrainingConfig], TrainingProfile]
+# Profiles a configuration; given an earlier profile whose watching still holds, it only measures.
+ProfileOf = Callable[[TrainingConfig, TrainingProfile | None], TrainingProfile]
 # What a part's steps are timed with; compute without loading, whose noise it need not bear.
 TIMED: dict[Part, Timed] = {
     "compute": "synthetic",
@@ -146,11 +147,15 @@ class TrainingSearch:
         if not chosen:
             self._progress.note(f"{part}: nothing that pays")
             return
-        self._adopt(chosen, search, rates)
+        self._adopt(part, chosen, search, rates)
         self._progress.note(f"{part}: {label_of(chosen)}")
 
     def _adopt(
-        self, chosen: Sequence[Option], search: PartSearch, rates: dict[frozenset[str], float]
+        self,
+        part: Part,
+        chosen: Sequence[Option],
+        search: PartSearch,
+        rates: dict[frozenset[str], float],
     ) -> None:
         start = rates[frozenset()]
         config = configured(self._context, chosen)
@@ -165,11 +170,15 @@ class TrainingSearch:
                     search.expected.get(option.label),
                 )
             )
-        self._context = replace(self._context, config=config, profile=self._profiled(config))
+        # Samples are made as before where only computing has changed.
+        known = self._context.profile if TIMED[part] == "synthetic" else None
+        self._context = replace(self._context, config=config)
+        if self._left() > 0:
+            self._context = replace(self._context, profile=self._profiled(config, known))
 
-    def _profiled(self, config: TrainingConfig) -> TrainingProfile:
+    def _profiled(self, config: TrainingConfig, known: TrainingProfile | None) -> TrainingProfile:
         try:
-            return self._profile_of(config)
+            return self._profile_of(config, known)
         except SaccadeError as error:
             self._progress.note(f"the new configuration could not be profiled: {error}")
             return self._context.profile

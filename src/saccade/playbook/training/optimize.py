@@ -40,7 +40,7 @@ from saccade.train.spec import TrainingSpec
 
 # Shares of the budget: the baseline's profile, its loss curves, a profile of what a search kept
 # and of what is best, and the final; the search has what is left.
-PROFILE_SHARE, CURVE_SHARE, AGAIN_SHARE, FINAL_SHARE = 0.08, 0.22, 0.03, 0.24
+PROFILE_SHARE, CURVE_SHARE, AGAIN_SHARE, FINAL_SHARE = 0.08, 0.18, 0.03, 0.24
 REPORT_S = 2.0
 
 
@@ -127,7 +127,7 @@ class TrainingPlaybook:
         search = TrainingSearch(
             context,
             self._log,
-            lambda config: profile_training(config, AGAIN_SHARE * budget),
+            lambda config, known: profile_training(config, AGAIN_SHARE * budget, known=known),
             self._say,
             self._run.path,
             resolution,

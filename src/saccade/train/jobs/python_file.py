@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import importlib.util
 import sys
@@ -12,6 +11,7 @@ from types import ModuleType
 from typing import Any, ClassVar
 
 from saccade.errors import SpecError
+from saccade.suggest import did_you_mean
 from saccade.train.config import JobReference
 from saccade.train.job import TrainingJob
 
@@ -103,11 +103,10 @@ def _function(module: ModuleType, name: str) -> Any:
     found = getattr(module, name, None)
     if found is None:
         own = [key for key in vars(module) if not key.startswith("_")]
-        near = difflib.get_close_matches(name, own, n=1, cutoff=0.6)
-        hint = f" Is '{near[0]}' meant?" if near else ""
         raise SpecError(
-            f"The job '{module.__file__}' has no function '{name}'.{hint} A job needs "
-            f"{', '.join(NEEDED)} and may have {', '.join(OPTIONAL)}."
+            f"The job '{module.__file__}' has no function '{name}'. "
+            f"{did_you_mean(name, own)}A job needs {', '.join(NEEDED)} and may have "
+            f"{', '.join(OPTIONAL)}."
         )
     if not callable(found):
         raise SpecError(
