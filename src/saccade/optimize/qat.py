@@ -9,33 +9,26 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from saccade.errors import ModelError, RuntimeFailure
-from saccade.models.files import model_file
-from saccade.optimize.change import PlanContext
+from saccade.errors import RuntimeFailure
 from saccade.optimize.distill import Distillation, Lesson, TrainingFrames, distill
 from saccade.optimize.pruning import program_of
-from saccade.optimize.training_frames import FrameSource
 from saccade.optimize.worker import Worker
-from saccade.pipeline.config import ModelFile, PipelineConfig, digest
+from saccade.pipeline.config import PipelineConfig
 from saccade.runtimes.contract import first_line
 
 # Small steps: the weights are good, only their rounding is not. Attention maps of a quantized
 # model differ by rounding alone, so answers are all that is learnt from.
 # Statistics of normalization belong to the float weights, whose rounding is not theirs to repair.
 TEACHING = Distillation(learning_rate=3e-5, attention_weight=0.0, batch=4, statistics=False)
-FRAMES = 256
 # Ranges are trained as well, and a frame takes NNCF's PyTorch operators up to seconds.
 CALIBRATION_FRAMES = 16
 TIMEOUT_S = 300.0
-# Part of a file's name: raised when the same request is carried out in another way.
-METHOD = "qat 2"
 TRAINER = "saccade.optimize.qat:QuantizedTrainer"
 # NNCF compiles its quantizers when they are first used, which takes minutes and a compiler; where
 # there is none it falls back on PyTorch's own operators. So none is offered, and PyTorch is kept
@@ -92,37 +85,6 @@ class NncfTrainer:
         frames = TrainingFrames(np.concatenate(alike))
         free = config.description.input.dynamic
         train_int8(program, frames, recipe.float_depth, TEACHING, free, target)
-
-
-def quantization_aware_training(
-    context: PlanContext, float_depth: int = 0, settings: Distillation | None = None
-) -> ModelFile:
-    """An int8 OpenVINO IR of the context's model; one that is already there is used again.
-
-    Args:
-        context: its model must come from an exported program.
-        float_depth: how many convolutions before an output stay float, with all that follows.
-        settings: how it is taught, by default `TEACHING`.
-
-    Raises:
-        ModelError: the model does not come from PyTorch.
-        RuntimeFailure: NNCF or OpenVINO refused it.
-    """
-    from saccade.optimize.quantization.make import quantized_model
-
-    program = program_of(context.config.model)
-    if program is None:
-        raise ModelError("The model does not come from PyTorch, so it cannot be trained for int8.")
-    settings = replace(settings or TEACHING, seed=context.seed)
-    images = context.calibration.digest if context.calibration is not None else ""
-    source = FrameSource.of(context)
-    identity = [model_file(program).sha256, float_depth, images, METHOD, asdict(settings)]
-    target = context.folder / f"qat-{digest([*identity, source.config.hash])}.xml"
-    if not (target.exists() and target.with_suffix(".bin").exists()):
-        context.folder.mkdir(parents=True, exist_ok=True)
-        free = source.config.description.input.dynamic
-        train_int8(program, source.load(FRAMES), float_depth, settings, free, target)
-    return replace(quantized_model(target), program=program)
 
 
 def train_int8(
