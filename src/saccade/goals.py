@@ -64,6 +64,13 @@ TRAINING_METRICS: dict[str, Metric] = {
     "samples_per_s": Metric("higher"),
     "data_wait_share": Metric("lower", high=1.0),
     "peak_rss_mb": Metric("lower"),
+    "peak_device_mb": Metric("lower"),
+    "device_busy_share": Metric("higher", high=1.0),
+    # Seconds of training until it has learnt what the baseline has at the end of its curves, to
+    # within the drift that is allowed.
+    "time_to_loss_s": Metric("lower"),
+    "time_to_held_out_loss_s": Metric("lower"),
+    "time_to_metric_s": Metric("lower"),
     # Relative difference of the loss to the baseline's; below zero where it learns better.
     "loss_drift": Metric("lower", accuracy=True, low=float("-inf")),
     "metric": Metric("higher", accuracy=True),

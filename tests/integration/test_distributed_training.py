@@ -18,12 +18,16 @@ import torch
 from saccade.errors import DataError, OutOfMemory, SaccadeError, SpecError, WorkerFailure
 from saccade.optimize.training.group import WorkerGroup
 from saccade.playbook.train_run import TrainingRequest, run_training
+from saccade.playbook.training.profile import profile_job
 from saccade.train.config import ScaleSettings, TrainingConfig
+from saccade.train.dividing import spread
 from saccade.train.launch import launch_training
 from saccade.train.ranked import RankedSubject
 from saccade.train.records import LossCurve
+from saccade.train.run_file import write_run_file
 from saccade.train.run_options import RunOptions
 from saccade.train.scaling import fitted_link
+from saccade.train.spec import make_training_spec
 from saccade.train.subject import TrainingSubject
 
 STEPS = 5
@@ -76,6 +80,22 @@ def test_a_slow_rank_is_seen(group: WorkerGroup) -> None:
     """Two passes of two samples of 20 ms each, which another kind of measuring sees as well."""
     for ranks in (group.call("block", STEPS).ranks_ms, group.ranks_ms(STEPS)):
         assert ranks[int(SLOW)] > ranks[0] + 40
+
+
+def test_a_slow_rank_of_a_job_is_diagnosed(
+    alone: TrainingConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The whole of `saccade train profile --processes 2`, of four samples of 20 ms on one rank."""
+    monkeypatch.setenv("SLOW_RANK", SLOW)
+    spec = make_training_spec({"job": alone.job.name, "device": "cpu"})
+    profile, findings = profile_job(spec, tmp_path / "run", 2.0, processes=2)
+    assert profile.config is not None and profile.config.scale == ScaleSettings(2, 1, "ddp")
+    assert "ranks_ms" not in profile.missing
+    assert profile.ranks_ms[int(SLOW)] > profile.ranks_ms[0] + 40
+    (found,) = (f for f in findings if f.name == "unbalanced_ranks")
+    assert f"Rank {SLOW}" in found.title
+    written = json.loads((tmp_path / "run" / "findings.json").read_text())
+    assert "unbalanced_ranks" in [finding["name"] for finding in written["findings"]]
 
 
 def test_a_training_goes_on_from_its_state_in_two_processes_and_in_one(
@@ -137,6 +157,17 @@ def test_several_machines_are_not_measured_on_one(alone: TrainingConfig) -> None
     config = ranked_training.two(alone).with_scale(processes=1, nodes=2)
     with pytest.raises(SpecError, match="2 machines"):
         WorkerGroup(config, None, timeout_s=10, environment={})
+
+
+def test_a_run_folder_with_an_offloaded_model_trains_in_one_process(
+    alone: TrainingConfig, tmp_path: Path
+) -> None:
+    """On a CPU there is nothing to take shares off, and all the rest is as on one GPU."""
+    write_run_file(tmp_path, spread(alone, 1, strategy="fsdp", offload=True), 1)
+    found = run_training(TrainingRequest(str(tmp_path)))
+    assert found["config"]["scale"]["strategy"] == "fsdp" and found["config"]["scale"]["offload"]
+    plain = run_training(TrainingRequest(alone.job.name, tmp_path / "plain", 1, device="cpu"))
+    assert found["best"]["loss"] == pytest.approx(plain["best"]["loss"], rel=1e-4)
 
 
 def test_a_whole_training_in_two_processes_is_as_in_one(

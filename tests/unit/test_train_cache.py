@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import subprocess
+import sys
 import tarfile
 from pathlib import Path
 from typing import Any
@@ -114,6 +116,36 @@ def test_data_that_never_reached_the_disk_is_not_used(tmp_path: Path) -> None:
     assert SampleCache(3, ROOM, file).get(0, one) is None
 
 
+# One process looks for the file, another makes and fills it, and then the first one opens it.
+LATE = """
+import pathlib, sys
+from saccade.train.caching import SampleCache
+pathlib.Path.exists = lambda self: False
+cache = SampleCache(3, 100_000, pathlib.Path(sys.argv[1]))
+print(cache.filled)
+"""
+EARLY = """
+import pathlib, subprocess, sys
+import numpy as np
+from saccade.train.caching import SampleCache
+file, late = sys.argv[1:]
+cache = SampleCache(3, 100_000, pathlib.Path(file))
+cache.put(1, np.arange(5000), 7)
+print(subprocess.run([sys.executable, "-c", late, file], check=True, capture_output=True).stdout)
+assert (cache.get(1, lambda: 7) == np.arange(5000)).all()
+"""
+
+
+def test_a_process_that_comes_late_empties_no_cache_that_another_has_mapped(
+    tmp_path: Path,
+) -> None:
+    """In processes of their own: reading a mapped file that was emptied ends the process."""
+    command = [sys.executable, "-c", EARLY, str(tmp_path / "a.samples"), LATE]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
+    assert "1" in ended.stdout
+
+
 def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(StorageError, match="cache of samples cannot be kept"):
@@ -159,3 +191,15 @@ def test_what_is_in_no_shard_is_read_where_it_is(tmp_path: Path) -> None:
     assert shards(found[5]) == found[5].read_bytes()
     with pytest.raises(DataError, match="absent"):
         shards(tmp_path / "absent.jpg")
+
+
+def test_a_file_that_changes_while_shards_are_open_is_read_where_it_is(tmp_path: Path) -> None:
+    found = files(tmp_path / "images")
+    shards = open_shards(tmp_path / "shards", found)
+    before = found[3].read_bytes()
+    found[2].write_bytes(b"other, and of another length")
+    assert shards(found[2]) == b"other, and of another length"
+    os.utime(found[4], ns=(1, 1))
+    assert shards(found[4]) == found[4].read_bytes()
+    found[3].unlink()
+    assert shards(found[3]) == before

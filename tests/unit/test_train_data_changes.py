@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from torchvision.transforms import v2
-from train_images import COUNT, CROP, HW, job
+from train_images import COUNT, CROP, HW, job, pair_transforms
 
 from saccade import plugins
 from saccade.testing.training_change_conformance import example_contexts
@@ -181,6 +181,48 @@ def test_a_cache_takes_decoding_away_and_says_what_it_costs() -> None:
     assert one("cache", known, where="disk").apply(known).loader.store == "run"
 
 
+def test_a_cache_of_resized_samples_needs_less_room_and_takes_resizing_away() -> None:
+    known = context(known=replace(LARGE, resized_mb=0.6), machine={"free_memory_mb": 8000.0})
+    whole = one("cache", known, where="memory", resized=False)
+    small = one("cache", known, where="memory", resized=True)
+    assert "decoded samples take 6000 MB" in (whole.applies(known) or "")
+    assert small.applies(known) is None
+    assert small.label == "cache memory, resized"
+    assert small.predict(known).gain > whole.predict(known).gain
+    after = replace(known, config=small.apply(known))
+    assert after.config.loader.resized and after.config.hash != whole.apply(known).hash
+    for name in ("scaled_decode", "thread_loader"):
+        assert "kept resized" in (changes(name, after)[0].applies(after) or "")
+
+
+@pytest.mark.parametrize(
+    ("facts_", "loader", "said"),
+    [
+        ({"resized_mb": 0.6, "refusals": {"cache_resized": "because"}}, {}, "because"),
+        ({"resized_mb": 0.0}, {}, "no smaller"),
+        ({"resized_mb": 0.6}, {"backend": "threads"}, "not decoded whole"),
+        ({"resized_mb": 0.6}, {"decode": "scaled"}, "not decoded whole"),
+    ],
+)
+def test_resized_samples_are_kept_only_where_that_is_possible_and_smaller(
+    facts_: dict[str, Any], loader: dict[str, Any], said: str
+) -> None:
+    known = context(known=replace(LARGE, **facts_), **loader)
+    assert said in (one("cache", known, where="disk", resized=True).applies(known) or "")
+
+
+def test_facts_say_what_resizing_leaves(tmp_path: Path) -> None:
+    def augment(split: str) -> list[Any]:
+        return [v2.Resize(40), v2.RandomCrop(32)]
+
+    training, config = job(tmp_path, masks=True, transforms=pair_transforms(augment))
+    found = facts(training, config)
+    assert found.resized_mb == pytest.approx(40 * 53 * 4 / 1e6)
+    assert found.decoded_mb == pytest.approx(96 * 128 * 4 / 1e6)
+    random, config = job(tmp_path, masks=True)
+    assert "resizing" in facts(random, config).refusals["cache_resized"]
+
+
 def test_reasons_that_samples_give_are_passed_on() -> None:
     known = context(
         known=replace(LARGE, refusals={name: f"because of {name}" for name in DATA}),
@@ -203,7 +245,7 @@ def test_facts_are_read_from_samples(tmp_path: Path) -> None:
     assert (found.source_hw, found.input_hw) == (HW, (CROP, CROP))
     assert found.decoded_mb == pytest.approx(HW[0] * HW[1] * 3 / 1e6, rel=0.01)
     assert found.scalable == 0.5 and found.normalizes
-    assert set(found.refusals) <= {"shards"}
+    assert set(found.refusals) <= {"shards", "cache_resized"}
 
 
 def test_facts_leave_the_generators_and_broken_files_alone(tmp_path: Path) -> None:

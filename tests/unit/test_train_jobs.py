@@ -21,6 +21,7 @@ from saccade.train.job import TrainingJob, open_job, refer
 from saccade.train.labelled import open_split
 from saccade.train.loop import TrainingLoop
 from saccade.train.metrics import BoxAveragePrecision, MeanIou
+from saccade.train.run_file import check_job_unchanged, read_run_file, write_run_file
 from saccade.train.running import TrainingRun
 
 LIGHTNING = Path(__file__).with_name("lightning_example.py")
@@ -197,6 +198,39 @@ def lightning_job(names: str) -> tuple[TrainingJob, TrainingConfig]:
     return job, TrainingConfig(reference, batch=BatchSettings(job.batch_size))
 
 
+def test_a_lightning_run_folder_can_be_used_from_anywhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("lightning")
+    source = LIGHTNING.read_text()
+    (tmp_path / "net.py").write_text(source)
+    (tmp_path / "data.py").write_text(source)
+    monkeypatch.chdir(tmp_path)
+    reference = refer("net.py:Net,data.py:Data")
+    write_run_file(tmp_path / "run", TrainingConfig(reference), 2)
+    monkeypatch.chdir("/")
+    found = read_run_file(tmp_path / "run").config.job
+    assert found.name == f"{tmp_path}/net.py:Net,{tmp_path}/data.py:Data"
+    check_job_unchanged(found)
+    assert len(open_job(found).dataset("train")) > 0
+
+
+def test_a_factory_in_a_file_is_the_same_job_wherever_it_is_named_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "nets.py").write_text("def net(): ...")
+    monkeypatch.chdir(tmp_path)
+    reference = refer("nets.py:net", {"task": "classification", "data": "here"})
+    write_run_file(tmp_path / "run", TrainingConfig(reference), 2)
+    monkeypatch.chdir("/")
+    found = read_run_file(tmp_path / "run").config.job
+    assert found.name == f"{tmp_path}/nets.py:net"
+    check_job_unchanged(found)
+    (tmp_path / "nets.py").write_text("def net(): return 1")
+    with pytest.raises(SpecError, match="was changed"):
+        check_job_unchanged(found)
+
+
 def test_a_lightning_module_trains_as_it_would_by_hand(tmp_path: Path) -> None:
     job, config = lightning_job("Net,Data")
     job = replace(job, epochs=2)
@@ -342,8 +376,6 @@ def optimizer(model): return torch.optim.SGD(model.parameters(), 0.01)
 def test_a_run_folder_trains_its_job_as_long_as_that_is_the_same(
     cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from saccade.train.run_file import read_run_file, write_run_file
-
     job, out = tmp_path / "job.py", tmp_path / "run"
     job.write_text(JOB)
     monkeypatch.chdir(tmp_path)

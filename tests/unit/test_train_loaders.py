@@ -17,9 +17,12 @@ from saccade.errors import DataError, SpecError
 from saccade.train.collating import InPlaceCollate
 from saccade.train.config import TrainingConfig
 from saccade.train.job import TrainingJob
+from saccade.train.loaders.contract import LoaderRequest
 from saccade.train.loading import open_loader
 from saccade.train.loop import TrainingLoop
-from saccade.train.samples import Loaded
+from saccade.train.order import SampleOrder
+from saccade.train.sample_source import batch_maker
+from saccade.train.samples import Loaded, LoadTimes
 from saccade.train.transforms.parity import Difference, difference
 
 STEPS = 4
@@ -288,3 +291,63 @@ def test_dali_refuses_what_it_cannot_do(tmp_path: Path) -> None:
     training, config = job(tmp_path)
     with pytest.raises(SpecError, match="come from a cache"):
         open_loader(training, config.with_loader(backend="dali", cache="memory"))
+
+
+def resizing(split: str) -> list[Any]:
+    return [v2.Resize(40), v2.CenterCrop((36, 40)), v2.RandomCrop(CROP), v2.RandomHorizontalFlip()]
+
+
+RESIZED: dict[str, dict[str, Any]] = {
+    "memory": {"cache": "memory"},
+    "disk, workers": {"cache": "disk", "workers": 2},
+    "device, shards": {"cache": "memory", "normalize": "device", "shards": True},
+}
+
+
+@pytest.mark.parametrize("masks", [False, True])
+@pytest.mark.parametrize("name", RESIZED)
+def test_samples_that_are_kept_resized_are_the_same(tmp_path: Path, name: str, masks: bool) -> None:
+    training, config = job(tmp_path, masks, transforms=pair_transforms(resizing))
+    settings = {"store": str(tmp_path / "store"), **RESIZED[name]}
+    small = config.with_loader(resized=True, **settings)
+    wanted, got = batches(training, config, 6), batches(training, small, 6)
+    found = apart(wanted, got)
+    assert found.largest < 1e-4 and found.targets == 0.0
+    # Decoded ones beside them are other samples.
+    assert apart(wanted, batches(training, config.with_loader(**settings), 6)).largest < 1e-4
+
+
+def test_what_is_kept_is_as_small_as_it_becomes(tmp_path: Path) -> None:
+    training, config = job(tmp_path, transforms=pair_transforms(resizing))
+    order = SampleOrder(10, 4, 0)
+    small = config.with_loader(cache="memory", resized=True)
+    dataset = training.dataset("train")
+    maker, _ = batch_maker(LoaderRequest(training, small, "train", order), dataset)
+    kept = maker._samples.raw(0, LoadTimes())
+    assert kept[0].shape == (36, 40, 3)
+
+
+@pytest.mark.parametrize(
+    ("augment", "said"),
+    [
+        (lambda split: [v2.RandomCrop(CROP)], "do not begin with a resizing"),
+        (lambda split: [v2.RandomHorizontalFlip(), v2.Resize(CROP)], "do not begin with"),
+        (lambda split: [v2.Resize((CROP, CROP), interpolation=0)], "."),
+    ],
+)
+def test_what_cannot_be_kept_resized_is_refused(tmp_path: Path, augment: Any, said: str) -> None:
+    training, config = job(tmp_path, transforms=pair_transforms(augment))
+    with pytest.raises(SpecError, match=f"Keeping resized samples is not possible: .*{said}"):
+        open_loader(training, config.with_loader(cache="memory", resized=True))
+
+
+def test_resizing_through_another_library_is_not_believed(tmp_path: Path) -> None:
+    """Pillow rounds in another way than PyTorch."""
+
+    def transforms(split: str) -> Any:
+        chain = v2.Compose([v2.ToPILImage(), v2.Resize(CROP), v2.CenterCrop(CROP)])
+        return lambda sample: (v2.functional.to_image(chain(sample[0])).float(), sample[1])
+
+    training, config = job(tmp_path, transforms=transforms)
+    with pytest.raises(SpecError, match="resizing first does not give"):
+        open_loader(training, config.with_loader(cache="memory", resized=True))

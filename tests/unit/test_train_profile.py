@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from saccade.optimize.worker import Worker
 from saccade.testing.planted_training import BROKEN_FILE, JOBS, NAN_STEP, write_job
 from saccade.train.config import TrainingConfig
 from saccade.train.job import refer
-from saccade.train.profile import TrainingProfile
+from saccade.train.profile import ModelFacts, TrainingProfile
 
 BATCHES = {"tiny_batch": 1}
 SECONDS = 1.0
@@ -81,6 +82,39 @@ def test_an_item_in_the_loss_is_named_with_its_line(tmp_path: Path) -> None:
     assert finding.evidence["calls_per_step"] == 1
     assert finding.max_gain_sequential < 1.5
     check_trace(json.loads((tmp_path / "trace.json").read_text()))
+
+
+def test_after_a_change_of_computing_only_samples_are_known(tmp_path: Path) -> None:
+    """One process measures; what it says of computing is its own, and nothing is left of before."""
+    started: list[str] = []
+
+    class Counted(Here):
+        def __init__(self, kind: str, arguments: tuple[Any, ...], **settings: Any) -> None:
+            started.append(kind)
+            super().__init__(kind, arguments, **settings)
+
+    path = write_job(tmp_path, "tiny_batch")
+    config = TrainingConfig(refer(str(path))).with_compute(threads=1).with_batch(size=4)
+    known = profile_training(config, SECONDS, start=Counted)
+    stale = replace(
+        known,
+        operators=(),
+        launches=1e6,
+        scaled_ms={4: 1.0, 16: 2.0},
+        memory_mb={"activations": 1e6},
+        model=ModelFacts(layers=1000),
+        missing={"facts": "no file", "operators": "no profiler"},
+    )
+    started.clear()
+    found = profile_training(config.with_batch(size=2), SECONDS, known=stale, start=Counted)
+    assert len(started) == 1
+    assert (found.facts, found.scan, found.model) == (known.facts, known.scan, known.model)
+    assert (found.launches, found.scaled_ms, found.operators) == (0.0, {}, ())
+    assert 0 < found.memory_mb["activations"] < known.memory_mb["activations"]
+    assert found.memory_mb["parameters"] == known.memory_mb["parameters"]
+    assert found.missing["facts"] == "no file"
+    assert "not watched again" in found.missing["operators"]
+    assert found.config is not None and found.config.batch.size == 2
 
 
 def check_trace(trace: dict[str, object]) -> None:

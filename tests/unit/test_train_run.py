@@ -298,6 +298,29 @@ def test_a_halved_batch_stays_halved_when_the_run_is_resumed(tmp_path: Path) -> 
     assert len(again.state.history) == 4
 
 
+def test_a_halved_batch_is_resumed_without_cuda_graphs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A graph would write over the gradients that are being added up."""
+    modes: list[str | None] = []
+
+    def compile_nothing(model: Any, mode: str | None = None) -> Any:
+        modes.append(mode)
+        return model
+
+    monkeypatch.setattr(torch, "compile", compile_nothing)
+    asked = tiny_config().with_compute(compile="reduce-overhead")
+    FailingAt(8, MemoryError(), times=1).train(tmp_path / "one", config=asked)
+    assert modes == ["reduce-overhead", None]
+    again = trained(tmp_path / "one", config=asked, epochs=4)
+    assert (again.config.batch, again.config.compute.compile) == (BatchSettings(2, 2), "default")
+    # Processes that train together are started anew with what fits, which may be halved already.
+    for options in (RunOptions(most_at_once=2), RunOptions(most_at_once=2), None):
+        run = trained(tmp_path / "many", options, config=asked)
+        assert (run.config.batch, run.config.compute.compile) == (BatchSettings(2, 2), "default")
+    assert modes[2:] == [None] * 4
+
+
 def test_an_update_that_was_cut_off_is_taken_again_from_the_checkpoint(tmp_path: Path) -> None:
     class Heavy(torch.optim.SGD):
         failed = False

@@ -13,7 +13,7 @@ import torch
 
 from saccade.errors import RuntimeFailure, SpecError
 from saccade.optimize.training_profile import nsys_command, profile_training
-from saccade.profile.training import compilations, graph_breaks, joined
+from saccade.profile.training import compilations, graph_breaks
 from saccade.profile.training_machine import training_machine
 from saccade.profile.training_memory import memory_by_category
 from saccade.profile.training_operators import watch_operators
@@ -25,6 +25,7 @@ from saccade.testing.planted_jobs import Arrays, Files, Model, as_tensors, loss,
 from saccade.testing.planted_training import training_block
 from saccade.train.config import JobReference, TrainingConfig
 from saccade.train.job import TrainingJob
+from saccade.train.joining import joined_blocks
 from saccade.train.loop import TrainingLoop
 from saccade.train.samples import Loaded
 from saccade.train.step_clock import StepClock
@@ -258,7 +259,7 @@ def test_the_command_for_nsight_systems(monkeypatch: pytest.MonkeyPatch, tmp_pat
 
 def test_blocks_are_joined() -> None:
     first, second = training_block(), dataclasses.replace(training_block(), first_step=40)
-    both = joined([first, second])
+    both = joined_blocks([first, second])
     assert both.step_s == first.step_s + second.step_s
     assert both.samples == 2 * first.samples
     assert both.first_step == 0

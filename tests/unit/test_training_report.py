@@ -22,9 +22,11 @@ from saccade.playbook.training.steps import Curves
 from saccade.report.training.page import render_training
 from saccade.statistics import compare
 from saccade.study import Ratio
-from saccade.train.records import Evaluation, LossCurve
+from saccade.train.profile import BusyMoment
+from saccade.train.records import Evaluation, JudgedStep, LossCurve
 from saccade.train.spec import make_training_spec
 from saccade.validate.loss_drift import drift
+from saccade.validate.time_to_accuracy import held_out_loss_times_s, metric_times_s
 
 ABOUT = {"samples": 110, "parameters": 10**6}
 GOALS = ("samples_per_s>=10", "loss_drift<=0.02", "epoch_s<=1")
@@ -104,6 +106,77 @@ def test_the_page_shows_speed_curves_and_interactions(tmp_path: Path) -> None:
     for text in ("14.1 samples/s", "Loss curves", "How changes interact", "bf16 + channels_last"):
         assert text in page
     assert "<script" not in page
+
+
+def busy(*shares: float, gpu: float | None = None) -> tuple[BusyMoment, ...]:
+    return tuple(BusyMoment(0.5 * n, share, gpu) for n, share in enumerate(shares))
+
+
+def test_the_page_shows_how_busy_the_machine_was_over_time(tmp_path: Path) -> None:
+    profile = context_of().profile
+    watched = replace(
+        story(tmp_path),
+        profile=replace(profile, busy=busy(0.2, 0.4, 0.3)),
+        best_profile=replace(profile, busy=busy(0.9, 1.0, gpu=0.95)),
+    )
+    found = result_document(watched)
+    assert found["baseline"]["busy"][1] == {"t_s": 0.5, "cpu": 0.4, "gpu": None}
+    page = render_training(found)
+    for text in ("How busy the machine was", "Baseline, CPU: 30 %", "Best, GPU: 95 %"):
+        assert text in page
+    assert "Baseline, GPU" not in page
+    assert "How busy" not in render_training(result_document(story(tmp_path)))
+
+
+def test_uneven_ranks_of_the_best_are_a_finding(tmp_path: Path) -> None:
+    profile = replace(context_of().profile, ranks_ms=(100.0, 4000.0))
+    found = result_document(replace(story(tmp_path), best_profile=profile))
+    assert "unbalanced_ranks" in [finding["name"] for finding in found["best"]["findings"]]
+
+
+def along(curve: LossCurve, *losses: float) -> LossCurve:
+    """Judged after two, four, ... steps."""
+    judged = [JudgedStep(2 * n, Evaluation(v, 1 - v, 40)) for n, v in enumerate(losses, 1)]
+    return replace(curve, along=tuple(judged))
+
+
+def test_the_time_to_what_the_baseline_reaches_is_known(tmp_path: Path) -> None:
+    """The baseline ends at a held-out loss of 1.2 and a metric of 0.6, after 10 steps of 4 s."""
+    goals = (
+        "time_to_held_out_loss_s<=5", "time_to_metric_s<=10", "time_to_loss_s<=20",
+        "device_busy_share>=0.5", "peak_device_mb<=100",
+    )  # fmt: skip
+    base = story(tmp_path, goals)
+    assert base.judged is not None and base.judged.curves is not None
+    curves_ = tuple(along(c, 1.5, 1.3, 1.1, 0.3) for c in base.judged.curves.curves)
+    judged = replace(base.judged, curves=replace(base.judged.curves, curves=curves_))
+    found = result_document(replace(base, judged=judged))
+    step_s = 8 / 14
+    values = {goal["metric"]: goal["value"] for goal in found["goals"]}
+    assert values["time_to_held_out_loss_s"] == pytest.approx(6 * step_s)
+    assert values["time_to_metric_s"] == pytest.approx(8 * step_s)
+    assert 8 * step_s < values["time_to_loss_s"] <= 10 * step_s
+    statuses = {goal["metric"]: goal["status"] for goal in found["goals"]}
+    assert statuses["time_to_held_out_loss_s"] == "met"
+    assert statuses["device_busy_share"] == statuses["peak_device_mb"] == "inconclusive"
+    assert "GPU" in found["goals"][3]["note"]
+    assert found["baseline"]["metrics"]["time_to_metric_s"] == pytest.approx(10 * 4)
+
+
+def test_what_is_never_reached_has_no_time() -> None:
+    worse = [replace(c, evaluation=Evaluation(1.3, 0.5, 40)) for c in curves(14.0)]
+    assert held_out_loss_times_s(worse, curves(2.0)) is None
+    assert metric_times_s(worse, curves(2.0)) is None
+    assert held_out_loss_times_s(worse, curves(2.0), 0.1) == pytest.approx([80 / 14] * 3)
+    assert metric_times_s(worse, curves(2.0), 0.1) is None
+    unjudged = [replace(c, evaluation=None) for c in curves(2.0)]
+    assert held_out_loss_times_s(curves(2.0), unjudged) is None
+
+
+def test_curves_that_were_not_judged_along_the_way_do_not_count_beside_those_that_were() -> None:
+    first, *others = curves(2.0)
+    mixed = [first, *(along(curve, 1.1) for curve in others)]
+    assert held_out_loss_times_s(mixed, curves(2.0)) == pytest.approx([2 * 4, 2 * 4])
 
 
 def test_the_page_escapes_what_the_user_named(tmp_path: Path) -> None:

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
-from training_stand_ins import BASELINE, FakeRunner, SpeedOf, Turn, context_of
+from training_stand_ins import BASELINE, FakeRunner, SpeedOf, Turn, block_of, context_of
 
 from saccade import plugins
 from saccade.errors import RuntimeFailure
 from saccade.optimize.training.interactions import interactions
 from saccade.optimize.training.part_search import PartSearch
-from saccade.optimize.training.search import TrainingSearch, without
+from saccade.optimize.training.search import Kept, TrainingSearch, of_samples, rebuilt
 from saccade.optimize.training.sets import Option, configured, together
 from saccade.optimize.training.trial_log import TrialLog
 from saccade.prediction import Prediction
@@ -21,7 +21,7 @@ from saccade.progress import SilentProgress
 from saccade.study import RunFolder, Trial
 from saccade.train.change import TrainingContext
 from saccade.train.config import TrainingConfig
-from saccade.train.profile import TrainingProfile
+from saccade.train.profile import ModelFacts, TrainingProfile
 
 BF16 = Turn("bf16", "precision", "bf16")
 LAST = Turn("channels_last", "channels_last", True)
@@ -237,8 +237,53 @@ def test_a_part_comes_again_for_what_was_kept_makes_possible(
     # before, what was seen of them holds.
     assert sorted(profiled) == [False, False, True]
     context = context_of()
-    assert without(found.kept, context, set()) == found.config
-    assert not without(found.kept, context, {"workers"}).loader.persistent
+    whole = rebuilt(found.kept, context)
+    assert (whole.config, whole.kept, whole.fallen) == (found.config, found.kept, ())
+    # What cannot be without another change goes with it, and that is said.
+    left = rebuilt([k for k in found.kept if k.option.label != "workers"], context)
+    assert not left.config.loader.persistent
+    assert [k.option.label for k in left.kept] == ["bf16"]
+    assert [(k.option.label, why) for k, why in left.fallen] == [
+        ("persistent", "there are no workers")
+    ]
+
+
+def test_a_change_that_fails_when_it_is_made_again_is_said() -> None:
+    @dataclass(frozen=True)
+    class Failing(Turn):
+        def apply(self, context: TrainingContext) -> TrainingConfig:
+            raise RuntimeFailure("no batch fits")
+
+    kept = [Kept(option, None, None) for option in options(Failing("larger", "tf32", True), BF16)]
+    left = rebuilt(kept, context_of())
+    assert [k.option.label for k in left.kept] == ["bf16"]
+    assert left.fallen == ((kept[0], "no batch fits"),)
+
+
+def test_a_change_is_made_again_under_what_was_known_when_it_was_kept() -> None:
+    @dataclass(frozen=True)
+    class OnFastSteps(Turn):
+        def applies(self, context: TrainingContext) -> str | None:
+            return None if context.profile.block.samples_per_s > 5 else "steps are slow"
+
+    (option,) = options(OnFastSteps("fast", "tf32", True))
+    later = context_of(block=block_of(10.0)).profile
+    assert rebuilt([Kept(option, None, None, None, later)], context_of()).config.compute.tf32
+    assert rebuilt([Kept(option, None, None)], context_of()).fallen
+
+
+def test_nothing_stale_of_computing_is_left_where_profiling_fails() -> None:
+    seen = replace(
+        context_of().profile,
+        memory_mb={"activations": 100.0},
+        scaled_ms={8: 4.0, 16: 8.0},
+        launches=100.0,
+        device_ms=3.0,
+        model=ModelFacts(layers=9),
+    )
+    left = of_samples(seen)
+    assert (left.memory_mb, left.scaled_ms, left.launches, left.device_ms) == ({}, {}, 0.0, None)
+    assert left.model == ModelFacts() and left.facts == seen.facts
 
 
 @dataclass(frozen=True)

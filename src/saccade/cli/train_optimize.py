@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import closing
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -19,8 +20,27 @@ from saccade.cli.common import (
     remember_folder,
 )
 
+
+class LearningRate(StrEnum):
+    """How the learning rate grows with the batch."""
+
+    linear = "linear"
+    sqrt = "sqrt"
+    none = "none"
+
+
+class Sharing(StrEnum):
+    """How several processes share the model."""
+
+    ddp = "ddp"
+    fsdp = "fsdp"
+
+
 DEFAULT_OUT = Path("runs/training")
 Job = Annotated[str, typer.Argument(help="A job.py, a spec.yaml, or another training job.")]
+Strategy = Annotated[
+    Sharing | None, typer.Option(help="A copy of the model for each process, or a share of it.")
+]
 JobData = Annotated[Path | None, typer.Option("--data", help="Data, where the job says none.")]
 JobTask = Annotated[str | None, typer.Option("--task", help="Task, where the job says none.")]
 Weights = Annotated[
@@ -39,6 +59,13 @@ Allow = Annotated[
     list[str] | None,
     typer.Option(help="Changes of the recipe that may be tried: batch, model, scale."),
 ]
+LrScaling = Annotated[
+    LearningRate | None,
+    typer.Option(
+        "--lr-scaling",
+        help="Of the learning rate with a larger batch; by default sqrt for Adam, else linear.",
+    ),
+]
 MaxCorrupt = Annotated[
     float | None, typer.Option(help="Share of unreadable samples, 0-1, that is skipped.")
 ]
@@ -56,6 +83,7 @@ def optimize(
     seeds: Seeds = None,
     steps: Steps = None,
     allow: Allow = None,
+    lr_scaling: LrScaling = None,
     max_corrupt: MaxCorrupt = None,
     out: Out = DEFAULT_OUT,
     as_json: AsJson = False,
@@ -79,10 +107,11 @@ def optimize(
         "seeds": seeds,
         "steps": steps,
         "allow": allow,
+        "lr_scaling": lr_scaling.value if lr_scaling is not None else None,
         "max_corrupt": max_corrupt,
     }
     spec = make_training_spec(
-        {**_document(job), **{k: v for k, v in flags.items() if v is not None}}
+        {**job_document(job), **{k: v for k, v in flags.items() if v is not None}}
     )
     remember_folder(out)
     with closing(progress_for()) as progress:
@@ -98,8 +127,12 @@ def optimize(
     raise typer.Exit(EXIT_OF[study.status])
 
 
-def _document(job: str) -> dict[str, Any]:
-    """The settings that the argument stands for: a spec file, or a job."""
+def job_document(job: str) -> dict[str, Any]:
+    """The settings that the argument stands for: a spec file, or a job.
+
+    Raises:
+        SpecError: the spec file cannot be read.
+    """
     if not job.endswith((".yaml", ".yml")):
         return {"job": job}
     from saccade.spec import read_spec

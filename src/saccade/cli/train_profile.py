@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from contextlib import closing
 from typing import TYPE_CHECKING, Annotated
@@ -24,11 +25,14 @@ from saccade.cli.train_optimize import (
     JobTask,
     MaxCorrupt,
     Recipes,
+    Strategy,
     Weights,
+    job_document,
 )
 
 if TYPE_CHECKING:
     from saccade.diagnose.records import Finding
+    from saccade.train.config import Strategy as HowShared
     from saccade.train.profile import TrainingProfile
 
 TOP, BAR = 10, 30
@@ -38,6 +42,10 @@ LeastSteps = Annotated[
 ]
 Nvtx = Annotated[
     bool, typer.Option("--nvtx", help="Name the parts of steps for Nsight Systems (needs a GPU).")
+]
+
+Processes = Annotated[
+    int, typer.Option(min=1, help="Processes on this machine, which share every batch.")
 ]
 
 
@@ -52,11 +60,14 @@ def profile(
     steps: LeastSteps = 0,
     max_corrupt: MaxCorrupt = None,
     nvtx: Nvtx = False,
+    processes: Processes = 1,
+    strategy: Strategy = None,
     out: Out = DEFAULT_OUT,
     as_json: AsJson = False,
 ) -> None:
     """Say where a training step's time goes, and name what holds it back; write a Chrome trace.
 
+    With several processes one of them is profiled, and how evenly all share the work is measured.
     Example: saccade train profile job.py --out runs/unet
     """
     from saccade.diagnose.diagnose import findings_document
@@ -65,7 +76,6 @@ def profile(
     from saccade.train.spec import make_training_spec
 
     flags = {
-        "job": job,
         "data": data,
         "task": task,
         "weights": weights,
@@ -73,24 +83,40 @@ def profile(
         "device": device,
         "max_corrupt": max_corrupt,
     }
-    spec = make_training_spec({name: value for name, value in flags.items() if value is not None})
+    given = {name: value for name, value in flags.items() if value is not None}
+    spec = make_training_spec({**job_document(job), **given})
+    shared_by: HowShared = strategy.value if strategy is not None else "ddp"
     remember_folder(out)
     with closing(progress_for()) as progress:
         found, findings = profile_job(
-            spec, out, seconds, least_steps=steps, nvtx=nvtx, progress=progress
+            spec,
+            out,
+            seconds,
+            least_steps=steps,
+            nvtx=nvtx,
+            processes=processes,
+            strategy=shared_by,
+            progress=progress,
         )
+    command = nsys_command(sys.argv, out) if _on_gpu(found) else None
     if as_json:
-        print_json({**profile_document(found), **findings_document(findings)})
+        document = {**profile_document(found), **findings_document(findings)}
+        print_json({**document, "nsys_command": command})
         return
     _print_steps(found)
+    _print_ranks(found)
     _print_syncs(found)
     _print_findings(findings)
     for name, reason in found.missing.items():
         print(f"not seen: {name} ({reason})")
     print(f"trace  {out / 'trace.json'} (open it in https://ui.perfetto.dev)")
-    command = nsys_command(sys.argv, out)
-    if command is not None and device != "cpu":
-        print(f"nsys   {' '.join(command)}")
+    if command is not None:
+        print(f"nsys   {shlex.join(command)}")
+
+
+def _on_gpu(profile: TrainingProfile) -> bool:
+    """Whether the job itself trains on a GPU, whose timeline Nsight Systems shows."""
+    return profile.config is not None and profile.config.compute.device.startswith("cuda")
 
 
 def _print_steps(profile: TrainingProfile) -> None:
@@ -125,6 +151,13 @@ def _rate(profile: TrainingProfile) -> float:
     assert profile.loader is not None
     batch = profile.loader.samples / len(profile.loader.batch_s)
     return batch / profile.loader.steady_batch_s
+
+
+def _print_ranks(profile: TrainingProfile) -> None:
+    """Each process's own part of a step; nothing for one process."""
+    rows = [(str(rank), f"{ms:.2f}") for rank, ms in enumerate(profile.ranks_ms)]
+    if rows:
+        print_table("Processes", ("rank", "own work in a step, ms"), rows)
 
 
 def _print_syncs(profile: TrainingProfile) -> None:

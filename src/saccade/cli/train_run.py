@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from saccade.cli.common import AsJson, print_json, remember_folder
-from saccade.cli.train_optimize import JobData, JobTask, Recipes, Weights
+from saccade.cli.train_optimize import JobData, JobTask, Recipes, Strategy, Weights
 from saccade.errors import EXIT_INCONCLUSIVE
 
 What = Annotated[str, typer.Argument(help="A folder of `train optimize`, or a job with --out.")]
@@ -41,15 +41,12 @@ Processes = Annotated[
 Nodes = Annotated[int | None, typer.Option(min=1, help="Machines, as a Ray cluster.")]
 
 
-class Sharing(StrEnum):
-    """How several processes share the model."""
-
-    ddp = "ddp"
-    fsdp = "fsdp"
-
-
-Strategy = Annotated[
-    Sharing | None, typer.Option(help="A copy of the model for each process, or a share of it.")
+Offload = Annotated[
+    bool | None,
+    typer.Option(
+        "--offload/--no-offload",
+        help="With fsdp: shares of the model rest in the CPU's memory; for models that do not fit.",
+    ),
 ]
 
 
@@ -84,6 +81,7 @@ def run(
     processes: Processes = None,
     nodes: Nodes = None,
     strategy: Strategy = None,
+    offload: Offload = None,
     as_json: AsJson = False,
 ) -> None:
     """Train to the end, with checkpoints; the same command goes on after an interruption.
@@ -107,7 +105,7 @@ def run(
         remember_folder(folder)
     request = TrainingRequest(
         what, out, epochs, settings, device, seed, max_corrupt, deterministic, restart, options,
-        processes, nodes, strategy.value if strategy is not None else None,
+        processes, nodes, strategy.value if strategy is not None else None, offload,
     )  # fmt: skip
     with closing(run_progress()) as progress:
         try:

@@ -8,7 +8,14 @@ from typing import Annotated
 import typer
 
 from saccade.cli.common import AsJson, Out, print_json, progress_for, remember_folder
-from saccade.cli.train_optimize import DEFAULT_OUT, Device, Job, JobData, JobTask
+from saccade.cli.train_optimize import (
+    DEFAULT_OUT,
+    Device,
+    Job,
+    JobData,
+    JobTask,
+    job_document,
+)
 
 Gigabits = Annotated[
     float, typer.Option("--network", min=0.001, help="Between machines, in Gbit/s.")
@@ -37,8 +44,9 @@ def scale(
     from saccade.train.scaling import Link
     from saccade.train.spec import make_training_spec
 
-    flags = {"job": job, "data": data, "task": task, "device": device}
-    spec = make_training_spec({name: value for name, value in flags.items() if value is not None})
+    flags = {"data": data, "task": task, "device": device}
+    given = {name: value for name, value in flags.items() if value is not None}
+    spec = make_training_spec({**job_document(job), **given})
     remember_folder(out)
     with closing(progress_for()) as progress:
         report = scaling_of_job(spec, out, Link(latency / 1e6, network * 125), progress)

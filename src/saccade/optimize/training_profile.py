@@ -28,6 +28,11 @@ RANK_WARMUP, RANK_STEPS = 2, 5
 LEAST_TIMEOUT_S, TIMEOUT_FACTOR = 900.0, 20.0
 # Shares of the time; the rest is for starting the workers and for the passes' least steps.
 MEASURING, WATCHING = 0.65, 0.25
+# Passes that look at samples alone, and those that look at how steps are computed and are not made
+# again after each change of that.
+OF_SAMPLES = ("facts", "scan")
+OF_STEPS = ("timeline", "operators", "syncs", "scaled")
+NOT_AGAIN = "not watched again since computing was changed"
 # Time in which some thousand small files can be looked at.
 LEAST_SCAN_S = 2.0
 TRACE_NAMES = {
@@ -63,8 +68,8 @@ def profile_training(
         folder: where ``trace.json`` goes; None writes none.
         least_steps: that are measured at least, warm-up included.
         nvtx: name the parts of the watched steps for Nsight Systems, too; needs a GPU.
-        known: an earlier profile whose watching holds for this configuration, which is then only
-            measured.
+        known: an earlier profile of the same samples, computed in another way. What it says of
+            samples holds for this configuration, which is then measured and hardly watched.
         progress: told what is being done.
         start: makes worker processes.
 
@@ -85,8 +90,11 @@ def profile_training(
     with start(MEASURER, (alone,), timeout_s=timeout_s) as worker:
         measured = worker.call("measure", MEASURING * seconds, least_steps, timeout_s=timeout_s)
         model = worker.call("model_facts")
-    if known is not None:
-        return _measured_again(known, config, measured)
+        if known is not None:
+            watched = _of_samples(known)
+            # Last, for it may end the worker; one pass, where a watcher would have to be started.
+            watched.memory = _tried(watched, "memory", _calling(worker, "memory", (), timeout_s))
+            return replace(_profile(config, measured, watched), model=model)
     said.step("Watching steps")
     passes = _passes(measured, WATCHING * seconds, nvtx)
     watched = _watch(alone, passes, timeout_s, start)
@@ -95,22 +103,6 @@ def profile_training(
     if folder is not None:
         training_trace(config, watched).write(folder / TRACE_FILE)
     return replace(_profile(config, measured, watched), model=model)
-
-
-def _measured_again(
-    known: TrainingProfile, config: TrainingConfig, measured: Measured
-) -> TrainingProfile:
-    return replace(
-        known,
-        config_hash=config.hash,
-        config=config,
-        block=measured.block,
-        synthetic=measured.synthetic,
-        loader=measured.loader,
-        recompilations=measured.recompilations,
-        graph_breaks=measured.graph_breaks,
-        warmup=measured.warmup,
-    )
 
 
 @dataclass
@@ -126,6 +118,14 @@ class Watched:
     scan: Any = None
     ranks_ms: tuple[float, ...] = ()
     missing: dict[str, str] = field(default_factory=dict)
+
+
+def _of_samples(known: TrainingProfile) -> Watched:
+    """What an earlier profile saw of samples; how they are computed is another matter now."""
+    missing = {name: why for name, why in known.missing.items() if name in OF_SAMPLES}
+    return Watched(
+        facts=known.facts, scan=known.scan, missing=dict.fromkeys(OF_STEPS, NOT_AGAIN) | missing
+    )
 
 
 def _passes(measured: Measured, seconds: float, nvtx: bool) -> dict[str, tuple[Any, ...]]:

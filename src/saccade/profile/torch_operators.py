@@ -34,20 +34,25 @@ class Average(Protocol):
 
     key: str
     self_cpu_time_total: float
+    self_device_time_total: float
 
 
-def parse_torch_profile(averages: Iterable[Any], runs: int) -> list[OperatorTime]:
+def parse_torch_profile(
+    averages: Iterable[Any], runs: int, on_gpu: bool = False
+) -> list[OperatorTime]:
     """Mean self time per inference of every kind of operator, slowest first.
 
     Args:
         averages: ``profiler.key_averages()``.
         runs: inferences that were profiled.
+        on_gpu: the time of the kernels that an operator started, instead of its time on the CPU.
     """
+    time = "self_device_time_total" if on_gpu else "self_cpu_time_total"
     found = [
         OperatorTime(
             name=average.key,
             kind=kind_of(average.key),
-            wall_ms=average.self_cpu_time_total / 1e3 / max(1, runs),
+            wall_ms=getattr(average, time) / 1e3 / max(1, runs),
             kernel=average.key,
         )
         for average in averages

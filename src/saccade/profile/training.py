@@ -10,9 +10,10 @@ import sys
 import time
 from dataclasses import dataclass
 
+from saccade.profile.training_memory import memory_by_category
 from saccade.statistics import warmup_end
+from saccade.train.joining import joined_blocks
 from saccade.train.records import LoaderBlock, TrainingBlock
-from saccade.train.samples import LoadTimes
 from saccade.train.subject import TrainingSubject
 
 # Steps below which a trend cannot be seen, and after which a warm-up is given up on.
@@ -74,6 +75,10 @@ class TrainingMeasurer(TrainingSubject):
             graph_breaks=graph_breaks(),
         )
 
+    def memory(self) -> dict[str, float]:
+        """Memory of one step by category, 10^6 bytes; a pass that is watched, not measured."""
+        return memory_by_category(self._loop)
+
     def warm_up(self, seconds: float) -> TrainingBlock:
         """Steps until they are stable and what the loader had ready before is used up."""
         began = time.perf_counter()
@@ -88,7 +93,7 @@ class TrainingMeasurer(TrainingSubject):
                 break
             if len(taken) >= 2 and time.perf_counter() - began > seconds:
                 break
-        return joined(blocks)
+        return joined_blocks(blocks)
 
     def _synthetic(self, seconds: float) -> TrainingBlock:
         """Steps on one cached batch; the first does not count."""
@@ -110,34 +115,6 @@ class TrainingMeasurer(TrainingSubject):
             from torch._dynamo.utils import counters
 
             counters.clear()
-
-
-def joined(blocks: list[TrainingBlock]) -> TrainingBlock:
-    """Consecutive blocks as one."""
-    load = LoadTimes()
-    for block in blocks:
-        for name, seconds in vars(block.load).items():
-            setattr(load, name, getattr(load, name) + seconds)
-    wall_s = sum(block.wall_s for block in blocks)
-    return TrainingBlock(
-        step_s=tuple(s for block in blocks for s in block.step_s),
-        part_s={
-            part: tuple(s for block in blocks for s in block.part_s[part])
-            for part in blocks[0].part_s
-        },
-        losses=tuple(loss for block in blocks for loss in block.losses),
-        samples=sum(block.samples for block in blocks),
-        cpu_s=sum(block.cpu_s for block in blocks),
-        kernel_s=sum(block.kernel_s for block in blocks),
-        page_faults=sum(block.page_faults for block in blocks),
-        busy_share=sum(block.busy_share * block.wall_s for block in blocks) / max(wall_s, 1e-9),
-        peak_rss_mb=max(block.peak_rss_mb for block in blocks),
-        device_busy_share=blocks[-1].device_busy_share,
-        peak_device_mb=blocks[-1].peak_device_mb,
-        load=load,
-        corrupt=sum(block.corrupt for block in blocks),
-        first_step=blocks[0].first_step,
-    )
 
 
 def _count(seconds: float, each_s: float, least: int, most: int) -> int:

@@ -245,7 +245,7 @@ def _print_kept(result: Mapping[str, Any], say: Speaker) -> None:
 
 def _print_repair(result: Mapping[str, Any], say: Speaker) -> None:
     columns = (("rung", False), ("setting", False), ("drop before", True), ("after", True))
-    for ladder in ladders(result):
+    for ladder in (found for found in ladders(result) if found.steps):
         name = f"Repair of {ladder.name}, on selection images"
         table = columned(say, name, (*columns, ("took", True), ("", False)))
         for step in ladder.steps:

@@ -44,17 +44,23 @@ def target_name(result: Mapping[str, Any]) -> str:
 
 def estimate_rows(result: Mapping[str, Any]) -> list[EstimateRow]:
     """The estimates, as far as the document holds any."""
-    found = records(mapping(result.get("estimates")).get("candidates"))
-    return [_estimate(entry) for entry in found]
+    estimates = mapping(result.get("estimates"))
+    own = [_estimate(entry) for entry in records(estimates.get("candidates"))]
+    others = [
+        _estimate(entry, f"{name}: ")
+        for name, other in mapping(estimates.get("others")).items()
+        for entry in records(mapping(other).get("candidates"))
+    ]
+    return [*own, *others]
 
 
-def _estimate(entry: Mapping[str, Any]) -> EstimateRow:
+def _estimate(entry: Mapping[str, Any], model: str = "") -> EstimateRow:
     memory = mapping(entry.get("memory"))
     parts = [q.number(memory.get(name)) for name in ("weights_mb", "activations_mb")]
     total = sum(part for part in parts if part is not None)
     word = WORDS.get(str(entry.get("legality")), str(entry.get("legality")))
     return EstimateRow(
-        runtime=str(entry.get("runtime")),
+        runtime=f"{model}{entry.get('runtime')}",
         precision=str(entry.get("precision")),
         runs=word if entry.get("usable") else "no",
         memory=f"{total:.1f} MB",

@@ -40,6 +40,8 @@ LABELS = {
     "device_busy_share": "GPU busy",
     "peak_device_mb": "Peak GPU memory",
     "time_to_loss_s": "Time to the baseline's last loss",
+    "time_to_held_out_loss_s": "Time to the baseline's held-out loss",
+    "time_to_metric_s": "Time to the baseline's metric",
     "held_out_loss": "Held-out loss",
     "loss_drift": "Loss against the baseline's",
     "metric": "Metric on held-out data",

@@ -33,13 +33,13 @@ class Step:
 
 @dataclass(frozen=True)
 class Ladder:
-    """One ladder of a run.
+    """One ladder of a run, or int8 that needed none.
 
     Attributes:
         name: the first setting.
-        steps: in the order in which they were tried.
+        steps: in the order in which they were tried; none where the first setting was kept.
         layers: measured sensitivity, ``node``, ``kind``, ``error``, the largest first; empty where
-            no rung needed it.
+            it was not measured.
         kept_float: nodes that stayed float.
         doubts: about the calibration images.
     """
@@ -59,7 +59,7 @@ class Ladder:
 
 
 def ladders(result: Mapping[str, Any]) -> list[Ladder]:
-    """Every ladder of a run, each with its whole log."""
+    """Every ladder of a run, each with its whole log; then int8 that was kept at once, without."""
     longest: dict[str, Mapping[str, Any]] = {}
     measured: dict[str, Mapping[str, Any]] = {}
     for trial in records(result.get("trials")):
@@ -71,7 +71,25 @@ def ladders(result: Mapping[str, Any]) -> list[Ladder]:
         details = mapping(trial.get("details"))
         if records(details.get("sensitivity")):
             measured[key] = details
-    return [_ladder(trial, measured.get(key, {})) for key, trial in longest.items()]
+    climbed = [_ladder(trial, measured.get(key, {})) for key, trial in longest.items()]
+    return climbed + [_held(trial) for trial in records(result.get("trials")) if _at_once(trial)]
+
+
+def _at_once(trial: Mapping[str, Any]) -> bool:
+    """Whether a trial was kept without repair and its layers were measured all the same."""
+    known = records(mapping(trial.get("details")).get("sensitivity"))
+    return bool(trial.get("kept") and known and not records(trial.get("repair")))
+
+
+def _held(trial: Mapping[str, Any]) -> Ladder:
+    details = mapping(trial.get("details"))
+    return Ladder(
+        name=str(trial.get("change") or ""),
+        steps=(),
+        layers=tuple(records(details.get("sensitivity"))),
+        kept_float=tuple(texts(details.get("float_layers"))),
+        doubts=tuple(texts(details.get("doubts"))),
+    )
 
 
 def _ladder(trial: Mapping[str, Any], details: Mapping[str, Any]) -> Ladder:

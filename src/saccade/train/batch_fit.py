@@ -15,20 +15,34 @@ def halved(config: TrainingConfig) -> TrainingConfig | None:
     Returns:
         The next smaller configuration; None where the batch is one sample already.
     """
-    size, mode = config.batch.size, config.compute.compile
+    size = config.batch.size
     if size <= 1:
         return None
     parts = smallest_factor(size)
-    # A CUDA graph would write the next pass's gradients over those that are being added up.
-    config = config.with_compute(compile=WITHOUT_GRAPHS.get(mode, mode))
-    return config.with_batch(size=size // parts, accumulation=config.batch.accumulation * parts)
+    return accumulable(
+        config.with_batch(size=size // parts, accumulation=config.batch.accumulation * parts)
+    )
 
 
 def fitting(config: TrainingConfig, most: int | None) -> TrainingConfig:
-    """Halved until no more than ``most`` samples are computed at once; None allows any number."""
+    """Halved until no more than ``most`` samples are computed at once; None allows any number.
+
+    What comes back can add up gradients, also where nothing had to be halved.
+    """
     while most is not None and config.batch.size > most and (smaller := halved(config)):
         config = smaller
-    return config
+    return accumulable(config)
+
+
+def accumulable(config: TrainingConfig) -> TrainingConfig:
+    """The same without CUDA graphs where gradients of several passes are added up.
+
+    A graph would write the next pass's gradients over those that are being added up.
+    """
+    mode = config.compute.compile
+    if config.batch.accumulation == 1 or mode not in WITHOUT_GRAPHS:
+        return config
+    return config.with_compute(compile=WITHOUT_GRAPHS[mode])
 
 
 def smallest_factor(number: int) -> int:

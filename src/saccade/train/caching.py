@@ -69,7 +69,8 @@ class SampleCache:
             self._look()
             return None
         path.parent.mkdir(parents=True, exist_ok=True)
-        file = path.open("r+b" if path.exists() else "w+b", buffering=0)
+        # Never emptied here: another process may have made and mapped it a moment ago.
+        file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o666), "r+b", buffering=0)
         self._lock_file = file
         with self._locked():
             head = _MAGIC + struct.pack("<q", self._count)

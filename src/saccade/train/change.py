@@ -24,6 +24,9 @@ from saccade.train.records import COMPUTE_PARTS
 # step; changes of different parts hardly interact, those of one part do.
 Part = Literal["data", "compute", "batch", "scale", "model"]
 
+# How the learning rate grows with the batch.
+Scaling = Literal["linear", "sqrt", "none"]
+
 
 @dataclass(frozen=True)
 class TrainingMachine:
@@ -62,6 +65,8 @@ class TrainingContext:
         epochs: of the whole training; what a change costs once is spread over them.
         allow: kinds of changes that the user allows beyond those that keep the recipe:
             ``"batch"`` (a larger effective batch), ``"model"`` (another architecture).
+        lr_scaling: the user's rule for the learning rate of larger batches; None leaves it to the
+            kind of optimizer.
     """
 
     config: TrainingConfig
@@ -70,6 +75,7 @@ class TrainingContext:
     folder: Path
     epochs: int = 1
     allow: frozenset[str] = frozenset()
+    lr_scaling: Scaling | None = None
 
     @property
     def compute_bound(self) -> float:
@@ -81,6 +87,9 @@ class TrainingContext:
 
 class TrainingChange(Protocol):
     """A change of how a job is trained.
+
+    A change that comes in degrees may also have ``milder(context)``: the next smaller degree, or
+    None. It is tried before the change is given up because the training learns worse with it.
 
     Attributes:
         name: plug-in name.

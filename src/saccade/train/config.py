@@ -47,6 +47,7 @@ class LoaderSettings:
         persistent: workers outlive the epoch.
         pinned: batches stand in page-locked memory, from which a GPU copies by itself.
         cache: where decoded samples are kept after they were read once.
+        resized: they are kept after the resizing with which the transforms begin.
         decode: ``"scaled"`` decodes JPEGs no larger than the transforms need.
         normalize: ``"device"`` hands pixels over as uint8 and normalizes the whole batch.
         vectorized_collate: batches are written in place instead of stacked.
@@ -63,6 +64,7 @@ class LoaderSettings:
     persistent: bool = False
     pinned: bool = False
     cache: Cache = "none"
+    resized: bool = False
     decode: Decode = "full"
     normalize: Normalize = "sample"
     vectorized_collate: bool = False

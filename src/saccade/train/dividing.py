@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from saccade.errors import SpecError
 from saccade.train.config import ScaleSettings, Strategy, TrainingConfig
 
@@ -31,6 +33,8 @@ def spread(
     nodes: int = 1,
     strategy: Strategy = "ddp",
     cores: int | None = None,
+    *,
+    offload: bool | None = None,
 ) -> TrainingConfig:
     """A configuration of one process over several, each with an equal share of the batch.
 
@@ -40,13 +44,20 @@ def spread(
         nodes: machines.
         strategy: how they share the model.
         cores: of each machine, of which every process gets an equal share; None leaves threads.
+        offload: shares rest in the CPU's memory; None keeps what the configuration says.
 
     Raises:
-        SpecError: the batch cannot be divided.
+        SpecError: the batch cannot be divided, or there are no shares that could be offloaded.
     """
-    alone = united(config) if config.scale.world > 1 else config
-    scale = ScaleSettings(processes, nodes, strategy)
-    if scale.world == 1:
+    if offload and strategy != "fsdp":
+        raise SpecError(
+            f"Only shares of a model can be offloaded, and '{strategy}' has none. Give --strategy "
+            "fsdp with --offload, or leave out --offload."
+        )
+    alone = united(config) if config.scale.strategy != "single" else config
+    kept = config.scale.offload if offload is None else offload
+    scale = ScaleSettings(processes, nodes, strategy, kept and strategy == "fsdp")
+    if scale.world == 1 and not scale.offload:
         return alone
     found = divided(alone, scale.world)
     if found is None:
@@ -55,7 +66,7 @@ def spread(
             f"be divided by {scale.world} processes. Choose a number of processes that divides "
             "the batch."
         )
-    found = found.with_scale(processes=processes, nodes=nodes, strategy=strategy)
+    found = replace(found, scale=scale)
     if cores is None or config.compute.device.startswith("cuda"):
         return found
     return found.with_compute(threads=max(1, cores // processes))

@@ -18,6 +18,7 @@ from saccade.train.loading import open_dataset
 from saccade.train.order import ticket_seed
 from saccade.train.planned_samples import planned
 from saccade.train.profile import SampleFacts
+from saccade.train.resized_samples import leading_steps, resized, resized_samples
 from saccade.train.samples import kept_randomness, seed_everything
 from saccade.train.transforms.chain import Transform, found_chain, own_generator
 from saccade.train.transforms.normalization import split_normalization
@@ -78,6 +79,7 @@ def facts(job: TrainingJob, config: TrainingConfig, looks: int = LOOKS) -> Sampl
         jpeg=_share([path.suffix.lower() in JPEG_SUFFIXES for path in files]),
         file_kb=sum(path.stat().st_size for path in files) / 1e3 / len(seen),
         decoded_mb=float(np.mean([_bytes(look.sample) for look in seen])) / 1e6,
+        resized_mb=_resized_mb(transform, seen) if "cache_resized" not in refusals else 0.0,
         source_hw=_median_size(sizes),
         input_hw=_input_size(ready),
         scalable=_scalable(transform, sizes) if "scaled_decode" not in refusals else 1.0,
@@ -130,6 +132,7 @@ def _refusals(
         "fast_decode": _no_files(seen),
         "scaled_decode": _not_scalable(seen, transform),
         "cache": _not_repeatable(dataset, seen),
+        "cache_resized": _not_repeatable(dataset, seen) or _not_resizable(dataset, transform),
         "normalize_on_device": _not_normalizing(seen, transform, config.seed),
         "vectorized_collate": collates,
         "thread_loader": unplanned,
@@ -152,6 +155,17 @@ def _not_repeatable(dataset: Any, seen: Sequence[Look]) -> str:
         if pickle.dumps(dataset[look.index]) != pickle.dumps(look.raw):
             return "the data set gives another sample each time; let transforms do what is random"
     return ""
+
+
+def _not_resizable(dataset: Any, transform: Transform | None) -> str:
+    found = resized_samples(dataset, transform, decode_with_pillow)
+    return found if isinstance(found, str) else ""
+
+
+def _resized_mb(transform: Transform | None, seen: Sequence[Look]) -> float:
+    """Mean size of a sample after the leading resizing, 10^6 bytes."""
+    steps = leading_steps(transform)
+    return float(np.mean([_bytes(resized(look.sample, steps)) for look in seen])) / 1e6
 
 
 def _near(seen: Sequence[Look]) -> str:

@@ -34,7 +34,8 @@ class TrainingJob:
             ``scheduler(optimizer, steps)``, stepped once a step, of ``steps`` in all.
         metric: ``metric(output, target)`` → number, larger is better, averaged over samples; or
             ``metric()`` → an object with ``update(output, target)`` and ``compute()``.
-        batch_size: samples of a step in the user's own script.
+        batch_size: samples of a forward pass in the user's own script.
+        accumulation: forward passes of an optimizer step there; the effective batch is the product.
         epochs: passes over the data of a whole training.
         workers: loader workers in the user's own script.
         max_corrupt: share of the samples that may be unreadable.
@@ -52,6 +53,7 @@ class TrainingJob:
     scheduler: Callable[..., Any] | None = None
     metric: Callable[..., Any] | None = None
     batch_size: int = 8
+    accumulation: int = 1
     epochs: int = 10
     workers: int = 0
     max_corrupt: float = 0.01

@@ -19,7 +19,7 @@ def own_config(job: TrainingJob, reference: JobReference) -> TrainingConfig:
         reference,
         LoaderSettings(workers=job.workers),
         ComputeSettings(device=job.device or usual_device()),
-        BatchSettings(size=job.batch_size),
+        BatchSettings(size=job.batch_size, accumulation=job.accumulation),
         max_corrupt=job.max_corrupt,
     )
 

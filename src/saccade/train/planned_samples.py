@@ -162,7 +162,7 @@ def planned(
     own = Samples(dataset, transform)
     # Compared as decoded whole: decoding at a smaller size differs by more, and knowingly.
     trial = PlannedSamples(dataset, plan, read)
-    tickets = _readable(own, seed)
+    tickets = readable_tickets(own, seed)
     with kept_randomness():
         found = worst(
             lambda number: own.ready(tickets[number], LoadTimes()),
@@ -180,7 +180,8 @@ def planned(
     return PlannedSamples(dataset, plan, read, **settings), form
 
 
-def _readable(samples: Samples, seed: int) -> list[Ticket]:
+def readable_tickets(samples: Samples, seed: int) -> list[Ticket]:
+    """Tickets of the first few samples that can be read, to try something on."""
     found: list[Ticket] = []
     for index in range(len(samples)):
         if len(found) == PROBES or index > PROBES + 20:

@@ -21,6 +21,7 @@ class SampleFacts:
         jpeg: share 0-1 of those files that are JPEGs.
         file_kb: mean size of a sample's files, 10^3 bytes.
         decoded_mb: mean size of a decoded sample, 10^6 bytes.
+        resized_mb: the same after the resizing with which the transforms begin.
         source_hw: median height and width of the images, pixels; None without images.
         input_hw: height and width of what the transforms make of them; None where it has none.
         scalable: how much smaller, 1/2, 1/4 or 1/8, images may be decoded and still be no smaller
@@ -35,6 +36,7 @@ class SampleFacts:
     jpeg: float = 0.0
     file_kb: float = 0.0
     decoded_mb: float = 0.0
+    resized_mb: float = 0.0
     source_hw: tuple[int, int] | None = None
     input_hw: tuple[int, int] | None = None
     scalable: float = 1.0

@@ -59,9 +59,9 @@ class RankedSubject(TrainingSubject):
         samples = steps * loop.config.batch.effective
         return TrainingBlock(step_s, part_s, (), samples, 0.0, 0.0, 0.0)
 
-    def curve(self, seed: int, steps: int, judge: bool = True) -> LossCurve:
+    def curve(self, seed: int, steps: int, judge: bool = True, judgements: int = 1) -> LossCurve:
         """Train from a seed; every rank judges, the model being the same on all."""
-        curve = super().curve(seed, steps, judge=judge)
+        curve = super().curve(seed, steps, judge, judgements)
         return replace(curve, losses=curve.block.losses)
 
     def state(self) -> dict[str, Any]:

@@ -9,7 +9,8 @@ import numpy as np
 
 from saccade.train.samples import LoadTimes
 
-# The parts of a step, in order. ``data`` is what the loop waits for its batch.
+# The parts of a step, in order. ``data`` is what the loop waits for its batch, ``logging`` what the
+# job prints and logs in any of the others, and what comes after the optimizer.
 PARTS = ("data", "copy", "forward", "loss", "backward", "optimizer", "logging")
 COMPUTE_PARTS = ("forward", "loss", "backward", "optimizer")
 
@@ -93,6 +94,18 @@ class Evaluation:
 
 
 @dataclass(frozen=True)
+class JudgedStep:
+    """A model judged along the way.
+
+    Attributes:
+        steps: taken before.
+    """
+
+    steps: int
+    evaluation: Evaluation
+
+
+@dataclass(frozen=True)
 class LossCurve:
     """A short training from one seed.
 
@@ -100,12 +113,14 @@ class LossCurve:
         losses: one per step.
         evaluation: on held-out data, after the last step.
         block: its times.
+        along: judged on held-out data before the last step; empty where judging takes too long.
     """
 
     seed: int
     losses: tuple[float, ...]
     evaluation: Evaluation | None
     block: TrainingBlock
+    along: tuple[JudgedStep, ...] = ()
 
 
 @dataclass(frozen=True)

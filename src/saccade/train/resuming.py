@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from saccade.errors import SpecError
-from saccade.train.config import BatchSettings, TrainingConfig
+from saccade.train.config import TrainingConfig
 from saccade.train.job import TrainingJob
 
 # What may differ between processes of one training: where the job's file lies, and how much broken
@@ -57,8 +57,8 @@ def resumed_config(
             f"learning rates depends on that, so it cannot become {epochs}. Leave out --epochs, "
             "choose another --out, or begin again with --restart."
         )
-    batch = BatchSettings(**content["config"]["batch"])
-    return replace(asked, batch=batch)
+    # Want of memory changes these two on the way: see `saccade.train.batch_fit.halved`.
+    return replace(asked, batch=saved.batch).with_compute(compile=saved.compute.compile)
 
 
 def _differing(a: TrainingConfig, b: TrainingConfig) -> list[str]:

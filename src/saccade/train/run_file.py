@@ -78,5 +78,16 @@ def check_job_unchanged(reference: JobReference) -> None:
 
 
 def _absolute(job: JobReference) -> JobReference:
-    """Another folder may be the current one when the file is read."""
-    return replace(job, name=str(Path(job.name).absolute())) if Path(job.name).is_file() else job
+    """Another folder may be the current one when the file is read.
+
+    A name may hold paths of files, each before a colon: ``file.py:Module,other.py:DataModule``.
+    """
+    if Path(job.name).is_file():
+        return replace(job, name=str(Path(job.name).absolute()))
+    return replace(job, name=",".join(_placed(part) for part in job.name.split(",")))
+
+
+def _placed(part: str) -> str:
+    where, colon, attribute = part.rpartition(":")
+    path = Path(where.strip())
+    return f"{path.absolute()}{colon}{attribute}" if colon and path.is_file() else part

@@ -21,6 +21,7 @@ from saccade.train.decoding import (
     images_in,
 )
 from saccade.train.loaders.contract import LoaderRequest
+from saccade.train.resized_samples import resized_samples
 from saccade.train.samples import BatchMaker, LoadTimes, Samples
 from saccade.train.scaled_samples import ScaledSamples
 from saccade.train.shards import ShardReader, open_shards
@@ -66,6 +67,16 @@ def _samples(request: LoaderRequest, dataset: Any, transform: Transform | None) 
     read = reader(request, dataset)
     cache = open_cache(request, len(dataset))
     expect = read.expect if isinstance(read, ShardReader) else None
+    if settings.resized and cache is not None:
+        decode = decoder(request.config, read)
+        found = resized_samples(dataset, transform, decode, cache=cache, expect=expect)
+        if not isinstance(found, str):
+            return found
+        if request.split == "train":
+            raise SpecError(
+                f"Keeping resized samples is not possible: {found}. Keep decoded ones instead "
+                "(resized = false), or let the transforms begin with v2.Resize."
+            )
     if settings.decode == "scaled":
         chain = found_chain(transform)
         if chain is not None:

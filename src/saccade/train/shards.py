@@ -42,7 +42,9 @@ class Entry:
 class ShardReader:
     """Reads copies by the path of the original. Safe in threads and forked processes.
 
-    Files that have changed since, or were never copied, are read where they are.
+    Files that have changed since, or were never copied, are read where they are; of files that are
+    gone the copy is read. That takes one question about each file, which is much less than opening
+    it.
     """
 
     folder: Path
@@ -56,7 +58,7 @@ class ShardReader:
             DataError: it is neither in a shard nor where it was.
         """
         entry = self.entries.get(str(path))
-        if entry is None:
+        if entry is None or _changed(path, entry):
             return file_bytes(path)
         return os.pread(self._shard(entry.shard), entry.size, entry.offset)
 
@@ -77,6 +79,15 @@ class ShardReader:
         """Close the shards. Calling it twice is allowed."""
         while self._open:
             os.close(self._open.popitem()[1])
+
+
+def _changed(path: Path, entry: Entry) -> bool:
+    """Whether a file that is still there is another one than was copied."""
+    try:
+        status = path.stat()
+    except OSError:
+        return False
+    return (entry.size, entry.mtime_ns) != (status.st_size, status.st_mtime_ns)
 
 
 def open_shards(folder: Path, files: Iterable[Path], limit: int = SHARD_BYTES) -> ShardReader:
@@ -100,8 +111,8 @@ def open_shards(folder: Path, files: Iterable[Path], limit: int = SHARD_BYTES) -
 
 def _fresh(entries: dict[str, Entry], files: list[Path]) -> bool:
     for path in files:
-        entry, status = entries.get(str(path)), path.stat()
-        if entry is None or (entry.size, entry.mtime_ns) != (status.st_size, status.st_mtime_ns):
+        entry = entries.get(str(path))
+        if entry is None or _changed(path, entry):
             return False
     return True
 

@@ -11,6 +11,7 @@ from saccade.errors import GoalError, SpecError
 from saccade.goals import TRAINING_METRICS, Goal, parse_goal
 from saccade.spec import parse_duration
 from saccade.suggest import did_you_mean
+from saccade.train.change import Scaling
 from saccade.train.recipe import joined
 
 Allowed = Literal["batch", "model", "scale"]
@@ -37,6 +38,9 @@ class TrainingSpec(BaseModel):
     device: str | None = Field(None, description="cpu or cuda; by default a GPU where there is one")
     allow: tuple[Allowed, ...] = Field(
         (), description="changes of the recipe that may be tried: batch, model, scale"
+    )
+    lr_scaling: Scaling | None = Field(
+        None, description="linear, sqrt or none; by default sqrt for Adam's kind, linear for SGD"
     )
     max_corrupt: float | None = Field(None, ge=0, le=1, description="share of unreadable samples")
     seed: int = Field(0, description="of weights, order and augmentation")

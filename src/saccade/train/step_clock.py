@@ -6,34 +6,39 @@ import time
 from itertools import pairwise
 from typing import Any
 
+from saccade.train.output_clock import spent_s
 from saccade.train.records import PARTS
 
 
 class StepClock:
     """Marks where one part of a step ends and the next begins. Reads a clock, and nothing else.
 
-    Parts that come several times in a step, when gradients are accumulated, are added up.
+    Parts that come several times in a step, when gradients are accumulated, are added up. What the
+    job prints and logs meanwhile is ``logging``, in whichever part it does so.
     """
 
     def __init__(self) -> None:
         self._steps: list[dict[str, float]] = []
         self._lengths: list[float] = []
-        self._began = self._last = 0.0
+        self._began = self._last = self._said = 0.0
         self._now: dict[str, float] = {}
 
     def begin(self) -> None:
         """A step begins."""
+        self._said = spent_s()
         self._began = self._last = time.perf_counter()
         self._now = dict.fromkeys(PARTS, 0.0)
 
     def mark(self, part: str) -> None:
         """A part ends here; what follows is of the next."""
-        now = time.perf_counter()
-        self._now[part] += now - self._last
-        self._last = now
+        now, said = time.perf_counter(), spent_s()
+        self._now[part] += now - self._last - (said - self._said)
+        self._now["logging"] += said - self._said
+        self._last, self._said = now, said
 
     def end(self) -> None:
         """The step ends."""
+        self.mark("logging")
         self._steps.append(self._now)
         self._lengths.append(time.perf_counter() - self._began)
 
@@ -47,7 +52,9 @@ class StepClock:
 class DeviceStepClock:
     """The same by CUDA events: a part lasts from when the device was done with the one before.
 
-    ``data`` is then the time the device had nothing to do because its batch was not there.
+    ``data`` is then the time the device had nothing to do because its batch was not there, and
+    ``logging`` what it waits for after the optimizer. What the job prints is the host's time: a
+    device that has work does not wait for it.
     """
 
     def __init__(self) -> None:

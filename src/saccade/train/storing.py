@@ -31,7 +31,7 @@ def open_cache(request: LoaderRequest, count: int) -> SampleCache | None:
     settings = request.config.loader
     if settings.cache == "none":
         return None
-    key = sample_key(request, count)
+    key = sample_key(request, count) + ("-resized" if settings.resized else "")
     path = None
     if settings.cache == "disk":
         path = store_folder(settings.store) / "cache" / f"{key}.samples"

@@ -15,6 +15,7 @@ from saccade.train.compiling import Compilation, compilation
 from saccade.train.config import JobReference, TrainingConfig
 from saccade.train.evaluating import evaluate
 from saccade.train.job import open_job
+from saccade.train.joining import joined_blocks
 from saccade.train.loading import open_loader
 from saccade.train.loop import TrainingLoop
 from saccade.train.machine import (
@@ -24,8 +25,15 @@ from saccade.train.machine import (
     read_bytes_of_tree,
 )
 from saccade.train.model_facts import model_facts
+from saccade.train.output_clock import time_output
 from saccade.train.profile import ModelFacts
-from saccade.train.records import Evaluation, LoaderBlock, LossCurve, TrainingBlock
+from saccade.train.records import (
+    Evaluation,
+    JudgedStep,
+    LoaderBlock,
+    LossCurve,
+    TrainingBlock,
+)
 from saccade.train.samples import LoadTimes
 
 SUBJECT = "saccade.train.subject:TrainingSubject"
@@ -42,6 +50,7 @@ class JobReader:
         found = "cuda" if torch.cuda.is_available() else "cpu"
         return {
             "batch_size": job.batch_size,
+            "accumulation": job.accumulation,
             "epochs": job.epochs,
             "workers": job.workers,
             "max_corrupt": job.max_corrupt,
@@ -61,6 +70,7 @@ class TrainingSubject:
     def __init__(self, config: TrainingConfig, steps: int | None = None) -> None:
         self._config = config
         self._job = open_job(config.job)
+        time_output()
         self._loop = TrainingLoop(self._job, config, steps)
 
     def about(self) -> dict[str, Any]:
@@ -112,11 +122,25 @@ class TrainingSubject:
         """Take every step from now on, until the next curve, on one cached batch."""
         self._loop.use_cached_batch()
 
-    def curve(self, seed: int, steps: int, judge: bool = True) -> LossCurve:
-        """Train ``steps`` steps from the weights of a seed, and judge the outcome."""
+    def curve(self, seed: int, steps: int, judge: bool = True, judgements: int = 1) -> LossCurve:
+        """Train ``steps`` steps from the weights of a seed, and judge the outcome.
+
+        Args:
+            seed: of weights, order and augmentation.
+            steps: to take.
+            judge: on held-out data.
+            judgements: how often, at equal distances; the last is of the outcome.
+        """
         self._loop.restart(seed)
-        block = self.block(steps)
-        return LossCurve(seed, block.losses, evaluate(self._loop) if judge else None, block)
+        blocks, along, done = [], [], 0
+        for stop in _stops(steps, judgements if judge else 1):
+            blocks.append(self.block(stop - done))
+            done = stop
+            if stop < steps:
+                along.append(JudgedStep(stop, evaluate(self._loop)))
+        block = joined_blocks(blocks)
+        outcome = evaluate(self._loop) if judge else None
+        return LossCurve(seed, block.losses, outcome, block, tuple(along))
 
     def evaluate(self) -> Evaluation:
         """Judge the model as it is."""
@@ -146,6 +170,11 @@ class TrainingSubject:
         finally:
             loader.close()
         return LoaderBlock(tuple(waits), samples, times, cpu_s, read_mb, tuple(rss), corrupt)
+
+
+def _stops(steps: int, count: int) -> list[int]:
+    """After how many steps to judge, the last of them included."""
+    return sorted({max(1, round(steps * n / count)) for n in range(1, count)} | {steps})
 
 
 def _tree_cpu_s() -> float:

@@ -114,19 +114,24 @@ def evaluate(
     )
 
 
-def evaluate_by_size(dataset: Dataset, detections: Detections) -> dict[str, tuple[float, int]]:
+def evaluate_by_size(
+    dataset: Dataset, detections: Detections, overlap: Overlap = "boxes"
+) -> dict[str, tuple[float, int]]:
     """AP50-95 on small, medium and large objects, as COCO defines it, and how many there are.
 
     Sizes that no labelled object has are left out.
 
     Raises:
-        DataError: the dataset has no labels, or the detections are of other images.
+        DataError: the dataset has no labels, the detections are of other images, or outlines are
+            missing on either side.
     """
     _check(dataset, detections)
+    if overlap == "masks":
+        _check_outlines(dataset, detections)
     classes = _classes_with_objects(dataset)
     if not classes:
         return {}
-    found = _run_cocoeval(dataset, detections, classes, areas=SIZES)
+    found = _run_cocoeval(dataset, detections, classes, overlap, SIZES)
     areas = np.concatenate([_areas(image.boxes[~image.crowd]) for image in dataset.images])
     result = {}
     for index, (size, (low, high)) in enumerate(SIZES.items()):

@@ -11,8 +11,8 @@ from saccade.data.contract import Dataset
 from saccade.tasks.detections import Detections
 from saccade.validate.agreement import agreement, agreement_drop
 from saccade.validate.bootstrap import replicates
-from saccade.validate.contract import Scored
-from saccade.validate.detection_metrics import evaluate
+from saccade.validate.contract import Scored, SizeAccuracy
+from saccade.validate.detection_metrics import evaluate, evaluate_by_size
 from saccade.validate.drop_bound import DropBound
 
 
@@ -25,7 +25,7 @@ class InstanceSegmentationJudge:
 
     @staticmethod
     def scored(dataset: Dataset, outputs: Detections, weights: NDArray[np.int64]) -> Scored:
-        """Mask and box mAP50-95 and mAP50, over all classes; per class that of masks."""
+        """Mask and box mAP50-95 and mAP50, over all classes; per class and size that of masks."""
         masks = replicates(evaluate(dataset, outputs, "masks"), weights)
         boxes = replicates(evaluate(dataset, outputs, "boxes"), weights)
         metrics = {
@@ -34,7 +34,9 @@ class InstanceSegmentationJudge:
             "map50_95": boxes.map50_95,
             "map50": boxes.map50,
         }
-        return Scored(metrics, masks.per_class)
+        sizes = evaluate_by_size(dataset, outputs, "masks")
+        by_size = {size: SizeAccuracy(*value) for size, value in sizes.items()}
+        return Scored(metrics, masks.per_class, by_size)
 
     @staticmethod
     def agreement(

@@ -2,7 +2,8 @@
 
 Source of the design: both configurations train from the same weights on the same samples in the
 same order with the same augmentation, so each seed gives one paired difference; Student's t over
-the seeds bounds their mean.
+the seeds bounds their mean. Where one of them takes more samples to a step than the other, it takes
+fewer steps: they are compared at equal samples seen, for what a larger batch costs is steps.
 """
 
 from __future__ import annotations
@@ -14,9 +15,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from saccade.errors import DataError
-from saccade.train.records import LossCurve
+from saccade.train.records import Evaluation, LossCurve
 
-# The first steps say how fast the loss falls, the later ones how far: these are compared.
+# The first samples say how fast the loss falls, the later ones how far: these are compared.
 LATER_PART = 0.5
 LEVEL = 0.95
 
@@ -50,9 +51,10 @@ class Drift:
     """How differently two configurations learn.
 
     Attributes:
-        loss: relative difference of the mean loss over the later half of the steps.
-        metric: drop of the job's metric on held-out data; None where it has none.
-        held_out_loss: relative difference of the loss on held-out data.
+        loss: relative difference of the mean loss over the later half of the samples.
+        metric: drop of the job's metric on held-out data; None where it has none, or where that is
+            undefined for one of the trainings.
+        held_out_loss: relative difference of the loss on held-out data; None where there are none.
     """
 
     loss: Bounded
@@ -64,13 +66,14 @@ def drift(baseline: Sequence[LossCurve], candidate: Sequence[LossCurve]) -> Drif
     """Compare trainings from the same seeds.
 
     Raises:
-        DataError: seeds or lengths differ, or a loss is not finite.
+        DataError: seeds differ, one saw more samples than the other (by a step or more), or a loss
+            is not finite.
     """
     pairs = _paired(baseline, candidate)
-    losses = [_later(b) / _later(a) - 1 for a, b in pairs]
+    losses = [_loss_drift(a, b) for a, b in pairs]
     judged = [(a.evaluation, b.evaluation) for a, b in pairs]
     metrics = [a.metric - b.metric for a, b in judged if a and b and _both(a.metric, b.metric)]  # type: ignore[operator]
-    held = [b.loss / a.loss - 1 for a, b in judged if a and b and a.loss > 0]
+    held = [b.loss / a.loss - 1 for a, b in judged if a and b and _comparable(a.loss)]
     return Drift(
         bounded(losses),
         bounded(metrics) if len(metrics) == len(pairs) else None,
@@ -98,8 +101,11 @@ def _paired(
     if not pairs or len(pairs) < len(candidate):
         raise DataError("Loss curves compare from the same seeds only.")
     for a, b in pairs:
-        if len(a.losses) != len(b.losses):
-            raise DataError("Loss curves compare over the same number of steps only.")
+        if abs(_seen(a) - _seen(b)) >= max(_step_samples(a), _step_samples(b)):
+            raise DataError(
+                f"Loss curves compare over the same number of samples only, and these are of "
+                f"{_seen(a):.0f} and {_seen(b):.0f}."
+            )
         if not np.isfinite(a.losses).all():
             raise DataError(
                 f"The baseline's own loss is not finite at step "
@@ -107,7 +113,16 @@ def _paired(
             )
         if not np.isfinite(b.losses).all():
             raise DataError(f"its loss is not finite at step {first_bad(b.losses)}, seed {b.seed}")
+        if _held_out_breaks(a.evaluation, b.evaluation):
+            raise DataError(f"its loss on held-out data is not finite, seed {b.seed}")
     return pairs
+
+
+def _held_out_breaks(before: Evaluation | None, after: Evaluation | None) -> bool:
+    """Whether held-out data have a loss before, and none after."""
+    if before is None or after is None:
+        return False
+    return math.isfinite(before.loss) and not math.isfinite(after.loss)
 
 
 def first_bad(losses: Sequence[float]) -> int:
@@ -115,13 +130,38 @@ def first_bad(losses: Sequence[float]) -> int:
     return int(np.argmin(np.isfinite(losses)))
 
 
-def _later(curve: LossCurve) -> float:
-    losses = curve.losses
-    return float(np.mean(losses[int(len(losses) * (1 - LATER_PART)) :]))
+def _step_samples(curve: LossCurve) -> float:
+    """Samples that make a step, on all processes together."""
+    return curve.block.samples / len(curve.block.step_s)
+
+
+def _seen(curve: LossCurve) -> float:
+    """Samples of all steps."""
+    return len(curve.losses) * _step_samples(curve)
+
+
+def _loss_drift(a: LossCurve, b: LossCurve) -> float:
+    last, coarse = min(_seen(a), _seen(b)), max(_step_samples(a), _step_samples(b))
+    # From where a step of either begins: losses fall within a large one as well.
+    first = coarse * int(last / coarse * (1 - LATER_PART))
+    return _mean_loss(b, first, last) / _mean_loss(a, first, last) - 1
+
+
+def _mean_loss(curve: LossCurve, first: float, last: float) -> float:
+    """Mean over the samples from the ``first`` to the ``last`` one; steps at the ends in part."""
+    each = _step_samples(curve)
+    begins = each * np.arange(len(curve.losses))
+    inside = np.minimum(begins + each, last) - np.maximum(begins, first)
+    return float(np.average(curve.losses, weights=np.maximum(inside, 0.0)))
+
+
+def _comparable(loss: float) -> bool:
+    """Whether another can be put in relation to it."""
+    return math.isfinite(loss) and loss > 0
 
 
 def _both(a: float | None, b: float | None) -> bool:
-    return a is not None and b is not None
+    return a is not None and b is not None and math.isfinite(a) and math.isfinite(b)
 
 
 def time_to_loss_s(curves: Sequence[LossCurve], target: float, window: int = 3) -> float | None:

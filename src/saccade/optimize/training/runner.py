@@ -85,9 +85,11 @@ class TrainingRunner:
         block: TrainingBlock = self.worker.call("block", steps, timeout_s=STEP_TIMEOUT_S)
         return block
 
-    def curve(self, seed: int, steps: int) -> LossCurve:
-        """Train from a seed."""
-        found: LossCurve = self.worker.call("curve", seed, steps, timeout_s=STEP_TIMEOUT_S)
+    def curve(self, seed: int, steps: int, judgements: int = 1) -> LossCurve:
+        """Train from a seed; judged so often, at equal distances."""
+        found: LossCurve = self.worker.call(
+            "curve", seed, steps, True, judgements, timeout_s=STEP_TIMEOUT_S
+        )
         return found
 
     def about(self) -> Mapping[str, Any]:

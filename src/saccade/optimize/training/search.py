@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from saccade.errors import SaccadeError
+from saccade.errors import SaccadeError, StorageError
 from saccade.optimize.training.interactions import Interaction, interactions
 from saccade.optimize.training.part_search import OpenRunner, PartSearch
 from saccade.optimize.training.runner import Timed, TrainingRunner
@@ -23,9 +23,9 @@ from saccade.progress import Progress
 from saccade.study import Ratio
 from saccade.train.change import Part, TrainingContext
 from saccade.train.config import TrainingConfig
-from saccade.train.profile import TrainingProfile
+from saccade.train.profile import ModelFacts, TrainingProfile
 
-# Profiles a configuration; given an earlier profile whose watching still holds, it only measures.
+# Profiles a configuration; an earlier profile, where one is given, saw the same samples.
 ProfileOf = Callable[[TrainingConfig, TrainingProfile | None], TrainingProfile]
 # What a part's steps are timed with; compute without loading, whose noise it need not bear.
 TIMED: dict[Part, Timed] = {
@@ -51,12 +51,30 @@ class Kept:
         alone: its gain over the configuration that its part's search began from; None where it was
             not measured alone.
         expected: what it promised among the others; None where that was not asked.
+        profile: with which its part was searched, and its conditions were judged; None where it is
+            the baseline's.
     """
 
     option: Option
     marginal: Ratio | None
     alone: float | None
     expected: Prediction | None = None
+    profile: TrainingProfile | None = None
+
+
+@dataclass(frozen=True)
+class Rebuilt:
+    """What is left of kept changes when some are taken out.
+
+    Attributes:
+        config: with the others.
+        kept: the others.
+        fallen: changes that cannot be made without those that were taken out → why.
+    """
+
+    config: TrainingConfig
+    kept: tuple[Kept, ...]
+    fallen: tuple[tuple[Kept, str], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -168,9 +186,10 @@ class TrainingSearch:
                     search.marginal.get(option.label),
                     alone / start if alone else None,
                     search.expected.get(option.label),
+                    self._context.profile,
                 )
             )
-        # Samples are made as before where only computing has changed.
+        # Samples are made as before where only computing has changed; what else was seen is stale.
         known = self._context.profile if TIMED[part] == "synthetic" else None
         self._context = replace(self._context, config=config)
         if self._left() > 0:
@@ -181,16 +200,45 @@ class TrainingSearch:
             return self._profile_of(config, known)
         except SaccadeError as error:
             self._progress.note(f"the new configuration could not be profiled: {error}")
-            return self._context.profile
+            profile = self._context.profile
+            return profile if known is None else of_samples(profile)
 
 
-def without(kept: Sequence[Kept], context: TrainingContext, left_out: set[str]) -> TrainingConfig:
-    """The configuration of all kept changes but those whose labels are in ``left_out``."""
-    config = context.config
+def of_samples(profile: TrainingProfile) -> TrainingProfile:
+    """A profile without what was watched of computing, for a training that computes otherwise."""
+    return replace(
+        profile,
+        operators=(),
+        syncs=(),
+        memory_mb={},
+        launches=0.0,
+        operators_share=0.0,
+        device_ms=None,
+        scaled_ms={},
+        model=ModelFacts(),
+    )
+
+
+def rebuilt(kept: Sequence[Kept], context: TrainingContext) -> Rebuilt:
+    """The configuration of kept changes, of which others may have been taken out.
+
+    Args:
+        kept: in the order in which they were kept.
+        context: of the baseline.
+    """
+    config, stay, fallen = context.config, [], []
     for item in kept:
-        if item.option.label in left_out:
-            continue
-        here = replace(context, config=config)
-        if item.option.change.applies(here) is None:
-            config = item.option.change.apply(here)
-    return config
+        here = replace(context, config=config, profile=item.profile or context.profile)
+        reason = item.option.change.applies(here)
+        if reason is None:
+            try:
+                config = item.option.change.apply(here)
+            except StorageError:
+                raise
+            except SaccadeError as error:
+                reason = str(error)
+        if reason is None:
+            stay.append(item)
+        else:
+            fallen.append((item, reason))
+    return Rebuilt(config, tuple(stay), tuple(fallen))

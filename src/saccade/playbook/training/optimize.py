@@ -6,6 +6,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+from saccade.diagnose.records import Finding
 from saccade.errors import SaccadeError
 from saccade.optimize.training.search import Found, TrainingSearch
 from saccade.optimize.training.sets import plan_training
@@ -13,6 +14,7 @@ from saccade.optimize.training.trial_log import TrialLog
 from saccade.optimize.training_profile import profile_training
 from saccade.playbook.optimize import remember_document
 from saccade.playbook.training.final import judge_and_mend
+from saccade.playbook.training.fitting import fitting_task
 from saccade.playbook.training.prepare import TrainingTask, prepare
 from saccade.playbook.training.profile import profiled
 from saccade.playbook.training.result import (
@@ -34,6 +36,7 @@ from saccade.progress import Progress, SilentProgress
 from saccade.study import RunFolder, Study, finite
 from saccade.train.change import TrainingContext
 from saccade.train.config import TrainingConfig
+from saccade.train.memory_failure import is_out_of_memory
 from saccade.train.profile import TrainingProfile
 from saccade.train.run_file import write_run_file
 from saccade.train.spec import TrainingSpec
@@ -84,9 +87,10 @@ class TrainingPlaybook:
 
     def carry_out(self) -> None:
         """Baseline to final, each step leaving its document in the run folder."""
-        task, say = self._task, self._say
+        say = self._say
         say.step("Profile and bottlenecks")
-        profile, findings = profiled(task, self._run, PROFILE_SHARE * task.spec.budget)
+        profile, findings = self._profile_baseline()
+        task = self._task
         self._know(profile=profile, findings=findings)
         for finding in findings[:4]:
             say.note(f"{finding.name}: {finding.title}")
@@ -111,6 +115,19 @@ class TrainingPlaybook:
         say.step("Validation: does it learn the same?")
         self._finish(context, found, baseline, steps)
 
+    def _profile_baseline(self) -> tuple[TrainingProfile, tuple[Finding, ...]]:
+        """Of the job as it stands, or as it fits into memory where it does not as it stands."""
+        seconds = PROFILE_SHARE * self._task.spec.budget
+        try:
+            return profiled(self._task, self._run, seconds)
+        except SaccadeError as error:
+            if not is_out_of_memory(error):
+                raise
+            machine = training_machine(self._run.path, self._task.baseline)
+            self._task = fitting_task(self._task, machine, self._say, error)
+        self._know(task=self._task)
+        return profiled(self._task, self._run, seconds)
+
     def _context(self, profile: TrainingProfile) -> TrainingContext:
         return TrainingContext(
             self._task.baseline,
@@ -119,6 +136,7 @@ class TrainingPlaybook:
             self._run.path / "training",
             self._task.epochs,
             frozenset(self._task.spec.allow),
+            self._task.spec.lr_scaling,
         )
 
     def _search(self, context: TrainingContext, resolution: float) -> Found:
@@ -145,7 +163,7 @@ class TrainingPlaybook:
 
     def _finish(self, context: TrainingContext, found: Found, baseline: Curves, steps: int) -> None:
         judged = judge_and_mend(
-            self._task, context, found, baseline, steps, self._run.path, self._say
+            self._task, context, found, baseline, steps, self._run.path, self._say, self._left
         )
         self._know(judged=judged)
         if judged.config.hash == self._task.baseline.hash:

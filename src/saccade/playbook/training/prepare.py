@@ -55,7 +55,7 @@ def prepare(spec: TrainingSpec, folder: Path) -> TrainingTask:
         reference,
         LoaderSettings(workers=found["workers"]),
         ComputeSettings(device=spec.device or found["device"]),
-        BatchSettings(size=found["batch_size"]),
+        BatchSettings(size=found["batch_size"], accumulation=found["accumulation"]),
         max_corrupt=limit,
         seed=spec.seed,
     )
@@ -73,7 +73,7 @@ def prepare(spec: TrainingSpec, folder: Path) -> TrainingTask:
 
 def _check_goals(goals: tuple[Goal, ...], has_metric: bool) -> None:
     for goal in goals:
-        if goal.base == "metric" and not has_metric:
+        if goal.base in ("metric", "time_to_metric_s") and not has_metric:
             raise GoalError(
                 f"The goal '{goal.name}' needs a metric, and the job has none. Add a function "
                 "metric(output, target) to it, or ask for loss_drift."

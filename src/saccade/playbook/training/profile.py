@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from saccade.diagnose.diagnose import findings_document
 from saccade.diagnose.records import Finding
 from saccade.diagnose.training import diagnose_training
+from saccade.environment import usable_cores
 from saccade.optimize.training_profile import profile_training
 from saccade.playbook.training.prepare import TrainingTask, prepare
 from saccade.progress import Progress, SilentProgress
 from saccade.study import RunFolder
+from saccade.train.config import Strategy
+from saccade.train.dividing import spread
 from saccade.train.profile import TrainingProfile
 from saccade.train.spec import TrainingSpec
 
@@ -24,6 +27,8 @@ def profile_job(
     *,
     least_steps: int = 0,
     nvtx: bool = False,
+    processes: int = 1,
+    strategy: Strategy = "ddp",
     progress: Progress | None = None,
 ) -> tuple[TrainingProfile, tuple[Finding, ...]]:
     """Profile a job as the user's own script trains it, and name its bottlenecks.
@@ -36,10 +41,12 @@ def profile_job(
         seconds: about how long it takes; slow steps take longer.
         least_steps: that are measured at least.
         nvtx: name the parts of watched steps for Nsight Systems.
+        processes: that share every batch, on this machine.
+        strategy: how they share the model.
         progress: told what is being done.
 
     Raises:
-        SpecError: it is no job.
+        SpecError: it is no job, or its batch cannot be divided by so many processes.
         DataError: its data cannot be read.
         StorageError: the run folder cannot be written.
     """
@@ -47,6 +54,8 @@ def profile_job(
     run = RunFolder(out)
     said.step("Opening the job")
     task = prepare(spec, out)
+    spread_out = spread(task.baseline, processes, 1, strategy, usable_cores())
+    task = replace(task, baseline=spread_out)
     run.write_json("environment.json", task.environment.to_dict())
     return profiled(task, run, seconds, least_steps=least_steps, nvtx=nvtx, progress=said)
 

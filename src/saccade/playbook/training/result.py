@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from saccade.diagnose.records import Finding
+from saccade.diagnose.training import diagnose_training
 from saccade.goals import TRAINING_METRICS, Goal
 from saccade.optimize.metrics import Estimate, values
 from saccade.optimize.training.runner import TrainingRace
@@ -15,10 +16,11 @@ from saccade.playbook.result import loss, trial_row
 from saccade.playbook.training.final import Judged
 from saccade.playbook.training.prepare import TrainingTask
 from saccade.playbook.training.steps import Curves, training_metrics
+from saccade.playbook.training.times import TIMES, learning_times
 from saccade.study import Trial
 from saccade.train.profile import TrainingProfile
 from saccade.train.records import PARTS, TrainingBlock
-from saccade.validate.loss_drift import Bounded, final_loss, time_to_loss_s
+from saccade.validate.loss_drift import Bounded
 
 TOP_OPERATORS = 12
 
@@ -91,8 +93,19 @@ def result_document(story: TrainingStory) -> dict[str, Any]:
         "wall_s": story.wall_s,
         "spec": task.spec.document(),
         "job": {"samples": story.samples, "parameters": story.parameters, "epochs": task.epochs},
-        "guard": {"metric": "loss_drift", "allowed": task.guard.bound},
+        "guard": _guard(story),
         "interrupted": story.interrupted,
+    }
+
+
+def _guard(story: TrainingStory) -> dict[str, Any]:
+    """What is asked of how it learns, and whether that could be shown."""
+    judged = story.judged
+    return {
+        "metric": "loss_drift",
+        "allowed": story.task.guard.bound,
+        "checks": [check.document() for check in judged.checks] if judged else [],
+        "unproven": judged.unproven if judged else "",
     }
 
 
@@ -131,12 +144,13 @@ def _side(
         "operators": _operators(profile),
         "memory_mb": dict(profile.memory_mb) if profile else {},
         "resources": _resources(blocks),
+        "busy": [asdict(moment) for moment in profile.busy] if profile else [],
         "config": (curves.config if curves else story.task.baseline).to_dict(),
     }
 
 
 def _learnt(story: TrainingStory, curves: Curves) -> dict[str, float | None]:
-    """What the curves say: held-out loss and metric, and the time to the baseline's last loss."""
+    """What the curves say: held-out loss and metric, and the times to the baseline's last."""
     judged = [c.evaluation for c in curves.curves if c.evaluation is not None]
     found: dict[str, float | None] = {}
     if judged:
@@ -144,10 +158,7 @@ def _learnt(story: TrainingStory, curves: Curves) -> dict[str, float | None]:
         scores = [e.metric for e in judged if e.metric is not None]
         if scores:
             found["metric"] = sum(scores) / len(scores)
-    if story.baseline is not None:
-        target = final_loss(story.baseline.curves)
-        found["time_to_loss_s"] = time_to_loss_s(curves.curves, target)
-    return found
+    return found | values(learning_times(curves, story.baseline, story.task.guard.bound))
 
 
 def _best(story: TrainingStory) -> dict[str, Any] | None:
@@ -163,6 +174,7 @@ def _best(story: TrainingStory) -> dict[str, Any] | None:
         speedup = {"value": ratio.value, "interval": [ratio.interval.low, ratio.interval.high]}
     return {
         **side,
+        "findings": _findings(story.best_profile),
         "trial": story.trials[-1].number if story.trials else 0,
         "changes": [k.option.label for k in judged.kept]
         + [f"reverted: {t.label} ({t.reason})" for t in judged.taken_back],
@@ -170,6 +182,11 @@ def _best(story: TrainingStory) -> dict[str, Any] | None:
         "config_hash": judged.config.hash,
         "speedup": speedup,
     }
+
+
+def _findings(profile: TrainingProfile | None) -> list[dict[str, Any]]:
+    """What holds the best configuration back; uneven ranks show nowhere else."""
+    return [] if profile is None else [f.document() for f in diagnose_training(profile)]
 
 
 def _kept_row(kept: Kept) -> dict[str, Any]:
@@ -205,13 +222,13 @@ def _rejected(story: TrainingStory) -> list[dict[str, Any]]:
             "verdict": "not distinguishable" if trial.verdict == "better" else trial.verdict,
             "reason": f"{_HOW.get(how, how)}: {trial.reason}",
         }
-    taken = {t.label: t.reason for t in (story.judged.taken_back if story.judged else ())}
-    for label, reason in taken.items():
-        rows[label] = {
+    for taken in story.judged.taken_back if story.judged else ():
+        worse = taken.verdict == "broke a goal"
+        rows[taken.label] = {
             "trial": None,
-            "change": label,
-            "verdict": "broke a goal",
-            "reason": f"it learns worse: {reason}",
+            "change": taken.label,
+            "verdict": taken.verdict,
+            "reason": f"{'it learns worse: ' if worse else ''}{taken.reason}",
         }
     return list(rows.values())
 
@@ -292,7 +309,12 @@ def _goal_value(goal: Goal, story: TrainingStory) -> tuple[Estimate, str]:
     if goal.base in ("loss_drift", "metric"):
         return _learning_value(goal, story, judged)
     blocks = story.final.candidate if story.final else _reference(story)
-    best, base = metrics_of(story, blocks), metrics_of(story, _reference(story))
+    allowed = story.task.guard.bound
+    times = learning_times(judged.curves or story.baseline, story.baseline, allowed)
+    before = learning_times(story.baseline, story.baseline, allowed)
+    best, base = metrics_of(story, blocks) | times, metrics_of(story, _reference(story)) | before
+    if any(_unknown(side, goal.base) for side in ((best, base) if goal.is_drop else (best,))):
+        return Estimate(None), _WHY_UNKNOWN.get(goal.base, "it was not measured")
     if not goal.is_drop:
         return best[goal.base], ""
     higher = TRAINING_METRICS[goal.base].better == "higher"
@@ -300,7 +322,20 @@ def _goal_value(goal: Goal, story: TrainingStory) -> tuple[Estimate, str]:
     return loss(a[goal.base], b[goal.base]), "the intervals of both, at their worst"
 
 
+def _unknown(side: Mapping[str, Estimate], metric: str) -> bool:
+    return metric not in side or side[metric].value is None
+
+
+# Why a metric may have no value.
+_WHY_UNKNOWN = {
+    **dict.fromkeys(TIMES, "the curves do not get there, or nothing held out was judged"),
+    **dict.fromkeys(("device_busy_share", "peak_device_mb"), "it does not train on a GPU"),
+}
+
+
 def _learning_value(goal: Goal, story: TrainingStory, judged: Judged) -> tuple[Estimate, str]:
+    if judged.unproven:
+        return Estimate(None), judged.unproven
     if judged.drift is None:
         if goal.metric == "metric":
             return Estimate(None), "only the drop of the metric is measured, not the trained value"
@@ -316,10 +351,17 @@ def _estimate(found: Bounded) -> Estimate:
 
 
 def overall(goals: Sequence[Mapping[str, Any]], story: TrainingStory) -> str:
-    """Met if all goals are; not met if any is not; else inconclusive."""
+    """Met if all goals are; not met if any is not; else inconclusive.
+
+    That it learns the same is asked with every goal, and without any: where the bounds that decide
+    cannot be shown, no training is called met.
+    """
     statuses = {goal["status"] for goal in goals}
-    if story.judged is None:
+    judged = story.judged
+    if judged is None:
         return "inconclusive"
     if "not_met" in statuses:
         return "not_met"
+    if judged.unproven or any(c.decides and c.status != "met" for c in judged.checks):
+        return "inconclusive"
     return "inconclusive" if "inconclusive" in statuses else "met"

@@ -18,6 +18,8 @@ from saccade.train.records import LossCurve, TrainingBlock
 
 MIN_CURVE, MAX_CURVE = 6, 80
 NOISE_LEVEL = 0.68
+# How often curves are judged where that takes no more than this share of their training.
+JUDGEMENTS, JUDGING_SHARE = 5, 0.3
 FINAL_RACE_S = 40.0
 
 
@@ -45,10 +47,30 @@ def curve_length(step_s: float, seeds: int, seconds: float) -> int:
 
 
 def train_curves(config: TrainingConfig, seeds: Sequence[int], steps: int, folder: Path) -> Curves:
-    """Train from every seed, in one worker."""
+    """Train from every seed, in one worker.
+
+    After the first seed it is known what judging takes; where that is little, the others are
+    judged along the way as well, for the time to the baseline's accuracy.
+    """
     with TrainingRunner(config, "block", folder) as runner:
-        curves = tuple(runner.curve(seed, steps) for seed in seeds)
-        return Curves(config, curves, runner.about())
+        began = time.monotonic()
+        first = runner.curve(seeds[0], steps)
+        training_s = first.block.wall_s
+        judging_s = time.monotonic() - began - training_s
+        cheap = (JUDGEMENTS - 1) * judging_s <= JUDGING_SHARE * training_s
+        often = JUDGEMENTS if cheap else 1
+        others = (runner.curve(seed, steps, often) for seed in seeds[1:])
+        return Curves(config, (first, *others), runner.about())
+
+
+def equal_steps(baseline: TrainingConfig, config: TrainingConfig, steps: int) -> int:
+    """Steps in which a configuration sees no more samples than the baseline does in ``steps``."""
+    return steps * step_samples(baseline) // step_samples(config)
+
+
+def step_samples(config: TrainingConfig) -> int:
+    """Samples of an optimizer step, on all processes together."""
+    return config.batch.effective * config.scale.world
 
 
 def resolution_of(curves: Curves) -> float:

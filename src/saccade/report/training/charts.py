@@ -1,4 +1,4 @@
-"""Loss curves laid over each other, and how changes interact."""
+"""Loss curves laid over each other, busy shares over time, and how changes interact."""
 
 from __future__ import annotations
 
@@ -38,12 +38,53 @@ def loss_chart(
     pad = 0.05 * (max(values) - min(values)) or 0.05
     x = Scale(0, max(1, max(len(c) for c in drawn) - 1), plot.x0, plot.x1)
     y = Scale(min(values) - pad, max(values) + pad, plot.y1, plot.y0)
-    _axes(canvas, plot, x, y)
+    _axes(canvas, plot, x, y, "optimizer step")
     for css, name, curves in sides:
         for curve in curves:
             _line(canvas, curve, x, y, css, name)
     _legend(canvas, [(css, name) for css, name, curves in sides if curves])
     return canvas.render()
+
+
+def busy_chart(
+    baseline: Sequence[Mapping[str, Any]], best: Sequence[Mapping[str, Any]], width: float
+) -> Markup:
+    """How busy cores and GPU were over the time of the watched steps, both systems in one plot.
+
+    Args:
+        baseline: moments with ``t_s``, ``cpu`` and, where there is one, ``gpu``; shares 0-1.
+        best: likewise; empty draws the baseline alone.
+        width: px.
+    """
+    lines = [
+        (f"{css}{dashes}", f"{name}, {device}", points)
+        for (css, name), moments in zip(SIDES, (baseline, best), strict=True)
+        for key, device, dashes in (("cpu", "CPU", ""), ("gpu", "GPU", " dashed"))
+        if len(points := _moments(moments, key)) > 1
+    ]
+    if not lines:
+        return Markup("")
+    height = 200.0 if width < NARROW else 240.0
+    canvas = Canvas(width, height, "Share of the time that CPU and GPU were busy")
+    plot = Box(48, 30 if len(lines) < 3 or width >= NARROW else 50, width - 10, height - 40)
+    x = Scale(0, max(points[-1][0] for _, _, points in lines), plot.x0, plot.x1)
+    y = Scale(0, 100, plot.y1, plot.y0)
+    _axes(canvas, plot, x, y, "seconds")
+    for css, name, points in lines:
+        places = " ".join(f"{x(t):.1f},{y(share):.1f}" for t, share in points)
+        mean = sum(share for _, share in points) / len(points)
+        tip = f"{name}: {mean:.0f} % on average"
+        canvas.add("polyline", points=places, class_=f"loss loss-{css}", tip=tip)
+    _legend(canvas, [(css, name) for css, name, _ in lines])
+    return canvas.render()
+
+
+def _moments(moments: Sequence[Mapping[str, Any]], key: str) -> list[tuple[float, float]]:
+    """Seconds and percent of the moments at which a share is known."""
+    known = [(q.number(moment.get("t_s")), q.number(moment.get(key))) for moment in moments]
+    return [
+        (t, min(100.0, 100 * share)) for t, share in known if t is not None and share is not None
+    ]
 
 
 def _losses(curves: Sequence[Mapping[str, Any]]) -> list[list[float]]:
@@ -55,7 +96,7 @@ def _losses(curves: Sequence[Mapping[str, Any]]) -> list[list[float]]:
     return found
 
 
-def _axes(canvas: Canvas, plot: Box, x: Scale, y: Scale) -> None:
+def _axes(canvas: Canvas, plot: Box, x: Scale, y: Scale, unit: str) -> None:
     rows = nice_ticks(y.low, y.high, 5)
     for tick in rows:
         canvas.line(plot.x0, y(tick), plot.x1, y(tick), "grid")
@@ -64,7 +105,7 @@ def _axes(canvas: Canvas, plot: Box, x: Scale, y: Scale) -> None:
     for tick in columns:
         canvas.text(x(tick), plot.y1 + 15, tick_text(tick, columns), "s", "middle")
     canvas.line(plot.x0, plot.y1, plot.x1, plot.y1, "axis")
-    canvas.text(plot.x1, plot.y1 + 32, "optimizer step", "b", "end")
+    canvas.text(plot.x1, plot.y1 + 32, unit, "b", "end")
 
 
 def _line(canvas: Canvas, curve: Sequence[float], x: Scale, y: Scale, css: str, name: str) -> None:
@@ -75,10 +116,12 @@ def _line(canvas: Canvas, curve: Sequence[float], x: Scale, y: Scale, css: str, 
 
 
 def _legend(canvas: Canvas, sides: Sequence[tuple[str, str]]) -> None:
-    at = 0.0
+    at, row = 0.0, 0.0
     for css, name in sides:
-        canvas.line(at, 10, at + 18, 10, f"loss loss-{css}")
-        canvas.text(at + 24, 14, name)
+        if at and at + 110 > canvas.width:
+            at, row = 0.0, row + 18
+        canvas.line(at, row + 10, at + 18, row + 10, f"loss loss-{css}")
+        canvas.text(at + 24, row + 14, name)
         at += 110
 
 

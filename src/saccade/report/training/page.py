@@ -12,7 +12,7 @@ from saccade.report import html, provenance, sections
 from saccade.report import quantities as q
 from saccade.report.charts import gain_chart, operator_chart, stage_chart
 from saccade.report.document import Change, mapping, metrics, records, texts, tone
-from saccade.report.training.charts import interaction_chart, loss_chart
+from saccade.report.training.charts import busy_chart, interaction_chart, loss_chart
 
 PARTS_PANEL = (("wall_ms", "Step time by part, ms", "ms"),)
 TILES = ("samples_per_s", "epoch_s", "data_wait_share", "device_busy_share", "peak_rss_mb")
@@ -42,6 +42,9 @@ def _view(result: Mapping[str, Any]) -> dict[str, Any]:
             )
         ),
         "busy": busy_text(result),
+        "busy_chart": html.both(
+            partial(busy_chart, records(baseline.get("busy")), records(best.get("busy")))
+        ),
         "loss_chart": html.both(
             partial(loss_chart, records(baseline.get("curves")), records(best.get("curves")))
         ),
@@ -95,8 +98,10 @@ def drift_text(result: Mapping[str, Any]) -> str:
     found = mapping(result.get("drift"))
     loss = mapping(found.get("loss"))
     estimate = q.number(loss.get("estimate"))
+    guard = mapping(result.get("guard"))
     if estimate is None:
-        return ""
+        why = guard.get("unproven")
+        return f"Whether it learns the same is not shown: {why}." if why else ""
     spread = q.between(
         [loss.get("lower"), loss.get("upper")], lambda value: f"{q.fixed(100 * value, 2)} %"
     )
@@ -108,6 +113,11 @@ def drift_text(result: Mapping[str, Any]) -> str:
     if q.number(metric.get("estimate")) is not None:
         drop = q.between([metric.get("lower"), metric.get("upper")], lambda v: q.fixed(v, 4))
         text += f" The metric drops by {q.fixed(float(metric['estimate']), 4)} ({drop})."
+    asked = [c for c in records(guard.get("checks")) if q.number(c.get("allowed")) is not None]
+    for check in asked:
+        if check.get("decides") and check.get("status") != "met":
+            name = str(check.get("metric")).replace("_", " ")
+            text += f" That the {name} is at most {check['allowed']:.3g} is not shown."
     return text
 
 

@@ -1,4 +1,4 @@
-"""Decoded samples kept, in memory that workers share or in a file that is mapped into it."""
+"""Decoded or resized samples kept, in memory that workers share or in a file mapped into it."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from saccade.train.load_prediction import LoadWork, predicted, refusal
 # Of what is free, and how fast a sample is copied out of the cache, 10^6 bytes per second.
 _SHARE = 0.5
 _COPY_MB_S = 4000.0
+# Share of the transforms' time that is left where they need not resize: a guess, until measured.
+_TRANSFORM = 0.6
 
 
 @dataclass(frozen=True)
@@ -21,12 +23,15 @@ class CacheSamples:
 
     Attributes:
         where: ``"memory"``, gone with the process, or ``"disk"``, kept in the run folder.
+        resized: after the resizing with which the transforms begin, where that is the same each
+            time; it takes less room and is not done again.
     """
 
     name: ClassVar[str] = "cache"
     part: ClassVar[Part] = "data"
 
     where: Cache = "memory"
+    resized: bool = False
 
     @property
     def effect(self) -> Effect:
@@ -35,13 +40,13 @@ class CacheSamples:
 
     @classmethod
     def variants(cls, context: TrainingContext) -> Iterable[Self]:
-        """In memory and on disk."""
-        return [cls("memory"), cls("disk")]
+        """In memory and on disk, decoded and resized."""
+        return [cls(where, small) for small in (False, True) for where in ("memory", "disk")]
 
     @property
     def label(self) -> str:
-        """Name and place."""
-        return f"{self.name} {self.where}"
+        """Name and place, and what is kept."""
+        return f"{self.name} {self.where}{', resized' if self.resized else ''}"
 
     def applies(self, context: TrainingContext) -> str | None:
         """Where all samples fit."""
@@ -49,33 +54,51 @@ class CacheSamples:
             return f"already in {context.config.loader.cache}"
         if context.config.loader.backend == "dali":
             return "DALI decodes files itself"
-        if reason := refusal(context, self.name):
+        if reason := self._refusal(context):
             return reason
-        machine, size = context.machine, _size_mb(context)
+        machine, size = context.machine, self._size_mb(context)
         if self.where == "memory":
             # Processes that train together hold one each.
             size *= context.config.scale.processes
         free = machine.free_memory_mb if self.where == "memory" else machine.free_disk_mb
         if size > free * _SHARE:
-            return f"decoded samples take {size:.0f} MB, more than half of {free:.0f} MB free"
+            kind = "resized" if self.resized else "decoded"
+            return f"{kind} samples take {size:.0f} MB, more than half of {free:.0f} MB free"
+        return None
+
+    def _refusal(self, context: TrainingContext) -> str | None:
+        if not self.resized:
+            return refusal(context, self.name)
+        settings, facts = context.config.loader, context.profile.facts
+        if settings.backend != "torch" or settings.decode != "full":
+            return "images are not decoded whole by PyTorch's loader"
+        if reason := refusal(context, f"{self.name}_resized"):
+            return reason
+        if not 0 < facts.resized_mb < facts.decoded_mb:
+            return "resized samples are no smaller than decoded ones"
         return None
 
     def predict(self, context: TrainingContext) -> Prediction:
         """A copy instead of reading and decoding, after a first pass over all files."""
         facts = context.profile.facts
         work = LoadWork.of(context.profile, context.config.loader.workers)
-        copy_s = _size_mb(context) / max(1, facts.samples) / _COPY_MB_S
+        size = self._size_mb(context)
+        copy_s = size / max(1, facts.samples) / _COPY_MB_S
         decode = min(1.0, copy_s / max(work.decode, 1e-9))
         first_s = (work.read + work.decode) * facts.samples / max(1, context.machine.cores)
-        basis = f"{_size_mb(context):.0f} MB of decoded samples, filled in about {first_s:.0f} s"
-        return predicted(context, basis, decode=decode, cost_s=first_s)
+        kind, transform = ("resized", _TRANSFORM) if self.resized else ("decoded", 1.0)
+        basis = f"{size:.0f} MB of {kind} samples, filled in about {first_s:.0f} s"
+        return predicted(context, basis, decode=decode, transform=transform, cost_s=first_s)
 
     def apply(self, context: TrainingContext) -> TrainingConfig:
         """Turn it on; the cache is filled when the loader opens."""
-        return context.config.with_loader(cache=self.where, store=str(context.folder))
+        return context.config.with_loader(
+            cache=self.where, resized=self.resized, store=str(context.folder)
+        )
 
-
-def _size_mb(context: TrainingContext) -> float:
-    facts = context.profile.facts
-    scaled = context.config.loader.decode == "scaled"
-    return facts.cache_mb * (facts.scalable**2 if scaled else 1.0)
+    def _size_mb(self, context: TrainingContext) -> float:
+        facts = context.profile.facts
+        if self.resized:
+            return facts.resized_mb * facts.samples
+        scaled = context.config.loader.decode == "scaled"
+        return facts.cache_mb * (facts.scalable**2 if scaled else 1.0)

@@ -79,8 +79,7 @@ class FullyShard:
 
     def apply(self, context: TrainingContext) -> TrainingConfig:
         """Divide the batch and the model."""
-        config = spread(context.config, self.processes, strategy="fsdp")
-        return config.with_scale(offload=self.offload)
+        return spread(context.config, self.processes, strategy="fsdp", offload=self.offload)
 
 
 def held_mb(context: TrainingContext) -> float:

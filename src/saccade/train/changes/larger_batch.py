@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from typing import ClassVar, Literal, Self, get_args
+from typing import ClassVar, Self
 
-from saccade.train.change import Effect, Part, Prediction, TrainingContext
+from saccade.errors import OutOfMemory
+from saccade.train.change import Effect, Part, Prediction, Scaling, TrainingContext
 from saccade.train.config import TrainingConfig
-from saccade.train.memory import capacity_mb, peak_shrinks, predicted_peak_mb
+from saccade.train.fitting_batch import TRY_S, known_fit, largest_fitting
+from saccade.train.memory import peak_shrinks
 from saccade.train.predicting import gain_of, predicted
 
-Scaling = Literal["linear", "sqrt"]
-FACTORS = (2, 4)
+# The rules for the learning rate were shown to hold for batches some tens of times as large.
+MOST_TIMES = 32
 # With fewer steps to an epoch hardly anything is learnt.
 FEWEST_STEPS = 2
+# A step that takes longer is not tried: a CPU gains little from such a batch.
+MOST_STEP_S = 20.0
 # Share of a step that does not depend on how many samples it has, where nothing is measured.
 FIXED_SHARE = 0.05
+# Rule → factor on the learning rate, from the factor on the batch.
+RULES: dict[Scaling, Callable[[float], float]] = {
+    "linear": lambda factor: factor,
+    "sqrt": lambda factor: factor**0.5,
+    "none": lambda factor: 1.0,
+}
 
 
 @dataclass(frozen=True)
@@ -25,7 +35,10 @@ class LargerBatch:
 
     The learning rate grows with the batch (Goyal et al., "Accurate, Large Minibatch SGD", 2017) or
     with its root, which suits Adam (Malladi et al., "On the SDEs and Scaling Rules for Adaptive
-    Gradient Algorithms", NeurIPS 2022). It is another recipe: only the metric can judge it.
+    Gradient Algorithms", NeurIPS 2022); the user may choose, also that it stays. It is another
+    recipe: only the metric can judge it.
+
+    Batches are doubled until memory refuses one, which is tried in worker processes.
 
     Attributes:
         size: samples of a forward pass afterwards.
@@ -44,9 +57,10 @@ class LargerBatch:
 
     @classmethod
     def variants(cls, context: TrainingContext) -> Iterable[Self]:
-        """Two and four times as large, by both rules."""
+        """Every doubling, by the user's rule or the one that suits the optimizer."""
+        rule = context.lr_scaling or usual_scaling(context.profile.model.optimizer)
         size = context.config.batch.size
-        return [cls(size * n, rule) for n in FACTORS for rule in get_args(Scaling)]
+        return [cls(larger, rule) for larger in doublings(size, MOST_TIMES * size)]
 
     @property
     def label(self) -> str:
@@ -54,7 +68,7 @@ class LargerBatch:
         return f"{self.name} {self.size}, learning rate {self.scaling}"
 
     def applies(self, context: TrainingContext) -> str | None:
-        """Where it is allowed, there are samples for it, and it is expected to fit."""
+        """Where it is allowed, there are samples for it, and memory has not refused it."""
         config = context.config
         if "batch" not in context.allow:
             return "the effective batch is part of the recipe (allow it with --allow batch)"
@@ -64,9 +78,12 @@ class LargerBatch:
         whole = self.size * config.batch.accumulation * config.scale.world
         if whole > samples // FEWEST_STEPS:
             return f"an epoch of {samples} samples would have fewer than {FEWEST_STEPS} steps"
-        found = predicted_peak_mb(context, self.apply(context))
-        if found is not None and found > capacity_mb(context):
-            return f"it would need about {found:.0f} MB, and there are {capacity_mb(context):.0f}"
+        block = context.profile.synthetic
+        step_s = block.wall_s / block.samples * self.size * config.batch.accumulation
+        if step_s > MOST_STEP_S:
+            return f"a step would take about {step_s:.0f} s, too long to try it"
+        if known_fit(context).says(self.size) is False:
+            return "it does not fit into memory: it was tried"
         return None
 
     def predict(self, context: TrainingContext) -> Prediction:
@@ -76,15 +93,51 @@ class LargerBatch:
         busy = context.profile.synthetic.device_busy_share
         idle = FIXED_SHARE if busy is None else max(FIXED_SHARE, 1 - busy)
         gain = gain_of(context, 1 / (1 - overhead * idle))
-        found = predicted(context, gain, f"{factor:g} times the samples to a step", odds=0.5)
-        return replace(found, shrinks=peak_shrinks(context, self.apply(context)))
+        cost_s = 0.0 if known_fit(context).says(self.size) else TRY_S
+        basis = f"{factor:g} times the samples to a step"
+        found = predicted(context, gain, basis, cost_s, odds=0.5)
+        return replace(found, shrinks=peak_shrinks(context, self._enlarged(context)))
 
     def _factor(self, context: TrainingContext) -> float:
         return self.size / context.config.batch.size
 
-    def apply(self, context: TrainingContext) -> TrainingConfig:
-        """Enlarge the batch and raise the learning rate."""
-        factor = self._factor(context)
-        raised = factor if self.scaling == "linear" else factor**0.5
+    def _enlarged(self, context: TrainingContext) -> TrainingConfig:
+        raised = RULES[self.scaling](self._factor(context))
         scale = context.config.batch.learning_rate_scale * raised
         return context.config.with_batch(size=self.size, learning_rate_scale=scale)
+
+    def apply(self, context: TrainingContext) -> TrainingConfig:
+        """Enlarge the batch and raise the learning rate, where memory is found to suffice.
+
+        Raises:
+            OutOfMemory: it does not fit; what does is remembered.
+            SaccadeError: a try failed for another reason than memory.
+        """
+        config = context.config
+        sizes = [*doublings(config.batch.size, self.size - 1), self.size]
+        found = largest_fitting(context, sizes, lambda size: config.with_batch(size=size))
+        if found != self.size:
+            raise OutOfMemory(
+                f"A batch of {self.size} samples does not fit into memory; the largest that does "
+                f"is {found or config.batch.size}. Use that, or free memory.",
+                self.size,
+            )
+        return self._enlarged(context)
+
+    def milder(self, context: TrainingContext) -> Self | None:
+        """Half as large, for where this one learns worse; None where that is no larger batch."""
+        half = self.size // 2
+        return replace(self, size=half) if half > context.config.batch.size else None
+
+
+def doublings(size: int, most: int) -> list[int]:
+    """Twice ``size``, four times, and so on, up to ``most``."""
+    found = []
+    while (size := 2 * size) <= most:
+        found.append(size)
+    return found
+
+
+def usual_scaling(optimizer: str | None) -> Scaling:
+    """The rule that suits an optimizer, by its class name; the careful one where it is unknown."""
+    return "linear" if optimizer is not None and "sgd" in optimizer.casefold() else "sqrt"

@@ -33,6 +33,8 @@ class ScaledDecode(OneVariant):
         settings, facts = context.config.loader, context.profile.facts
         if settings.decode == "scaled":
             return "already on"
+        if settings.resized:
+            return "samples are kept resized, and decoded once"
         if facts.jpeg == 0:
             return "no image is a JPEG"
         if settings.backend == "dali":

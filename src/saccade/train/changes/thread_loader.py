@@ -49,6 +49,8 @@ class LoadByThreads:
         settings = context.config.loader
         if settings.backend == "threads":
             return "already on"
+        if settings.resized:
+            return "samples are kept resized, which plans know nothing of"
         return refusal(context, self.name)
 
     def predict(self, context: TrainingContext) -> Prediction:

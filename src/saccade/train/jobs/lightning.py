@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import importlib
-import importlib.util
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
@@ -12,6 +11,7 @@ from typing import Any, ClassVar
 from saccade.errors import DataError, MissingExtraError, SpecError
 from saccade.train.config import JobReference
 from saccade.train.job import TrainingJob
+from saccade.train.jobs.local_modules import module_source, take_sources
 from saccade.train.jobs.python_file import imported_file
 from saccade.train.lightning_schedule import configured, moved_to
 
@@ -53,7 +53,7 @@ class LightningJob:
 
     @staticmethod
     def fingerprint(name: str, settings: dict[str, str]) -> str:
-        """Hash of the files that the two classes are in.
+        """Hash of the files that the two classes are in, and of the local modules they import.
 
         Raises:
             SpecError: there is no such file or module.
@@ -61,7 +61,7 @@ class LightningJob:
         digest = hashlib.sha256()
         for where, attribute in _references(name):
             digest.update(attribute.encode())
-            digest.update(_source(where))
+            _take_source(digest, where)
         return digest.hexdigest()
 
     @staticmethod
@@ -151,23 +151,17 @@ def _references(name: str) -> list[tuple[str, str]]:
     return [(where, first.strip()), (other.strip() or where, attribute.strip())]
 
 
-def _source(where: str) -> bytes:
-    path = Path(where)
-    if not where.endswith(".py"):
-        try:
-            spec = importlib.util.find_spec(where)
-        except ImportError:
-            spec = None
-        if spec is None or spec.origin is None:
-            raise SpecError(
-                f"The module '{where}' cannot be found. Put the folder that holds it on "
-                "PYTHONPATH, or give the path of a .py file."
-            )
-        path = Path(spec.origin)
+def _take_source(digest: Any, where: str) -> None:
+    found = (Path(where), None) if where.endswith(".py") else module_source(where)
+    if found is None:
+        raise SpecError(
+            f"The module '{where}' cannot be found. Put the folder that holds it on "
+            "PYTHONPATH, or give the path of a .py file."
+        )
     try:
-        return path.read_bytes()
+        take_sources(digest, *found)
     except OSError as error:
-        raise SpecError(f"'{path}' cannot be read: {error.strerror or error}.") from error
+        raise SpecError(f"'{found[0]}' cannot be read: {error.strerror or error}.") from error
 
 
 def _made_by(where: str, name: str) -> Callable[[], Any]:

@@ -11,6 +11,7 @@ from saccade import plugins
 from saccade.errors import SpecError
 from saccade.train.config import JobReference
 from saccade.train.job import TrainingJob
+from saccade.train.jobs.local_modules import module_source, take_sources
 from saccade.train.jobs.python_file import job_of
 from saccade.train.templates_of import template_module, template_path, template_tasks
 from saccade.train.trainable import build_trainable
@@ -34,11 +35,11 @@ class ModuleAndDataJob:
     @staticmethod
     def recognizes(name: str) -> bool:
         """Where a source of models whose modules can be trained does."""
-        return any(plugins.load("sources", source).recognizes(name) for source in SOURCES)
+        return _source_of(name) is not None
 
     @staticmethod
     def fingerprint(name: str, settings: dict[str, str]) -> str:
-        """Hash of the reference, the file it may lie in, and the task's job file.
+        """Hash of the reference, the task's job file, and the code of a factory with its modules.
 
         Raises:
             SpecError: task or data are missing, or there is no such task.
@@ -50,11 +51,15 @@ class ModuleAndDataJob:
                 f"{' and '.join(f'--{key}' for key in missing)}; tasks are "
                 f"{', '.join(template_tasks())}."
             )
-        digest = hashlib.sha256(name.encode())
+        where, _, attribute = name.rpartition(":")
+        is_file = Path(where).is_file()
+        # A file is what it holds, wherever it lies and from wherever it is named.
+        digest = hashlib.sha256((attribute if is_file else name).encode())
         digest.update(template_path(settings["task"]).read_bytes())
-        file = Path(name.rpartition(":")[0])
-        if file.is_file():
-            digest.update(file.read_bytes())
+        if is_file:
+            take_sources(digest, Path(where))
+        elif _source_of(name) == "factory" and (found := module_source(where)) is not None:
+            take_sources(digest, *found)
         return digest.hexdigest()
 
     @staticmethod
@@ -70,3 +75,8 @@ class ModuleAndDataJob:
         return replace(
             job, model=lambda: build_trainable(name, task, len(job.dataset("train").class_names))
         )
+
+
+def _source_of(name: str) -> str | None:
+    """Plug-in name of the source that a model is from."""
+    return next((s for s in SOURCES if plugins.load("sources", s).recognizes(name)), None)

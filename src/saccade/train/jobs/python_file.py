@@ -14,12 +14,14 @@ from saccade.errors import SpecError
 from saccade.suggest import did_you_mean
 from saccade.train.config import JobReference
 from saccade.train.job import TrainingJob
+from saccade.train.jobs.local_modules import take_sources
 
 NEEDED = ("model", "dataset", "loss", "optimizer")
 OPTIONAL = ("transforms", "collate", "scheduler", "metric")
 # Constants of a job: what is expected, and whether a value is that.
 NUMBERS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "batch_size": ("a whole number from 1", lambda v: isinstance(v, int) and v >= 1),
+    "accumulation": ("a whole number from 1", lambda v: isinstance(v, int) and v >= 1),
     "epochs": ("a whole number from 1", lambda v: isinstance(v, int) and v >= 1),
     "workers": ("a whole number from 0", lambda v: isinstance(v, int) and v >= 0),
     "max_corrupt": ("a share from 0 to 1", lambda v: isinstance(v, int | float) and 0 <= v <= 1),
@@ -39,13 +41,15 @@ class PythonFileJob:
 
     @staticmethod
     def fingerprint(name: str, settings: dict[str, str]) -> str:
-        """Hash of the file.
+        """Hash of the file and of the modules in its folder that it imports.
 
         Raises:
             SpecError: it cannot be read.
         """
+        digest = hashlib.sha256()
         try:
-            return hashlib.sha256(Path(name).read_bytes()).hexdigest()
+            take_sources(digest, Path(name))
+            return digest.hexdigest()
         except OSError as error:
             raise SpecError(
                 f"The job '{name}' cannot be read: {error.strerror or error}. Give the path of a "

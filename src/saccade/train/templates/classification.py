@@ -20,6 +20,7 @@ SIDE = 224  # of the images that the model gets, in pixels
 LEARNING_RATE = 1e-3
 
 batch_size = 32
+accumulation = 1  # forward passes that make one optimizer step
 epochs = 20
 workers = 2  # processes that load images
 

@@ -22,6 +22,7 @@ SIDE = 320  # the shorter side of the images that the model gets, in pixels
 LEARNING_RATE = 0.005
 
 batch_size = 8
+accumulation = 1  # forward passes that make one optimizer step
 epochs = 30
 workers = 2  # processes that load images
 

@@ -26,6 +26,7 @@ VOID = 255  # class of pixels that do not count
 LEARNING_RATE = 1e-3
 
 batch_size = 8
+accumulation = 1  # forward passes that make one optimizer step
 epochs = 50
 workers = 2  # processes that load images
 
