@@ -29,10 +29,19 @@ class _Table:
     names: dict[int, str]
 
 
+@dataclass(frozen=True)
+class _Numbering:
+    """The number that labels give the first class, and what is to be said about it."""
+
+    first: int
+    problems: tuple[DataProblem, ...] = ()
+
+
 class ClassLabelsFormat:
     """A folder per class, or a CSV with a class per file."""
 
     task: ClassVar[str | None] = "classification"
+    settings: ClassVar[tuple[str, ...]] = ("first_class",)
     looks_for = "a folder per class, or a .csv with the columns 'file' and 'class_index'"
 
     @staticmethod
@@ -43,23 +52,40 @@ class ClassLabelsFormat:
         return _csv_in(path) is not None or bool(_class_folders(_split_root(path, "val") or path))
 
     @staticmethod
-    def read(path: Path, class_names: Sequence[str] | None = None) -> DataSplits:
+    def read(
+        path: Path,
+        class_names: Sequence[str] | None = None,
+        first_class: int | None = None,
+    ) -> DataSplits:
         """Read ``train`` and ``val``; a CSV or a plain folder per class is all ``val``.
+
+        Args:
+            path: the data.
+            class_names: the model's classes.
+            first_class: the number that the labels give the first class; by default 0, or 1 where
+                they go from 1 to the number of the model's classes.
 
         Raises:
             DataError: a class is not one of the model's, or too little is usable.
         """
-        table = path if path.is_file() else _csv_in(path)
-        if table is not None:
-            return DataSplits(None, _dataset("val", _read_csv(table), class_names))
-        roots = {name: _split_root(path, name) for name in _SPLITS}
-        if not any(roots.values()):
-            return DataSplits(None, _dataset("val", _read_folders(path), class_names))
+        tables = _tables(path)
+        count = len(class_names) if class_names else None
+        # Of all splits together: one of them may lack the first class or the last.
+        numbering = _numbering(list(tables.values()), count, first_class)
         found = {
-            name: _dataset(name, _read_folders(root), class_names) if root else None
-            for name, root in roots.items()
+            split: _dataset(split, table, class_names, numbering) for split, table in tables.items()
         }
-        return DataSplits(found["train"], found["val"])
+        return DataSplits(found.get("train"), found.get("val"))
+
+
+def _tables(path: Path) -> dict[str, _Table]:
+    """The labels of each split."""
+    table = path if path.is_file() else _csv_in(path)
+    if table is not None:
+        return {"val": _read_csv(table)}
+    roots = {name: _split_root(path, name) for name in _SPLITS}
+    found = {name: _read_folders(root) for name, root in roots.items() if root}
+    return found or {"val": _read_folders(path)}
 
 
 def _csv_in(folder: Path) -> Path | None:
@@ -114,36 +140,64 @@ def _located(folder: Path, name: str) -> Path:
     return inside if not beside.exists() and inside.exists() else beside
 
 
-def _dataset(split: str, table: _Table, class_names: Sequence[str] | None) -> Dataset:
+def _dataset(
+    split: str, table: _Table, class_names: Sequence[str] | None, numbering: _Numbering
+) -> Dataset:
     if not table.labels:
         raise DataError(f"{table.source} names no image. Expected one file and class per line.")
     count = len(class_names) if class_names else None
-    ids = _class_ids(table, class_names)
+    first = numbering.first
+    ids = _class_ids(table, class_names, first)
     usable, broken = probe_all(path for path in table.labels if path.exists())
     missing = [
         DataProblem("missing_image", display_path(path), "it does not exist", "skipped")
         for path in table.labels
         if not path.exists()
     ]
-    problems: list[DataProblem] = [*broken, *missing]
+    problems: list[DataProblem] = [*numbering.problems, *broken, *missing]
     images = []
     for found in usable:
-        label = ids[table.labels[found[0]]]
-        if count is not None and not 0 <= label < count:
-            raise DataError(
-                f"{display_path(found[0])} has class {label}, but the model has {count} classes "
-                f"(0 to {count - 1}). Check which list of classes {table.source} is made for."
-            )
+        text = table.labels[found[0]]
+        label = ids[text]
+        if label < 0 or (count is not None and label >= count):
+            raise _out_of_range(found[0], text, first, count, table.source)
         images.append(replace(unlabelled_image(found), label=label))
     names = class_names or tuple(
-        table.names.get(i, f"class_{i}") for i in range(max(ids.values()) + 1)
+        table.names.get(i + first, f"class_{i}") for i in range(max(ids.values()) + 1)
     )
     return assemble(
         split, images, names, labelled=True, problems=problems, offered=len(table.labels)
     )
 
 
-def _class_ids(table: _Table, class_names: Sequence[str] | None) -> dict[str, int]:
+def _numbering(tables: Sequence[_Table], count: int | None, given: int | None) -> _Numbering:
+    """From where the labels count; their range alone says where it is from 1."""
+    texts = {text for table in tables for text in table.labels.values()}
+    if given is not None or count is None or not all(text.isdecimal() for text in texts):
+        return _Numbering(given or 0)
+    numbers = [int(text) for text in texts]
+    if not numbers or (min(numbers), max(numbers)) != (1, count):
+        return _Numbering(0)
+    detail = (
+        f"its classes go from 1 to {count} and the model's from 0 to {count - 1}, so 1 is taken "
+        "for the first (labels: first_class)"
+    )
+    problem = DataProblem("classes_count_from_one", tables[0].source, detail, "kept")
+    return _Numbering(1, (problem,))
+
+
+def _out_of_range(path: Path, text: str, first: int, count: int | None, source: str) -> DataError:
+    last = "" if count is None else f" to {first + count - 1}"
+    model = "the first class" if count is None else f"the model has {count} classes"
+    return DataError(
+        f"{display_path(path)} has class {text}, but {model} ({first}{last}). Check which list of "
+        f"classes {source} is made for; labels: first_class sets from which number it counts."
+    )
+
+
+def _class_ids(
+    table: _Table, class_names: Sequence[str] | None, first_class: int
+) -> dict[str, int]:
     """Class id of each label text: a number, a name of the model's, or the folder's position.
 
     Raises:
@@ -151,7 +205,7 @@ def _class_ids(table: _Table, class_names: Sequence[str] | None) -> dict[str, in
     """
     texts = sorted(set(table.labels.values()))
     if all(text.isdecimal() for text in texts):
-        return {text: int(text) for text in texts}
+        return {text: int(text) - first_class for text in texts}
     by_name = {name: i for i, name in enumerate(class_names or ())}
     if all(text in by_name for text in texts):
         return {text: by_name[text] for text in texts}

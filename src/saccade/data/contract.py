@@ -122,6 +122,10 @@ class DataFormat(Protocol):
 
     Attributes:
         task: the task whose labels it holds; None where it holds no labels.
+
+    A format that takes settings of the labels names them in ``settings``, a ``ClassVar`` tuple of
+    names, and gets those that were given as keyword arguments of `read`. See
+    `saccade.label_settings.LabelSettings`.
     """
 
     task: ClassVar[str | None]

@@ -37,6 +37,7 @@ class MasksFormat:
     """A PNG of class ids (palette or grey) beside every image."""
 
     task: ClassVar[str | None] = "segmentation"
+    settings: ClassVar[tuple[str, ...]] = ("void_ids",)
     looks_for = "folders of images and of PNG masks, such as train/ and trainannot/"
 
     @staticmethod
@@ -45,18 +46,20 @@ class MasksFormat:
         return path.is_dir() and bool(_splits(path))
 
     @staticmethod
-    def read(path: Path, class_names: Sequence[str] | None = None) -> DataSplits:
+    def read(
+        path: Path, class_names: Sequence[str] | None = None, void_ids: Sequence[int] = ()
+    ) -> DataSplits:
         """Read every split that has masks.
 
         The classes' names are in ``classes.txt``, one per line; those named void or unlabelled,
-        and the id 255, are not judged.
+        the id 255, and ``void_ids``, are not judged.
 
         Raises:
             DataError: too little is usable, or a mask has a class that does not exist.
         """
         named = path / "classes.txt"
         names: tuple[str, ...] = tuple(class_names or ())
-        void: tuple[int, ...] = (_ALWAYS_VOID,)
+        void: tuple[int, ...] = tuple(dict.fromkeys((_ALWAYS_VOID, *void_ids)))
         if named.is_file():
             listed = tuple(named.read_text(encoding="utf-8").split("\n"))
             listed = tuple(name.strip() for name in listed if name.strip())
@@ -145,7 +148,8 @@ def _wrong(
     if names and ids.max() >= len(names):
         raise DataError(
             f"{shown} has the class id {int(ids.max())}, but there are {len(names)} classes (0 to "
-            f"{len(names) - 1}). Correct classes.txt, or use 255 for what is not to be judged."
+            f"{len(names) - 1}). Correct classes.txt, use 255 for what is not to be judged, or "
+            "name such ids under labels: void_ids."
         )
     return None
 

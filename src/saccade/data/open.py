@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from saccade import plugins
 from saccade.data.contract import DataSplits
@@ -19,6 +20,7 @@ def open_labelled(
     path: str | os.PathLike[str],
     class_names: Sequence[str] | None = None,
     task: str = "detection",
+    settings: Mapping[str, Any] | None = None,
 ) -> DataSplits:
     """Read the data at ``path``, in whichever format it is.
 
@@ -28,9 +30,11 @@ def open_labelled(
         path: a file or folder; ``~`` is the home folder.
         class_names: classes of the model; ids of the labels become ids of these, by name.
         task: whose labels are wanted; formats with labels of other tasks are not tried.
+        settings: how the labels are meant, as in `saccade.label_settings.LabelSettings`.
 
     Raises:
-        DataError: nothing is there, no format recognizes it, or the one that does refuses it.
+        DataError: nothing is there, no format recognizes it, or the one that does refuses it or
+            has no such setting.
     """
     where = Path(path).expanduser()
     if not where.exists():
@@ -39,7 +43,8 @@ def open_labelled(
     formats = [candidate for candidate in known if candidate.task in (None, task)]
     for candidate in formats:
         if candidate.recognizes(where):
-            splits = candidate.read(where, class_names)
+            given = _settings(candidate, settings or {}, where)
+            splits = candidate.read(where, class_names, **given)
             assert isinstance(splits, DataSplits)
             return splits
     looked_for = "; ".join(_looks_for(candidate) for candidate in formats)
@@ -52,6 +57,19 @@ def open_labelled(
         f"{display_path(where)} is in no data format for {task} that saccade knows. "
         f"Looked for: {looked_for}.{hint}"
     )
+
+
+def _settings(data_format: Any, given: Mapping[str, Any], where: Path) -> Mapping[str, Any]:
+    """The settings, refused where the format has no such thing."""
+    taken = getattr(data_format, "settings", ())
+    for name in given:
+        if name not in taken:
+            has = f"only has {', '.join(taken)}" if taken else "has no settings"
+            raise DataError(
+                f"The setting labels.{name} means nothing for {display_path(where)}, whose format "
+                f"({_looks_for(data_format)}) {has}. Leave it out."
+            )
+    return given
 
 
 def _looks_for(data_format: object) -> str:

@@ -35,7 +35,7 @@ _RT_DETR = _like("RT-DETR", "detr", _STRETCHED)
 
 EXPECTED = (
     "separate boxes (1, anchors, 4) and scores (1, anchors, classes); finished detections "
-    "(1, boxes, 6), or boxes (1, boxes, 4), scores and labels"
+    "(1, boxes, 6) or (boxes, 7), or boxes (1, boxes, 4), scores and labels"
 )
 
 
@@ -142,7 +142,8 @@ def _labels_reach(roles: Roles, outputs: BoxOutputs) -> int | None:
     """At least how many classes there are, where a label on test images is beyond COCO's 80."""
     if roles.labels is None and not outputs.joined:
         return None
-    rows = roles.scores.rows()[:, 5:6] if roles.labels is None else roles.labels.rows()
+    label = outputs.columns[2]
+    rows = roles.labels.rows() if roles.labels else roles.scores.rows()[:, label : label + 1]
     highest = int(rows.max()) - outputs.first_label + 1 if len(rows) else 0
     if highest <= len(COCO_NAMES):
         return None
@@ -167,6 +168,8 @@ def _headline(decode: str, roles: Roles) -> str:
         parts.append(f"labels in {roles.labels.name!r}")
     if roles.count is not None:
         parts.append(f"their number in {roles.count.name!r}")
+    if roles.row == "batch_box_label_score":
+        parts.append("its columns being image, box, class and score")
     shape = "x".join(map(str, roles.boxes.values[0].shape))
     return f"Decode {decode}: {', '.join(parts)}; the boxes' shape is {shape}."
 

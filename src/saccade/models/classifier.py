@@ -38,12 +38,11 @@ def describe_classifier(
             "class, (N, classes)."
         )
     outputs = int(scores[0])
-    background = outputs == WITH_BACKGROUND
+    background, said = _background(outputs, checked)
     kind = "probabilities" if _ends_in_softmax(model) else "logits"
     how = "ends in a softmax" if kind == "probabilities" else "does not end in a softmax"
     evidence = [why, f"{outputs} outputs: {kind}, since the graph {how}."]
-    if background:
-        evidence.append("The first of 1001 outputs is taken for a background class and left out.")
+    evidence += [said] if said else []
     evidence.append(
         "Preprocessing RGB, ImageNet's mean and std, centre crop of 0.875: what torchvision and "
         "timm use."
@@ -56,8 +55,40 @@ def describe_classifier(
         fit=replace(IMAGENET, fit="center_crop"),
         usual_size=USUAL_SIZE,
         evidence=tuple(evidence),
-        overrides=overrides,
+        overrides={key: v for key, v in checked.items() if key != "background"},
     )
+
+
+def _background(outputs: int, checked: Mapping[str, Any]) -> tuple[bool, str]:
+    """Whether the first output is of no class, and a sentence on why, where it may matter.
+
+    Raises:
+        ModelError: the user says that the last one is.
+    """
+    given = checked.get("background")
+    if given == "last":
+        raise ModelError(
+            "The model setting background = 'last' is for detectors. A classifier's background is "
+            "'first' or 'none'; rearrange the outputs, or name that class in class_names."
+        )
+    if given is not None:
+        left_out = "and is left out" if given == "first" else "so every output is a class"
+        return given == "first", f"background = {given}: given by the user, {left_out}."
+    names = checked.get("class_names")
+    if names and len(names) in (outputs, outputs - 1):
+        background = len(names) < outputs
+        why = f"{len(names)} class names are given for {outputs} outputs"
+        rest = "the first is background and left out" if background else "none is background"
+        return background, f"{why}, so {rest}." if background or _usual(outputs) else ""
+    said = (
+        "The first of 1001 outputs is taken for a background class and left out; "
+        "set background: none where all of them are classes."
+    )
+    return _usual(outputs), said if _usual(outputs) else ""
+
+
+def _usual(outputs: int) -> bool:
+    return outputs == WITH_BACKGROUND
 
 
 def _ends_in_softmax(model: onnx.ModelProto) -> bool:

@@ -13,6 +13,12 @@ BoxFormat = Literal["xyxy", "yxyx", "cxcywh"]
 BoxUnit = Literal["pixels", "normalized"]
 ScoresAs = Literal["probabilities", "sigmoid", "softmax"]
 Background = Literal["none", "first", "last"]
+Row = Literal["box_score_label", "batch_box_label_score"]
+# In a row of finished detections: the box's first column, the score's, the label's.
+_COLUMNS: dict[Row, tuple[int, int, int]] = {
+    "box_score_label": (0, 4, 5),
+    "batch_box_label_score": (1, 6, 5),
+}
 
 
 @dataclass(frozen=True)
@@ -90,6 +96,8 @@ class BoxOutputs:
         background: which column of the scores means "no object".
         multi_label: one box may be found as several classes; else only as its best one.
         first_label: the label of the first class.
+        row: what the columns are, where one output has finished detections: most have the box
+            first; end-to-end exports of YOLOv7 have the image's number in the batch before it.
     """
 
     boxes: int = 0
@@ -102,6 +110,12 @@ class BoxOutputs:
     background: Background = "none"
     multi_label: bool = False
     first_label: int = 0
+    row: Row = "box_score_label"
+
+    @property
+    def columns(self) -> tuple[int, int, int]:
+        """In a row: the first column of the box, that of the score, that of the label."""
+        return _COLUMNS[self.row]
 
     @property
     def joined(self) -> bool:

@@ -15,6 +15,7 @@ FORMATS = {
     ".onnx": "onnx",
     ".xml": "openvino_ir",
     ".pt2": "torch_export",
+    ".torchscript": "torchscript",
     ".tflite": "tflite",
     ".param": "ncnn",
     ".pte": "executorch",

@@ -63,6 +63,7 @@ def find_convention(roles: Roles, queries: bool, classes: int | None) -> Convent
         count=roles.count.index if roles.count else None,
         box_format=format_,
         box_unit=unit,
+        row=roles.row,
     )
     if roles.kind == "finished":
         first = _first_label(roles)
@@ -77,7 +78,8 @@ def find_convention(roles: Roles, queries: bool, classes: int | None) -> Convent
 
 def _values(roles: Roles) -> tuple[Rows, Rows]:
     rows = roles.boxes.rows()
-    boxes = rows[:, :4]
+    first = BoxOutputs(row=roles.row).columns[0]
+    boxes = rows[:, first : first + 4]
     if roles.boxes is roles.scores:
         return boxes[np.abs(boxes).sum(axis=1) > 0], rows[:, 4:]
     scores = roles.scores.rows()

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
+from saccade.models.description import Row
 from saccade.models.output_probe import SeenOutput
 
 Kind = Literal["dense", "finished"]
@@ -18,8 +20,8 @@ _SCORE_WORDS = ("score", "conf", "prob", "logit")
 _COUNT_WORDS = ("num", "count", "valid")
 # Shares of the image lie between 0 and 1, but for boxes that reach beyond it.
 _WILDEST_SHARE = 2.0
-# Box and score and label.
-_FINISHED_COLUMNS = 6
+# Box and score and label; and with the image's number in the batch, as YOLOv7 exports it.
+_FINISHED_COLUMNS, _BATCH_COLUMNS = 6, 7
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,6 +35,7 @@ class Roles:
         scores: the scores; the same output as ``boxes`` where it holds both.
         labels: class ids of finished detections, where they are an output.
         count: number of valid detections, where that is an output.
+        row: what the columns of finished detections in one output are.
     """
 
     kind: Kind
@@ -40,6 +43,7 @@ class Roles:
     scores: SeenOutput
     labels: SeenOutput | None = None
     count: SeenOutput | None = None
+    row: Row = "box_score_label"
 
     @property
     def predictions(self) -> int:
@@ -69,9 +73,19 @@ def _joined(outputs: Sequence[SeenOutput]) -> Roles | None:
         return None
     if output.last == _FINISHED_COLUMNS and np.array_equal(rows[:, 5], np.round(rows[:, 5])):
         return Roles("finished", output, output)
+    if output.rank == 2 and output.last == _BATCH_COLUMNS and _numbered(rows):
+        return Roles("finished", output, output, row="batch_box_label_score")
     # Features of a transformer have this shape too, and do not look like shares of the image.
     shares = output.observed and len(rows) and np.abs(rows[:, :4]).max() < _WILDEST_SHARE
     return Roles("dense", output, output) if output.rank == 3 and shares else None
+
+
+def _numbered(rows: NDArray[np.float64]) -> bool:
+    """Whether rows begin with the only image's number, 0, and have a class before the score.
+
+    Test images may show nothing; then the shape alone has to tell.
+    """
+    return not rows[:, 0].any() and np.array_equal(rows[:, 5], np.round(rows[:, 5]))
 
 
 def _finished(boxes: SeenOutput, rest: Sequence[SeenOutput]) -> Roles | None:

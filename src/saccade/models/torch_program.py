@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,13 @@ from numpy.typing import NDArray
 from saccade.errors import MissingExtraError, ModelError
 
 
-def read_program(path: str | Path) -> Any:
+def read_program(path: str | Path, documents: dict[str, str] | None = None) -> Any:
     """The ``torch.export.ExportedProgram`` in a file.
+
+    Args:
+        path: the file.
+        documents: names of documents that may lie in the file as well; those that do become the
+            names' values.
 
     Raises:
         ModelError: the file is missing or holds no exported program.
@@ -25,7 +31,7 @@ def read_program(path: str | Path) -> Any:
     if not Path(path).is_file():
         raise ModelError(f"The model file {path} does not exist. Check the path.")
     try:
-        return torch.export.load(str(path))
+        return torch.export.load(str(path), extra_files=documents)
     except Exception as error:
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ModelError(
@@ -72,14 +78,16 @@ def run_program(module: Any, tensor: NDArray[np.float32]) -> list[NDArray[np.flo
 
 def flat(outputs: Any) -> list[NDArray[np.float32]]:
     """A module's outputs, whatever they are nested in, as arrays."""
+    return [leaf.detach().cpu().numpy() for leaf in leaves(outputs)]
+
+
+def leaves(outputs: Any) -> list[Any]:
+    """A module's output tensors, whatever they are nested in; floats as float32."""
     import torch
     from torch.utils import _pytree
 
-    leaves = [leaf for leaf in _pytree.tree_leaves(outputs) if isinstance(leaf, torch.Tensor)]
-    return [
-        (leaf.float() if leaf.is_floating_point() else leaf).detach().cpu().numpy()
-        for leaf in leaves
-    ]
+    found = [leaf for leaf in _pytree.tree_leaves(outputs) if isinstance(leaf, torch.Tensor)]
+    return [leaf.float() if leaf.is_floating_point() else leaf for leaf in found]
 
 
 def looks_untrained(path: str | Path) -> bool:
@@ -90,6 +98,10 @@ def looks_untrained(path: str | Path) -> bool:
     Raises:
         ModelError: the file holds no exported program.
     """
-    state = read_program(path).state_dict
+    return untouched(read_program(path).state_dict)
+
+
+def untouched(state: Mapping[str, Any]) -> bool:
+    """`looks_untrained` of a state dict."""
     means = [value for name, value in state.items() if name.endswith("running_mean")]
     return bool(means) and not any(bool(mean.any()) for mean in means)

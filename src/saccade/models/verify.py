@@ -131,6 +131,19 @@ def verify_preprocessing(
     return judge.verdict(current)
 
 
+def clearly_better(
+    before: NDArray[np.float64], after: NDArray[np.float64], tolerance: float = 0.02
+) -> bool:
+    """Whether scores of the same images are better than others by the rule of this module.
+
+    Args:
+        before: ``(images,)``.
+        after: likewise; NaN in either leaves an image out.
+        tolerance: the least gain that counts.
+    """
+    return _compare(before, after, tolerance, 0.01).better
+
+
 class _Judge:
     """Scores descriptions, each once, and collects what is found."""
 

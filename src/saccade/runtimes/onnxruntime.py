@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,8 @@ from saccade.runtimes.contract import (
     SessionRequest,
     first_line,
 )
-from saccade.runtimes.pooled import PooledSession
+from saccade.runtimes.ort_binding import Binding, DeviceBinding, HostBinding
+from saccade.runtimes.pooled import ALONE, PooledSession
 
 FAST_INT8 = {"avx512_vnni", "avx_vnni", "asimddp", "i8mm"}
 # Rounds the weights of layers that were left float on purpose, in one step per tensor, when the
@@ -31,7 +33,12 @@ FAST_INT8 = {"avx512_vnni", "avx_vnni", "asimddp", "i8mm"}
 HARMFUL = ("WeightBiasQuantization",)
 # Where weights beside the graph are looked for when the graph comes as bytes.
 EXTERNAL_FOLDER = "session.model_external_initializers_file_folder_path"
+# "static" fixes the input's shape besides; the plain one leaves the level as it is by default.
+STATIC = "static"
 GRAPH_LEVELS = {"disable": 0, "basic": 1, "extended": 2, "all": 99}
+GRAPH_LEVELS |= {f"{STATIC}_basic": 1, f"{STATIC}_extended": 2}
+# Builds of the same package; a machine has one of them, and only one is called like the package.
+DISTRIBUTIONS = ("onnxruntime", "onnxruntime-gpu")
 
 
 class OnnxRuntime(Runtime):
@@ -41,10 +48,9 @@ class OnnxRuntime(Runtime):
 
     @staticmethod
     def availability() -> Availability:
-        """Whether the package is installed; does not load it."""
-        try:
-            installed = version("onnxruntime")
-        except PackageNotFoundError:
+        """Whether a build of the package is installed; does not load it where its name is known."""
+        installed = installed_version()
+        if installed is None:
             return Availability(False, detail="not installed")
         # Without these, 8-bit products overflow their 16-bit sums, or are slower than floats.
         fast = FAST_INT8 & set(detect().isa_flags)
@@ -61,6 +67,23 @@ class OnnxRuntime(Runtime):
         return OnnxRuntimeSession(request)
 
 
+def installed_version() -> str | None:
+    """Version of the ONNX Runtime that is installed, whichever build; None where there is none."""
+    for distribution in DISTRIBUTIONS:
+        try:
+            return version(distribution)
+        except PackageNotFoundError:
+            continue
+    if find_spec("onnxruntime") is None:
+        return None
+    try:  # a build of another name, or one that was made here
+        import onnxruntime
+
+        return str(onnxruntime.__version__)
+    except Exception:  # what does not load is not there; opening a session says why
+        return None
+
+
 @dataclass(frozen=True)
 class Provider:
     """An execution provider of ONNX Runtime.
@@ -69,11 +92,19 @@ class Provider:
         name: as ONNX Runtime calls it.
         precisions: arithmetic it can be asked for.
         settings: its options.
+        device: whose memory it works in, as ONNX Runtime calls it, ``"cpu"``, ``"cuda"``.
     """
 
     name: str = "CPUExecutionProvider"
     precisions: tuple[str, ...] = ("fp32",)
     settings: Mapping[str, str] = field(default_factory=dict)
+    device: str = "cpu"
+
+    def binding(self, ort: Any, session: Any) -> Binding:
+        """Memory for one request: inputs and outputs of a session, on its device."""
+        if self.device == "cpu":
+            return HostBinding(ort, session)
+        return DeviceBinding(ort, session, self.device, int(self.settings.get("device_id", 0)))
 
 
 class OnnxRuntimeSession(PooledSession):
@@ -118,7 +149,9 @@ class OnnxRuntimeSession(PooledSession):
                 "Check the driver and that CUDA, cuDNN and TensorRT are of the versions it was "
                 "built for."
             )
-        self._input = self._session.get_inputs()[0].name
+        self._ort, self._provider = ort, provider
+        # By place, made when first used: a session of single images needs none but its own.
+        self._bindings: dict[int, Binding] = {}
         self._operators: list[OperatorTime] | None = None
 
     def _session_options(self, ort: Any) -> Any:
@@ -129,7 +162,7 @@ class OnnxRuntimeSession(PooledSession):
         level = GRAPH_LEVELS.get(self._options.graph_level)
         if level is not None:
             options.graph_optimization_level = ort.GraphOptimizationLevel(level)
-        if self._options.graph_level == "static" and self._request.input_hw is not None:
+        if self._options.graph_level.startswith(STATIC) and self._request.input_hw is not None:
             for name, size in _dynamic_dims(self._request).items():
                 options.add_free_dimension_override_by_name(name, size)
         options.enable_cpu_mem_arena = self._options.arena
@@ -144,11 +177,15 @@ class OnnxRuntimeSession(PooledSession):
         return options
 
     def _run(self, tensor: NDArray[Any]) -> list[NDArray[np.float32]]:
+        return self._run_in(ALONE, tensor)
+
+    def _run_in(self, place: int, tensor: NDArray[Any]) -> list[NDArray[np.float32]]:
+        if place not in self._bindings:
+            self._bindings[place] = self._provider.binding(self._ort, self._session)
         try:
-            outputs: list[NDArray[np.float32]] = self._session.run(None, {self._input: tensor})
+            return self._bindings[place].run(tensor)
         except Exception as error:
             raise RuntimeFailure(f"ONNX Runtime failed to run: {first_line(error)}") from error
-        return outputs
 
     def operators(self) -> list[OperatorTime]:
         """Operator times from ONNX Runtime's own profile; ends the profiling."""
@@ -161,6 +198,7 @@ class OnnxRuntimeSession(PooledSession):
         return self._operators
 
     def _drop(self) -> None:
+        self._bindings.clear()
         self._session = None
         if self._profile_dir is not None:
             self._profile_dir.cleanup()

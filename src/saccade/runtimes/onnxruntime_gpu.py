@@ -43,7 +43,7 @@ class OnnxRuntimeCuda(Runtime):
             "cudnn_conv_algo_search": "EXHAUSTIVE",
             "arena_extend_strategy": "kSameAsRequested",
         }
-        return OnnxRuntimeSession(request, Provider(CUDA, ("fp32",), settings))
+        return OnnxRuntimeSession(request, Provider(CUDA, ("fp32",), settings, "cuda"))
 
 
 class OnnxRuntimeTensorRt(Runtime):
@@ -75,7 +75,8 @@ class OnnxRuntimeTensorRt(Runtime):
             "trt_timing_cache_enable": "True",
             "trt_timing_cache_path": cache,
         }
-        return OnnxRuntimeSession(request, Provider(TENSORRT, ("fp32", "fp16"), settings))
+        provider = Provider(TENSORRT, ("fp32", "fp16"), settings, "cuda")
+        return OnnxRuntimeSession(request, provider)
 
 
 def _check_installed() -> None:

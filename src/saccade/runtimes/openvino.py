@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from saccade.errors import MissingExtraError, RuntimeFailure
 from saccade.models.description import Preprocessing
+from saccade.pipeline.config import RuntimeOptions
 from saccade.runtimes.contract import (
     Availability,
     OperatorTime,
@@ -21,9 +22,11 @@ from saccade.runtimes.contract import (
     Ticket,
     first_line,
 )
+from saccade.runtimes.model_cache import cache_folder, trim
 
 FORMATS = ("onnx", "openvino_ir")
 PRECISIONS = {"fp32": "f32", "bf16": "bf16"}
+HINTS = {"latency": "LATENCY", "throughput": "THROUGHPUT"}
 
 
 class OpenVino(Runtime):
@@ -63,7 +66,14 @@ class OpenVino(Runtime):
 
 
 class OpenVinoSession(Session):
-    """A compiled model with a fixed pool of asynchronous infer requests."""
+    """A compiled model with a fixed pool of asynchronous infer requests.
+
+    There are as many as ``in_flight``. Where OpenVINO chooses its streams and says that more are
+    best, there are that many, or some of its streams would stand still.
+
+    A model that was compiled before comes from the cache (`saccade.runtimes.model_cache`), which
+    gives the same numbers.
+    """
 
     def __init__(self, request: SessionRequest) -> None:
         try:
@@ -78,7 +88,7 @@ class OpenVinoSession(Session):
         self._compiled = compiled
         self._sync = compiled.create_infer_request()
         self._free: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        for _ in range(max(1, request.options.in_flight)):
+        for _ in range(_pool_size(compiled, request)):
             self._free.put(compiled.create_infer_request())
         self._profile = request.profile
         self._profiled: list[Any] = []
@@ -95,7 +105,7 @@ class OpenVinoSession(Session):
         options = request.options
         settings: dict[str, Any] = {
             "INFERENCE_PRECISION_HINT": PRECISIONS[options.precision],
-            "NUM_STREAMS": options.streams,
+            **_streams(options),
             # Pinned threads fight with the decoder's thread for the same core.
             "ENABLE_CPU_PINNING": False,
         }
@@ -103,7 +113,8 @@ class OpenVinoSession(Session):
             settings["INFERENCE_NUM_THREADS"] = options.threads
         if request.profile:
             settings["PERF_COUNT"] = True
-        return core.compile_model(model, "CPU", settings)
+            return core.compile_model(model, "CPU", settings)
+        return _compiled(core, model, settings)
 
     def infer(self, tensor: NDArray[Any]) -> list[NDArray[np.float32]]:
         """Run once and wait."""
@@ -173,6 +184,33 @@ class OpenVinoSession(Session):
                 self._free.get_nowait()
         self._free.put(None)  # wakes a `submit` that waits for a request
         self._compiled = None
+
+
+def _streams(options: RuntimeOptions) -> dict[str, Any]:
+    """How many inferences run at the same time: as many as were asked for, or as OpenVINO likes."""
+    if options.hint == "none":
+        return {"NUM_STREAMS": options.streams}
+    # Several streams share the cores: one request at a time would only get its share of them.
+    hint = options.hint if options.in_flight > 1 else "latency"
+    return {"PERFORMANCE_HINT": HINTS[hint]}
+
+
+def _pool_size(compiled: Any, request: SessionRequest) -> int:
+    asked = max(1, request.options.in_flight)
+    if "PERFORMANCE_HINT" not in _streams(request.options):
+        return asked
+    return max(asked, int(compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")))
+
+
+def _compiled(core: Any, model: Any, settings: dict[str, Any]) -> Any:
+    """The model, compiled or from the cache; OpenVINO checks that what is there fits."""
+    folder = cache_folder("openvino")
+    if folder is None:
+        return core.compile_model(model, "CPU", settings)
+    compiled = core.compile_model(model, "CPU", {**settings, "CACHE_DIR": str(folder)})
+    if not compiled.get_property("LOADED_FROM_CACHE"):
+        trim(folder)
+    return compiled
 
 
 def _with_preprocessing(ov: Any, model: Any, pre: Preprocessing) -> Any:

@@ -18,6 +18,9 @@ from saccade.errors import RuntimeFailure
 from saccade.models.description import Preprocessing
 from saccade.runtimes.contract import OperatorTime, Session, SessionRequest, Ticket
 
+# The place of synchronous calls, which take none in flight.
+ALONE = -1
+
 
 class PooledSession(Session):
     """As many threads as there are streams; `submit` waits while ``in_flight`` are under way.
@@ -32,9 +35,10 @@ class PooledSession(Session):
         self._title = title
         self._closed = False
         self._pool: ThreadPoolExecutor | None = None
-        self._slots: queue.SimpleQueue[None] = queue.SimpleQueue()
-        for _ in range(max(1, request.options.in_flight)):
-            self._slots.put(None)
+        # Each request in flight has a place of its own, from `submit` to `release`.
+        self._slots: queue.SimpleQueue[int] = queue.SimpleQueue()
+        for place in range(max(1, request.options.in_flight)):
+            self._slots.put(place)
 
     @abstractmethod
     def _run(self, tensor: NDArray[Any]) -> list[NDArray[np.float32]]:
@@ -43,6 +47,20 @@ class PooledSession(Session):
         Raises:
             RuntimeFailure: the library refused the input or failed.
         """
+
+    def _run_in(self, place: int, tensor: NDArray[Any]) -> list[NDArray[np.float32]]:
+        """One inference, for a library whose outputs' buffers are kept and written over.
+
+        What a place was given stays as it is until its next run.
+
+        Args:
+            place: of the request in flight, from 0, or `ALONE` for a synchronous call.
+            tensor: as in `_run`, which this calls where nothing is kept.
+
+        Raises:
+            RuntimeFailure: the library refused the input or failed.
+        """
+        return self._run(tensor)
 
     @abstractmethod
     def _drop(self) -> None:
@@ -58,17 +76,17 @@ class PooledSession(Session):
         """Run once and wait."""
         if self._closed:
             raise RuntimeFailure(f"The {self._title} session is closed.")
-        return self._run(tensor)
+        return self._run_in(ALONE, tensor)
 
     def submit(self, tensor: NDArray[Any]) -> Ticket:
         """Start an inference on one of as many threads as there are streams."""
-        self._slots.get()
+        place = self._slots.get()
         if self._closed:
-            self._slots.put(None)  # for whoever else is waiting
+            self._slots.put(place)  # for whoever else is waiting
             raise RuntimeFailure(f"The {self._title} session is closed.")
         if self._pool is None:
             self._pool = ThreadPoolExecutor(max(1, self._request.options.streams))
-        return Ticket(self._pool.submit(self._run, tensor))
+        return Ticket(self._pool.submit(self._run_in, place, tensor), {"place": place})
 
     def collect(self, ticket: Ticket) -> list[NDArray[np.float32]]:
         """Wait for ``ticket``."""
@@ -78,7 +96,7 @@ class PooledSession(Session):
     def release(self, ticket: Ticket) -> None:
         """Allow another `submit`."""
         ticket.payload = None
-        self._slots.put(None)
+        self._slots.put(ticket.meta["place"])
 
     def operators(self) -> list[OperatorTime]:
         """None, where the library's Python package says nothing of operators."""
@@ -91,7 +109,7 @@ class PooledSession(Session):
         if self._closed:
             return
         self._closed = True
-        self._slots.put(None)
+        self._slots.put(ALONE)  # wakes a `submit` that waits for a place
         if self._pool is not None:
             self._pool.shutdown(wait=True)
             self._pool = None

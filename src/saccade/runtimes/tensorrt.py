@@ -7,7 +7,7 @@ NVIDIA's Python API reference; memory of the GPU is held by PyTorch tensors.
 from __future__ import annotations
 
 import queue
-import tempfile
+from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -15,11 +15,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from saccade.errors import MissingExtraError, RuntimeFailure
+from saccade.errors import MissingExtraError, RuntimeFailure, SaccadeError
 from saccade.models.description import Preprocessing
+from saccade.runtimes import tensorrt_package
 from saccade.runtimes.contract import Availability, Runtime, Session, SessionRequest, first_line
 from saccade.runtimes.pooled import PooledSession, checked
-from saccade.runtimes.tensorrt_engine import EngineSettings, build_engine
+from saccade.runtimes.tensorrt_cache import Builder, engine_path, keep, kept, timings_path
+from saccade.runtimes.tensorrt_engine import built_engine
+from saccade.runtimes.tensorrt_settings import EngineSettings
+from saccade.runtimes.tensorrt_trtexec import trtexec_program
 
 UNVERIFIED = "NVIDIA GPUs, Jetson"
 FORMATS = ("onnx", "tensorrt_engine")
@@ -35,12 +39,16 @@ class TensorRt(Runtime):
 
     @staticmethod
     def availability() -> Availability:
-        """Whether the package is installed, PyTorch is, and a GPU answers; loads neither."""
+        """Whether the package is installed, PyTorch is, and a GPU answers; loads neither.
+
+        The package is needed, because it runs the engines. It builds them too; ``trtexec`` does
+        where its builder is missing or fails.
+        """
         reason, installed = _why_not()
         return Availability(
             reason is None,
             installed,
-            reason or f"NVIDIA GPU, {', '.join(PRECISIONS)}",
+            reason or f"NVIDIA GPU, {', '.join(PRECISIONS)}; {_builders()}",
             "tensorrt",
             PRECISIONS,
             FORMATS,
@@ -52,6 +60,8 @@ class TensorRt(Runtime):
     def open(request: SessionRequest) -> Session:
         """Build an engine from ONNX, which takes minutes, or load one that was built here.
 
+        What is built is kept for later sessions, see `saccade.runtimes.tensorrt_cache`.
+
         Raises:
             MissingExtraError: tensorrt or torch is not installed.
             RuntimeFailure: the model, the engine or the options were refused.
@@ -60,16 +70,15 @@ class TensorRt(Runtime):
 
 
 def _why_not() -> tuple[str | None, str]:
+    """The reason why it cannot be used, None where it can, and the version."""
     from saccade.environment import detect
 
-    try:
-        installed = version("tensorrt")
-    except PackageNotFoundError:
-        return (
-            "not installed (its libraries come from NVIDIA); for another device, `saccade export "
-            "--kit` writes a script that builds and measures there",
-            "",
-        )
+    installed = tensorrt_package.installed_version()
+    if installed is None:
+        return _not_installed(), ""
+    reason = tensorrt_package.why_not(installed)
+    if reason is not None:
+        return reason, installed
     try:
         version("torch")
     except PackageNotFoundError:
@@ -77,16 +86,32 @@ def _why_not() -> tuple[str | None, str]:
     return (None if detect().gpu is not None else "without an NVIDIA GPU that answers"), installed
 
 
+def _not_installed() -> str:
+    program = trtexec_program()
+    built = f"; {program} builds engines, and the package is what runs them" if program else ""
+    return (
+        f"not installed (its libraries come from NVIDIA){built}; for another device, `saccade "
+        "export --kit` writes a script that builds and measures there"
+    )
+
+
+def _builders() -> str:
+    program = trtexec_program()
+    if program is None:
+        return "engines are built by the package (no trtexec on the PATH)"
+    return f"engines are built by the package, or by {program} where that fails"
+
+
 class TensorRtSession(PooledSession):
     """An engine, with an execution context and a CUDA stream for every stream asked for."""
 
     def __init__(self, request: SessionRequest) -> None:
         super().__init__(request, TITLE)
+        trt = tensorrt_package.load("The TensorRT runtime")
         try:
-            import tensorrt as trt
             import torch
         except ImportError as error:
-            raise MissingExtraError("tensorrt", "tensorrt", "The TensorRT runtime") from error
+            raise MissingExtraError("torch", "tensorrt", "The TensorRT runtime") from error
         if request.model.format not in FORMATS:
             raise RuntimeFailure(
                 f"TensorRT cannot run a model in {request.model.format} format; it takes ONNX and "
@@ -97,13 +122,20 @@ class TensorRtSession(PooledSession):
                 f"TensorRT has no {request.options.precision} here; use fp16 or fp32."
             )
         self._torch: Any = torch
-        runtime = trt.Runtime(trt.Logger(trt.Logger.ERROR))
-        self._engine: Any = runtime.deserialize_cuda_engine(_engine_of(request))
-        if self._engine is None:
+        try:
+            self._acquire(trt, torch, request)
+        except SaccadeError:
+            raise
+        except Exception as error:  # the errors of both libraries share no base
             raise RuntimeFailure(
-                "TensorRT refused the engine: it was built by another version or for another GPU. "
-                "Build it again on this machine."
-            )
+                f"TensorRT could not load the model: {first_line(error)}."
+            ) from error
+
+    def _acquire(self, trt: Any, torch: Any, request: SessionRequest) -> None:
+        # It has to live as long as its engines do.
+        self._runtime: Any = trt.Runtime(trt.Logger(trt.Logger.ERROR))
+        builder = Builder(trt.__version__, torch.cuda.get_device_name())
+        self._engine: Any = loaded_engine(self._runtime, request, builder)
         names = [self._engine.get_tensor_name(i) for i in range(self._engine.num_io_tensors)]
         modes = {name: self._engine.get_tensor_mode(name) for name in names}
         self._inputs = [name for name in names if modes[name] == trt.TensorIOMode.INPUT]
@@ -162,22 +194,53 @@ class TensorRtSession(PooledSession):
 
     def _drop(self) -> None:
         self._idle = queue.SimpleQueue()
-        self._engine = None
+        self._engine = self._runtime = None
 
 
-def _engine_of(request: SessionRequest) -> bytes:
-    """The engine's bytes: those of the file, or built from ONNX."""
+def loaded_engine(runtime: Any, request: SessionRequest, builder: Builder) -> Any:
+    """The engine of a session: the file itself, one that was kept, or one that is built now.
+
+    Args:
+        runtime: TensorRT's, which loads engines.
+        request: what the session is opened for.
+        builder: what an engine that is built now is bound to.
+
+    Raises:
+        MissingExtraError: tensorrt is not installed.
+        RuntimeFailure: the model or the engine was refused.
+    """
     path = Path(request.model.path)
     if request.model.format == "tensorrt_engine":
-        return path.read_bytes()
-    settings = EngineSettings(
+        return _accepted(runtime.deserialize_cuda_engine(path.read_bytes()))
+    settings = _settings(request)
+    place = engine_path(request.model.sha256, request.input_name, settings, builder)
+    known = kept(place)
+    engine = runtime.deserialize_cuda_engine(known) if known else None
+    if engine is not None:
+        return engine
+    settings = replace(settings, timing_cache=timings_path(builder))
+    content = built_engine(path, request.input_name, settings)
+    engine = _accepted(runtime.deserialize_cuda_engine(content))
+    keep(place, content)
+    return engine
+
+
+def _settings(request: SessionRequest) -> EngineSettings:
+    return EngineSettings(
         hw=request.input_hw or USUAL_HW,
         fixed=request.input_hw is not None,
         fp16=request.options.precision == "fp16",
         int8=request.model.quantized,
-        timing_cache=Path(tempfile.gettempdir()) / "saccade-tensorrt.timings",
     )
-    return build_engine(path.read_bytes(), request.input_name, settings)
+
+
+def _accepted(engine: Any) -> Any:
+    if engine is None:
+        raise RuntimeFailure(
+            "TensorRT refused the engine: it was built by another version (trtexec may be of one) "
+            "or for another GPU. Build it again on this machine, by the installed version."
+        )
+    return engine
 
 
 def _torch_type(trt: Any, torch: Any, engine: Any, name: str) -> Any:

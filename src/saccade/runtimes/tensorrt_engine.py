@@ -8,85 +8,64 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from saccade.errors import MissingExtraError, RuntimeFailure
-
-# Factors on the usual side that an engine of dynamic shape is made for.
-SMALLEST, LARGEST = 0.5, 2.0
-STRIDE = 32
-WORKSPACE_BYTES = 1 << 30
-
-
-@dataclass(frozen=True)
-class EngineSettings:
-    """How an engine is built.
-
-    Attributes:
-        hw: height and width of the input; the usual one where the model's shape is dynamic.
-        fixed: whether only that size will be asked for.
-        fp16: let layers run in half precision.
-        int8: let layers run in int8, by the model's own QDQ nodes or by calibration.
-        timing_cache: file of kernel timings that is read and extended, so that the next build of
-            a like model takes seconds; None for none.
-    """
-
-    hw: tuple[int, int]
-    fixed: bool = True
-    fp16: bool = False
-    int8: bool = False
-    timing_cache: Path | None = None
-
-    @property
-    def shapes(self) -> tuple[tuple[int, int, int, int], ...]:
-        """Smallest, usual and largest input shape, NCHW."""
-        usual = (1, 3, *self.hw)
-        if self.fixed:
-            return (usual,) * 3
-        low, high = (
-            tuple(max(STRIDE, round(side * factor / STRIDE) * STRIDE) for side in self.hw)
-            for factor in (SMALLEST, LARGEST)
-        )
-        return (1, 3, low[0], low[1]), usual, (1, 3, high[0], high[1])
+from saccade.errors import RuntimeFailure, SaccadeError
+from saccade.runtimes import tensorrt_package
+from saccade.runtimes.contract import first_line
+from saccade.runtimes.tensorrt_cache import keep, kept
+from saccade.runtimes.tensorrt_settings import WORKSPACE_MIB, EngineSettings
+from saccade.runtimes.tensorrt_trtexec import (
+    trtexec_command,
+    trtexec_engine,
+    trtexec_program,
+)
 
 
-def trtexec_command(
-    model: Path, target: Path, input_name: str, settings: EngineSettings, dynamic: bool
-) -> str:
-    """The command that builds the same engine where only ``trtexec`` is installed.
-
-    Args:
-        model: an ONNX file.
-        target: where the engine goes.
-        input_name: the image input.
-        settings: how to build.
-        dynamic: whether the model's shape is; ``trtexec`` refuses shapes otherwise.
-    """
-    words = ["trtexec", f"--onnx={model}", f"--saveEngine={target}"]
-    if dynamic:
-        for kind, shape in zip(("min", "opt", "max"), settings.shapes, strict=True):
-            words.append(f"--{kind}Shapes={input_name}:{'x'.join(map(str, shape))}")
-    words += [flag for flag, on in (("--fp16", settings.fp16), ("--int8", settings.int8)) if on]
-    if settings.timing_cache is not None:
-        words.append(f"--timingCacheFile={settings.timing_cache}")
-    return shlex.join(words)
-
-
-def build_engine(
-    model: bytes,
+def built_engine(
+    model: Path,
     input_name: str,
     settings: EngineSettings,
     samples: Sequence[NDArray[np.float32]] = (),
 ) -> bytes:
-    """A serialized engine for this GPU and this version of TensorRT.
+    """An engine by the package's builder or, where that is missing or fails, by ``trtexec``.
 
     Args:
-        model: an ONNX model.
+        model: an ONNX file.
+        input_name: the image input.
+        settings: how to build.
+        samples: as in `build_engine`; ``trtexec`` cannot calibrate on them and is not tried then.
+
+    Raises:
+        MissingExtraError: tensorrt is not installed.
+        RuntimeFailure: nothing built an engine; the message says what each one said.
+    """
+    try:
+        return build_engine(model, input_name, settings, samples)
+    except RuntimeFailure as failure:
+        program = trtexec_program()
+        if program is None or samples:
+            raise
+        try:
+            return trtexec_engine(program, model, input_name, settings)
+        except RuntimeFailure as second:
+            raise RuntimeFailure(f"{failure} {second}") from failure
+
+
+def build_engine(
+    model: Path,
+    input_name: str,
+    settings: EngineSettings,
+    samples: Sequence[NDArray[np.float32]] = (),
+) -> bytes:
+    """A serialized engine for this GPU and this version of TensorRT, by the package's builder.
+
+    Args:
+        model: an ONNX file.
         input_name: the image input.
         settings: how to build.
         samples: inputs ``(1, 3, H, W)`` to calibrate int8 on; none where the model has QDQ nodes.
@@ -95,22 +74,32 @@ def build_engine(
         MissingExtraError: tensorrt is not installed.
         RuntimeFailure: TensorRT refused the model; its own words are in the message.
     """
+    trt = tensorrt_package.load("Building an engine")
+    if not (hasattr(trt, "Builder") and hasattr(trt, "OnnxParser")):
+        raise RuntimeFailure("This tensorrt package has no builder; install the whole TensorRT.")
     try:
-        import tensorrt as trt
-    except ImportError as error:
-        raise MissingExtraError("tensorrt", "tensorrt", "Building an engine") from error
-    builder = trt.Builder(trt.Logger(trt.Logger.ERROR))
+        return _built(trt, model, input_name, settings, samples)
+    except SaccadeError:
+        raise
+    except Exception as error:  # TensorRT's own errors share no base
+        raise RuntimeFailure(f"TensorRT failed to build an engine: {first_line(error)}.") from error
+
+
+def _built(
+    trt: Any,
+    model: Path,
+    input_name: str,
+    settings: EngineSettings,
+    samples: Sequence[NDArray[np.float32]],
+) -> bytes:
+    logger = trt.Logger(trt.Logger.ERROR)
+    builder = trt.Builder(logger)
     network = builder.create_network(0)
-    parser = trt.OnnxParser(network, trt.Logger(trt.Logger.ERROR))
-    if not parser.parse(model):
-        said = "; ".join(str(parser.get_error(i)) for i in range(parser.num_errors))
-        raise RuntimeFailure(
-            f"TensorRT refused the model: {said[:400]}. Replace the operator that it names, or "
-            "use ONNX Runtime's CUDA provider."
-        )
+    _parse(trt, network, logger, model)
     config = builder.create_builder_config()
-    config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, WORKSPACE_BYTES)
-    if -1 in tuple(network.get_input(0).shape):
+    config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, WORKSPACE_MIB << 20)
+    dynamic = -1 in tuple(network.get_input(0).shape)
+    if dynamic:
         profile = builder.create_optimization_profile()
         profile.set_shape(input_name, *settings.shapes)
         config.add_optimization_profile(profile)
@@ -123,24 +112,39 @@ def build_engine(
     _use_timings(config, settings.timing_cache)
     engine = builder.build_serialized_network(network, config)
     if engine is None:
+        command = trtexec_command(model, Path("model.engine"), input_name, settings, dynamic)
         raise RuntimeFailure(
-            "TensorRT built no engine. Run the same build by trtexec --verbose to see the layer "
-            "that has no kernel."
+            "TensorRT built no engine. To see the layer that has no kernel, run: "
+            f"{shlex.join([*command, '--verbose'])}"
         )
     _keep_timings(config, settings.timing_cache)
     return bytes(engine)
 
 
+def _parse(trt: Any, network: Any, logger: Any, model: Path) -> None:
+    parser = trt.OnnxParser(network, logger)
+    # By its path, because weights may lie in files beside it.
+    if not parser.parse_from_file(str(model)):
+        said = "; ".join(str(parser.get_error(i)) for i in range(parser.num_errors))
+        raise RuntimeFailure(
+            f"TensorRT refused the model: {said[:400]}. Replace the operator that it names, or "
+            "use ONNX Runtime's CUDA provider."
+        )
+
+
 def _use_timings(config: Any, path: Path | None) -> None:
-    if path is not None:
-        known = path.read_bytes() if path.is_file() else b""
-        config.set_timing_cache(config.create_timing_cache(known), ignore_mismatch=False)
+    if path is None:
+        return
+    known = config.create_timing_cache(kept(path) or b"")
+    # Timings of another driver, or a broken file: begin anew.
+    if known is None or not config.set_timing_cache(known, ignore_mismatch=False):
+        config.set_timing_cache(config.create_timing_cache(b""), ignore_mismatch=False)
 
 
 def _keep_timings(config: Any, path: Path | None) -> None:
-    if path is not None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(bytes(config.get_timing_cache().serialize()))
+    timings = config.get_timing_cache() if path is not None else None
+    if path is not None and timings is not None:
+        keep(path, bytes(timings.serialize()))
 
 
 def _calibrator(trt: Any, input_name: str, samples: Sequence[NDArray[np.float32]]) -> Any:

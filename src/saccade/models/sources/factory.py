@@ -36,12 +36,16 @@ class FactorySource:
         """
         module = build_module(request.reference).eval()
         note = f"{request.reference}: the module as the factory made it"
+        # A factory may load weights of its own, so only their looks tell.
+        trained = False if request.random_weights else None
         if request.weights is not None:
             load_weights(module, request.weights)
             note = f"{request.reference} with the weights in {request.weights.name}"
+            trained = True
         side = request.input_size or request.usual_size
-        loaded = LoadedModule(module, (side, side), note=note, trained=not request.random_weights)
-        return resolve_module(loaded, request)
+        return resolve_module(
+            LoadedModule(module, (side, side), note=note, trained=trained), request
+        )
 
 
 def build_module(reference: str) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from saccade.errors import ModelError
@@ -37,6 +38,19 @@ def choose_weights(
             f"The weights of {request.reference} cannot be downloaded ({error}). Give a state dict "
             "with 'weights', or ask for 'random_weights' to look at speed alone."
         ) from error
+
+
+def refuse_random(request: SourceRequest) -> None:
+    """Refuse to forget the weights that a file has.
+
+    Raises:
+        ModelError: random weights were asked for.
+    """
+    if request.random_weights:
+        raise ModelError(
+            f"'random_weights' was given, but {Path(request.reference).name} has weights of its "
+            "own. Leave it out, or name the architecture as the model."
+        )
 
 
 def unknown_name(library: str, name: str, known: Sequence[str]) -> ModelError:

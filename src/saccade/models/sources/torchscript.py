@@ -8,8 +8,14 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from saccade.errors import MissingExtraError, ModelError
+from saccade.models.conversions.values import script_layers
+from saccade.models.files import model_file
+from saccade.models.script_onnx import script_onnx
 from saccade.models.sources.contract import ResolvedModel, SourceRequest
-from saccade.models.torch_module import LoadedModule, resolve_module
+from saccade.models.sources.hub import refuse_random
+from saccade.models.torch_module import ExportError, LoadedModule, resolve_module
+from saccade.models.torch_program import tensors
+from saccade.models.torch_weights import load_weights
 
 _ENDINGS = (".pt", ".pth", ".ts", ".torchscript")
 
@@ -26,21 +32,44 @@ class TorchScriptSource:
 
     @staticmethod
     def resolve(request: SourceRequest) -> ResolvedModel:
-        """Make an exported program from it.
+        """Make an exported program from it; ONNX alone where that is refused.
 
         Raises:
-            ModelError: the file holds no TorchScript, or it cannot be exported.
+            ModelError: the file holds no TorchScript, the weights do not fit, or it can be
+                exported in neither way.
             MissingExtraError: torch is not installed.
         """
         path = Path(request.reference)
+        refuse_random(request)
+        module = _load(path)
+        note = f"{path.name} is TorchScript"
+        if request.weights is not None:
+            load_weights(module, request.weights)
+            note += f", with the weights in {request.weights.name}"
         side = request.input_size or request.usual_size
-        loaded = LoadedModule(
-            module=_load(path),
-            hw=(side, side),
-            note=f"{path.name} is TorchScript",
-            export=_export,
-        )
-        return resolve_module(loaded, request)
+        loaded = LoadedModule(module, (side, side), note, export=_export, layers=script_layers)
+        try:
+            return resolve_module(loaded, request)
+        except ExportError as error:
+            return _as_onnx(loaded, request, error)
+
+
+def _as_onnx(loaded: LoadedModule, request: SourceRequest, refused: ExportError) -> ResolvedModel:
+    """The model as ONNX, for a program that PyTorch's newer exporter does not take.
+
+    Raises:
+        ModelError: the older one refuses it too; both reasons are given.
+    """
+    inputs = tensors(request.images(loaded.hw))
+    try:
+        graph = script_onnx(loaded, request.folder, inputs)
+    except ModelError as error:
+        raise ModelError(f"{refused} The older exporter was tried as well. {error}") from error
+    note = (
+        f"{loaded.note}; torch.export refuses it, so it runs as ONNX, which answers the same: what "
+        "needs a PyTorch program, such as pruning and training, is not open to it"
+    )
+    return ResolvedModel(model_file(graph), graph, loaded.hints, notes=(note,))
 
 
 def _load(path: Path) -> Any:
