@@ -39,6 +39,7 @@ FIGURES = (
     "quantizers",
     "pruning",
     "unet",
+    "unet_gpu",
     "train_scale",
     "train_kill",
     "loader",

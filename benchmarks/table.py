@@ -25,6 +25,7 @@ class Row:
         bar: what it has to reach; None where it is only told.
         at_least: whether it has to reach the bar from above.
         detail: what stands behind it.
+        applies: False where this machine cannot have the figure, which then counts for nothing.
     """
 
     figure: str
@@ -35,10 +36,13 @@ class Row:
     bar: float | None = None
     at_least: bool = True
     detail: str = ""
+    applies: bool = True
 
     @property
     def reached(self) -> str:
         """``yes`` and ``no`` are said of the whole interval, where there is one."""
+        if not self.applies:
+            return "-"
         if self.measured is None:
             return "no"
         if self.bar is None:

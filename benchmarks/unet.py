@@ -35,6 +35,7 @@ def _rows(result: dict[str, Any]) -> list[Row]:
     before, after = result["baseline"]["metrics"], best.get("metrics", {})
     speedup = best.get("speedup") or {}
     low, high = speedup.get("interval") or (None, None)
+    changes = "; ".join(best.get("changes", ())) or "nothing was kept"
     drift = (result.get("drift") or {}).get("loss") or {}
     return [
         Row(
@@ -45,7 +46,7 @@ def _rows(result: dict[str, Any]) -> list[Row]:
             "x",
             RATIO_BAR,
             detail=f"{before.get('samples_per_s') or 0:.2f} -> "
-            f"{after.get('samples_per_s') or 0:.2f} samples/s: " + "; ".join(best["changes"]),
+            f"{after.get('samples_per_s') or 0:.2f} samples/s: {changes}",
         ),
         Row(
             "U-Net: loss against the plain script's",

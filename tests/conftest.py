@@ -13,6 +13,9 @@ from hypothesis import settings
 settings.register_profile("repeatable", derandomize=True, deadline=None)
 settings.load_profile("repeatable")
 
+# Tests leave nothing in the user's cache folder; those of the cache choose one of their own.
+os.environ["SACCADE_MODEL_CACHE"] = "off"
+
 REPOSITORY = Path(__file__).resolve().parents[1]
 
 

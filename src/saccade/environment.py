@@ -84,7 +84,8 @@ class Environment:
         cores: cores this process may use: affinity and cgroup quota taken into account.
         governor: CPU frequency governor, empty where the kernel does not tell.
         memory_mb: memory this process may use in 10^6 bytes, cgroup limit included.
-        gpu: name and driver of the first NVIDIA GPU, None where there is none.
+        gpu: name and driver of the first NVIDIA GPU, on a Jetson without ``nvidia-smi`` the board
+            and its Linux release; None where there is none.
         os: system and kernel release.
         python: version of the interpreter.
         libraries: versions of the packages that decide behaviour and speed.
@@ -134,7 +135,7 @@ def detect() -> Environment:
         cores=usable_cores(),
         governor=_read(Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")).strip(),
         memory_mb=usable_memory_mb(),
-        gpu=_gpu(),
+        gpu=_gpu() or jetson(),
         os=f"{platform.system()} {platform.release()} {platform.machine()}",
         python=platform.python_version(),
         libraries=dict(library_versions()),
@@ -248,6 +249,23 @@ def _gpu() -> str | None:
         return None
     name, _, driver = first[0].rpartition(",")
     return f"{name.strip()}, driver {driver.strip()}"
+
+
+def jetson(root: Path = Path("/")) -> str | None:
+    """Board and Linux release of an NVIDIA Jetson, None on any other machine.
+
+    Its GPU is part of the chip. Before JetPack 6 there was no ``nvidia-smi`` that would name it.
+
+    Args:
+        root: where ``proc`` and ``etc`` lie.
+    """
+    board = _read(root / "proc/device-tree/model").strip("\0\n ")
+    # "# R32 (release), REVISION: 7.1, GCID: ..., BOARD: t210ref, ..."; absent from containers.
+    release = re.search(r"R(\d+) .*?REVISION: *([\d.]+)", _read(root / "etc/nv_tegra_release"))
+    if release is None and not re.search("jetson|nvidia", board, re.IGNORECASE):
+        return None
+    linux = f", L4T {release.group(1)}.{release.group(2)}" if release else ""
+    return f"{board or 'NVIDIA Jetson'}{linux}"
 
 
 def _run(*command: str) -> str:

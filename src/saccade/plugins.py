@@ -36,6 +36,7 @@ TABLE: dict[str, dict[str, str]] = {
         "onnxruntime": "saccade.runtimes.onnxruntime:OnnxRuntime",
         "openvino": "saccade.runtimes.openvino:OpenVino",
         "torch": "saccade.runtimes.torch:Torch",
+        "torch-cuda": "saccade.runtimes.torch_cuda:TorchCuda",
         "litert": "saccade.runtimes.litert:LiteRt",
         "ncnn": "saccade.runtimes.ncnn:Ncnn",
         "executorch": "saccade.runtimes.executorch:ExecuTorch",
@@ -72,10 +73,11 @@ TABLE: dict[str, dict[str, str]] = {
         "fused": "saccade.pipeline.preprocess:FusedPreprocessor",
         "graph": "saccade.pipeline.preprocess:GraphPreprocessor",
     },
-    # int8 after training, by the runtime that the files are for.
+    # int8 after training. Of one runtime's quantizers the first is what its name stands for.
     "quantizers": {
         "openvino": "saccade.optimize.quantization.nncf_ir:NncfOpenVino",
         "onnxruntime": "saccade.optimize.quantization.qdq:OnnxRuntimeQdq",
+        "onnxruntime-nncf": "saccade.optimize.quantization.nncf_qdq:NncfOnnxRuntime",
     },
     # Quantization-aware training, the last rung of the repair ladder.
     "quantization_trainers": {
@@ -115,6 +117,7 @@ TABLE: dict[str, dict[str, str]] = {
         "raw_head": "saccade.optimize.changes.raw_head:DecodeKeptBoxes",
         "running_argmax": "saccade.optimize.changes.running_argmax:RunningArgmax",
         "graph_argmax": "saccade.optimize.changes.graph_argmax:ArgmaxInGraph",
+        "slim_graph": "saccade.optimize.changes.slim_graph:SlimGraph",
         "full_rank": "saccade.optimize.changes.full_rank:FullRankConstants",
         "bf16": "saccade.optimize.changes.bf16:UseBf16",
         "int8": "saccade.optimize.changes.int8:QuantizeInt8",
@@ -251,6 +254,7 @@ TABLE: dict[str, dict[str, str]] = {
         "tflite_int8": "saccade.deploy.exports.tflite:TfliteInt8",
         "tflite_full_integer": "saccade.deploy.exports.tflite:TfliteFullInteger",
         "ncnn": "saccade.deploy.exports.ncnn_model:NcnnModel",
+        "torchscript": "saccade.deploy.exports.torch_script:TorchScript",
         "executorch": "saccade.deploy.exports.executorch_program:ExecuTorchProgram",
         "executorch_int8": "saccade.deploy.exports.executorch_program:ExecuTorchInt8",
     },

@@ -20,6 +20,7 @@ from pydantic import (
 
 from saccade.errors import GoalError, SpecError
 from saccade.goals import Goal, parse_goal
+from saccade.label_settings import LabelSettings
 from saccade.model_reference import is_name
 from saccade.suggest import did_you_mean
 from saccade.targets.read import check_name
@@ -33,6 +34,9 @@ _PATHS = ("model", "weights", "data", "video", "target")
 # The settings that list other models.
 _MODEL_LISTS = ("candidates", "students")
 _ALSO = "also"
+_LABELS = "labels"
+# Settings that are written down only where they say something.
+_LATER = (*_MODEL_LISTS, _LABELS)
 # What a second system's own spec file says of a run; the first one's holds for both.
 _OF_THE_RUN = ("target", "runtimes", "budget", "seed", "candidates", "students")
 # Tasks whose results depend on the frames before, and are judged on frames in a row.
@@ -133,6 +137,9 @@ class AlsoSystem(BaseModel):
         default_factory=lambda: ModelOverrides(),
         description="corrections of what this model's file says",
     )
+    labels: LabelSettings = Field(
+        default_factory=lambda: LabelSettings(), description="how its labels are meant"
+    )
     classes: tuple[str, ...] = Field((), description="the classes that count, by name")
     preprocessor: str | None = Field(None, description="your own preprocessing of this model")
 
@@ -170,7 +177,7 @@ class Spec(BaseModel):
     )
     weights: Path | None = Field(None, description="state dict of the module that the model names")
     random_weights: bool = Field(
-        False, description="build the named model untrained, to look at speed alone"
+        False, description="build the named model untrained, to look at speed or at chance"
     )
     data: Path | None = Field(
         None, description="labelled images: YOLO data.yaml, COCO JSON, or a folder of images"
@@ -193,6 +200,10 @@ class Spec(BaseModel):
     overrides: ModelOverrides = Field(
         default_factory=lambda: ModelOverrides(),
         description="corrections of what the model file says",
+    )
+    labels: LabelSettings = Field(
+        default_factory=lambda: LabelSettings(),
+        description="how the labels of the data are meant",
     )
     classes: tuple[str, ...] = Field(
         (), description="the classes that count, by name; by default all, or those with tracks"
@@ -260,8 +271,10 @@ class Spec(BaseModel):
     def document(self) -> dict[str, Any]:
         """A JSON- and YAML-ready document that `make_spec` reads back."""
         document = self.model_dump(mode="json", exclude_none=True)
-        # A run folder of a version without these lists is still of the same job.
-        return {k: v for k, v in document.items() if v or k not in _MODEL_LISTS}
+        # A run folder of a version without these settings is still of the same job.
+        if document.get(_ALSO, {}).get(_LABELS) == {}:
+            del document[_ALSO][_LABELS]
+        return {k: v for k, v in document.items() if v or k not in _LATER}
 
 
 def check_together(spec: Spec, also: AlsoSystem) -> None:
@@ -398,6 +411,8 @@ def _owner(location: tuple[int | str, ...]) -> type[BaseModel]:
     """Whose setting lies at a location."""
     if "overrides" in location:
         return ModelOverrides
+    if _LABELS in location:
+        return LabelSettings
     owners: dict[object, type[BaseModel]] = {
         "candidates": CandidateModel,
         "students": StudentModel,

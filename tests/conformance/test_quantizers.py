@@ -55,7 +55,7 @@ def answers(name: str, recipe: Recipe, folder: Path, wide: bool, kept: tuple[str
     quantizer.quantize(model, SAMPLES, recipe, kept, target)
     assert not list(folder.glob("partial-*"))
     request = SessionRequest(quantized_model(target), (SIZE, SIZE), RuntimeOptions(), "images")
-    session = plugins.load("runtimes", name).open(request)
+    session = plugins.load("runtimes", quantizer.runtime).open(request)
     try:
         return np.concatenate([np.array(session.infer(sample)[0]) for sample in UNSEEN])
     finally:

@@ -139,6 +139,16 @@ def test_finished_rows_with_padding() -> None:
     assert class_ids.tolist() == [1, 0]
 
 
+@pytest.mark.parametrize("count", [2, 0])
+def test_finished_rows_with_the_number_of_the_image(count: int) -> None:
+    rows = np.array([[0, 1, 2, 3, 4, 7, 0.4], [0, 5, 6, 7, 8, 1, 0.9]], np.float32)[:count]
+    spec = BoxOutputs(scores=0, row="batch_box_label_score")
+    boxes, scores, class_ids = box_decode("nms_inside", spec, True)([rows], 0.3, HW)
+    assert boxes.tolist() == [[1, 2, 3, 4], [5, 6, 7, 8]][:count]
+    assert_allclose(scores, np.float32([0.4, 0.9])[:count])
+    assert class_ids.tolist() == [7, 1][:count]
+
+
 @pytest.mark.parametrize("batch", [True, False])
 def test_finished_outputs_apart(batch: bool) -> None:
     """TensorFlow's way: normalized yxyx, classes from 1, and how many rows count."""

@@ -152,6 +152,18 @@ def test_finished_rows() -> None:
     assert not any("NMS threshold" in sentence for sentence in found.evidence)
 
 
+@pytest.mark.parametrize("count", [100, 1, 0])
+def test_finished_rows_with_the_number_of_the_image(count: int) -> None:
+    labels = RANDOM.integers(0, 80, (100, 1))
+    columns = [np.zeros((100, 1)), CORNERS[0], labels, RANDOM.random((100, 1))]
+    rows = np.concatenate(columns, axis=1)[:count]
+    found = describe_model(giving({"output": rows}))
+    assert found.decode == "nms_inside" and found.outputs is not None
+    assert found.outputs.row == "batch_box_label_score" and found.outputs.joined
+    assert found.class_names == COCO_NAMES
+    assert any("image, box, class and score" in sentence for sentence in found.evidence)
+
+
 def test_torchvision_and_tensorflow_outputs() -> None:
     scores = RANDOM.random(100)
     labels = RANDOM.integers(1, 91, 100)
@@ -180,6 +192,7 @@ def test_torchvision_and_tensorflow_outputs() -> None:
     "outputs",
     [
         {"scores": RANDOM.random((1, 1000))},
+        {"scores": RANDOM.random((1, 7))},
         {"features": RANDOM.normal(0, 3, (1, 197, 768))},
         {"boxes": grid(40, 40)},
         {"boxes": grid(40, 40), "scores": RANDOM.random((1, 21, 1600))},

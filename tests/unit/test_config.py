@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from dataclasses import fields, replace
+from importlib.metadata import PackageNotFoundError
 from typing import Any
 
 import pytest
@@ -76,6 +77,7 @@ OTHER: dict[type, dict[str, Any]] = {
         "spinning": False,
         "channels_last": True,
         "arena": False,
+        "hint": "latency",
     },
     TrackerOptions: {
         "high_score": 0.5,
@@ -108,6 +110,7 @@ OTHER: dict[type, dict[str, Any]] = {
         "background": "first",
         "multi_label": True,
         "first_label": 1,
+        "row": "batch_box_label_score",
     },
     Preprocessing: {
         "channel_order": "bgr",
@@ -201,6 +204,39 @@ def test_the_hash_is_the_same_in_another_process() -> None:
         check=True,
     )
     assert said.stdout.strip() == BASE.hash
+
+
+def test_an_upgraded_library_is_another_system_and_an_absent_one_is_none(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    installed = {"onnxruntime-gpu": "1.20", "tensorrt": "10.1", "torchvision": "0.24", "nncf": "3"}
+
+    def version(name: str) -> str:
+        if name not in installed:
+            raise PackageNotFoundError(name)
+        return installed[name]
+
+    def hash_now() -> str:
+        module.library_versions.cache_clear()
+        return BASE.hash
+
+    monkeypatch.setattr(module, "version", version)
+    try:
+        before = hash_now()
+        for name in list(installed):
+            monkeypatch.setitem(installed, name, "99")
+            assert hash_now() != before
+            before = hash_now()
+        monkeypatch.setattr(module, "VERSIONED_PACKAGES", (*module.VERSIONED_PACKAGES, "absent"))
+        assert hash_now() == before
+    finally:
+        module.library_versions.cache_clear()
+
+
+def test_options_of_older_bundles_are_read() -> None:
+    document = BASE.to_dict()
+    del document["options"]["hint"]
+    assert PipelineConfig.from_dict(document) == BASE
 
 
 def test_other_libraries_are_another_system(monkeypatch: pytest.MonkeyPatch) -> None:

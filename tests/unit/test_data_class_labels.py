@@ -45,6 +45,52 @@ def test_a_csv_may_name_classes_by_name(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("numbers", "first_class", "expected"),
+    [
+        ((1, 2, 3), None, [0, 1, 2]),  # only counting from 1 makes sense
+        ((1, 2, 2), None, [1, 2, 2]),  # both would, and counting from 0 is usual
+        ((1, 2, 2), 1, [0, 1, 1]),
+        ((0, 1, 2), None, [0, 1, 2]),
+    ],
+)
+def test_a_csv_may_count_classes_from_one(
+    tmp_path: Path, numbers: tuple[int, ...], first_class: int | None, expected: list[int]
+) -> None:
+    rows = ["file,class_index", *(f"{i}.png,{number}" for i, number in enumerate(numbers))]
+    settings = {} if first_class is None else {"first_class": first_class}
+    found = open_labelled(csv_of(tmp_path, rows), list("abc"), "classification", settings).val
+    assert found is not None
+    assert [image.label for image in found.images] == expected
+    noted = ["classes_count_from_one"] if numbers == (1, 2, 3) else []
+    assert [problem.kind for problem in found.problems] == noted
+
+
+@pytest.mark.parametrize(("number", "first_class"), [(3, 0), (0, 1)])
+def test_classes_beyond_the_given_numbers_are_refused(
+    tmp_path: Path, number: int, first_class: int
+) -> None:
+    rows = ["file,class_index", f"0.png,{number}", "1.png,1"]
+    with pytest.raises(DataError, match=rf"has class {number}, .*labels: first_class"):
+        ClassLabelsFormat.read(csv_of(tmp_path, rows), list("abc"), first_class)
+
+
+def test_splits_count_from_the_same_number(tmp_path: Path) -> None:
+    for place in ("train/1", "train/2", "train/3", "val/1", "val/2"):
+        picture(tmp_path / place / "0.png")
+        picture(tmp_path / place / "1.png")
+    found = ClassLabelsFormat.read(tmp_path, list("abc"))
+    assert found.train is not None and found.val is not None
+    assert {image.label for image in found.train.images} == {0, 1, 2}
+    assert {image.label for image in found.val.images} == {0, 1}
+
+
+def test_settings_of_other_labels_are_refused(tmp_path: Path) -> None:
+    csv_of(tmp_path, ["file,label", "0.png,0"])
+    with pytest.raises(DataError, match=r"labels\.void_ids means nothing .* only has first_class"):
+        open_labelled(tmp_path, None, "classification", {"void_ids": (7,)})
+
+
+@pytest.mark.parametrize(
     ("rows", "names", "said"),
     [
         (["a,b", "0.png,1"], None, "has the columns a, b"),
@@ -87,6 +133,20 @@ def test_masks_know_what_is_void(tmp_path: Path) -> None:
     assert mask is not None
     read = read_mask(mask, val.images[0].void_ids)
     assert (read[0] == 1).all() and (read[1] == VOID).all() and (read[2] == VOID).all()
+
+
+def test_further_ids_may_be_void(tmp_path: Path) -> None:
+    ids = np.zeros(HW, np.uint8)
+    ids[0], ids[1] = 1, 30
+    root = masked(tmp_path, ids)
+    with pytest.raises(DataError, match=r"class id 30.*labels: void_ids"):
+        open_labelled(root, None, "segmentation")
+    val = open_labelled(root, None, "segmentation", {"void_ids": (30, 1)}).val
+    assert val is not None
+    mask = val.images[0].mask
+    assert mask is not None
+    read = read_mask(mask, val.images[0].void_ids)
+    assert (read[:2] == VOID).all() and (read[2:] == 0).all()
 
 
 def test_a_palette_is_read_as_ids(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from saccade.environment import (
     cpu_quota,
     detect,
     isa_flags,
+    jetson,
     memory_limit_mb,
     noise_level,
     noise_of,
@@ -67,6 +68,32 @@ def test_cgroup_v1_quota_is_read_also_where_the_path_is_the_hosts(tmp_path: Path
     write(tmp_path / "sys/fs/cgroup/memory/memory.limit_in_bytes", "512000000\n")
     assert cpu_quota(tmp_path) == 3.0
     assert memory_limit_mb(tmp_path) == 512.0
+
+
+RELEASE = "# R32 (release), REVISION: 7.1, GCID: 29818004, BOARD: t210ref, EABI: aarch64, DATE: x\n"
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        (
+            {"model": "NVIDIA Jetson Nano Developer Kit\0", "release": RELEASE},
+            "NVIDIA Jetson Nano Developer Kit, L4T 32.7.1",
+        ),
+        ({"model": "NVIDIA Orin Nano Developer Kit\0"}, "NVIDIA Orin Nano Developer Kit"),
+        ({"release": RELEASE}, "NVIDIA Jetson, L4T 32.7.1"),
+        ({"model": "Raspberry Pi 5 Model B Rev 1.0\0"}, None),
+        ({}, None),
+    ],
+    ids=["board", "in a container", "without a device tree", "another board", "no board"],
+)
+def test_a_jetson_is_known_without_nvidia_smi(
+    tmp_path: Path, files: dict[str, str], expected: str | None
+) -> None:
+    places = {"model": "proc/device-tree/model", "release": "etc/nv_tegra_release"}
+    for name, text in files.items():
+        write(tmp_path / places[name], text)
+    assert jetson(tmp_path) == expected
 
 
 def test_no_limit_is_none(tmp_path: Path) -> None:

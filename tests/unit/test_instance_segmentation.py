@@ -198,6 +198,12 @@ def test_the_judge_gives_every_metric_of_the_task() -> None:
     scored = Judge.scored(dataset, found, resample_weights(len(dataset), 20))
     assert tuple(scored.metrics) == Task.metrics
     assert scored.values["mask_map50_95"] < scored.values["map50_95"]
+    objects = sum(int((~image.crowd).sum()) for image in dataset.images)
+    assert sum(found.objects for found in scored.by_size.values()) == objects
+    # Sizes are judged by masks too, which are all too narrow here.
+    perfect = Judge.scored(*outlined(1), resample_weights(len(dataset), 20)).by_size
+    for size, judged in scored.by_size.items():
+        assert judged.value < perfect[size].value
 
 
 def test_missing_outlines_are_named() -> None:

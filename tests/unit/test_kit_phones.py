@@ -20,7 +20,7 @@ from saccade.deploy.exports import phones
 from saccade.deploy.exports.contract import ExportRequest
 from saccade.deploy.exports.executorch_program import ExecuTorchProgram
 from saccade.deploy.kit import edgetpu
-from saccade.deploy.kit.read import read_measurements
+from saccade.deploy.kit.read import read_kit, read_measurements
 from saccade.deploy.kit.write import KitContents, write_kit
 from saccade.models.conversions.contract import ConversionRequest
 from saccade.models.conversions.onnx_to_ncnn import OnnxToNcnn
@@ -28,7 +28,9 @@ from saccade.models.conversions.torch_to_onnx import TorchToOnnx
 from saccade.models.files import model_file
 from saccade.optimize.quantization.calibration import CalibrationData, calibration_tensors
 from saccade.pipeline.config import ModelFile
-from saccade.playbook.kit import estimate, make_files
+from saccade.pipeline.pipeline import Pipeline
+from saccade.playbook.estimates import estimate
+from saccade.playbook.kit import make_files
 from saccade.progress import SilentProgress
 from saccade.targets.read import read_target, rules_of
 from saccade.testing.runtime_conformance import tensor
@@ -76,10 +78,10 @@ def coral(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "kit"
 
 
-def measured(kit: Path, out: Path) -> Any:
+def measured(kit: Path, out: Path, *only: str) -> Any:
     command = [sys.executable, "-I", str(kit / "measure.py"), "--out", str(out)]
     subprocess.run(
-        [*command, "--rounds", "3", "--seconds", "0.01"],
+        [*command, "--rounds", "3", "--seconds", "0.01", *(("--only", *only) if only else ())],
         capture_output=True,
         check=True,
         timeout=300,
@@ -212,6 +214,33 @@ def test_what_came_from_pytorch_gets_executorch_programs(tmp_path: Path) -> None
     found = measured(tmp_path / "kit", tmp_path / "m.json")
     for name in ("executorch@executorch-fp32", "executorch_int8@executorch-int8"):
         assert found.candidates[name]["status"] == "measured", found.candidates[name]
+
+
+def test_what_came_from_pytorch_is_traced_for_pytorch(tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    program = model_file(write_tiny("torch_export", tmp_path, (SIZE, SIZE)))
+    frames = np.concatenate([tensor(index, (SIZE, SIZE)) for index in range(2)])
+    model = TorchToOnnx.convert(program, ConversionRequest(tmp_path, (SIZE, SIZE), frames))
+    kit = written(asked(tmp_path, model), "aws-c7i-xlarge", tmp_path / "kit")
+    names = ("torchscript@torch-fp32", "torchscript@torch-bf16")
+    assert set(names) <= {c["id"] for c in kit["candidates"]}
+    found = measured(tmp_path / "kit", tmp_path / "m.json", "onnx@onnxruntime-fp32", *names)
+    for name, most in zip(names, (1e-3, 0.05), strict=True):
+        assert found.candidates[name]["status"] == "measured", found.candidates[name]
+        assert found.candidates[name]["error"] < most
+    # It runs here as well, so its accuracy can be judged and a bundle can hold it.
+    config = read_kit(tmp_path / "kit").config("torchscript")
+    assert (config.runtime, config.model.format) == ("torch", "torchscript")
+    with Pipeline(config) as pipeline:
+        pipeline(np.zeros((SIZE, SIZE, 3), np.uint8))
+
+
+def test_what_came_from_onnx_is_not_traced_and_the_kit_says_why(tmp_path: Path) -> None:
+    request = asked(tmp_path, model_file(write_tiny("onnx", tmp_path, (SIZE, SIZE))))
+    kit = written(request, "aws-c7i-xlarge", tmp_path / "kit")
+    assert not any(c["runtime"] == "torch" for c in kit["candidates"])
+    (left,) = [entry for entry in kit["left_out"] if entry["what"] == "TorchScript"]
+    assert "bring the model as PyTorch" in left["reason"]
 
 
 def test_what_came_from_onnx_gets_no_executorch_program(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import stat
 import subprocess
@@ -47,6 +48,68 @@ def test_the_commands_of_trtexec() -> None:
     subprocess.run(["sh", "-n"], input=text, text=True, check=True)
 
 
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ("--workspace=N --buildOnly", "--buildOnly --workspace=512"),
+        ("--workspace=N --memPoolSize=poolspec --buildOnly", "--buildOnly"),
+        ("--memPoolSize=poolspec --skipInference", "--skipInference"),
+    ],
+    ids=["8.2", "8.5", "10"],
+)
+def test_the_build_script_asks_as_the_devices_version_wants(
+    tmp_path: Path, options: str, expected: str
+) -> None:
+    """Run as on the device; one candidate that is refused does not stop the others."""
+    candidates = [
+        KitCandidate(f"onnx@tensorrt-{p}", "onnx", "tensorrt", p, (f"--{p}",), 0.5, "onnx")
+        for p in ("int8", "fp16")
+    ]
+    files = {"onnx": {"paths": ["models/onnx.onnx"]}}
+    script = tmp_path / "build_tensorrt.sh"
+    script.write_text(build_script(candidates, files, None, (64, 64)), encoding="utf-8")
+    tool = tmp_path / "trtexec"
+    tool.write_text(
+        f"""#!/bin/sh
+[ "$1" != --help ] || {{ echo "[TensorRT v8201] {options}"; exit 0; }}
+echo "$*" >> {tmp_path}/asked
+case "$*" in *--int8*) exit 1 ;; esac
+""",
+        encoding="utf-8",
+    )
+    tool.chmod(0o755)
+    done = subprocess.run(
+        ["sh", str(script)],
+        env={"PATH": "/usr/bin:/bin", "TRTEXEC": str(tool)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stderr == "onnx@tensorrt-int8: no engine\n"
+    asked = (tmp_path / "asked").read_text().splitlines()
+    assert len(asked) == 2
+    for line, precision in zip(asked, ("int8", "fp16"), strict=True):
+        assert line == (
+            f"--onnx={tmp_path}/models/onnx.onnx --{precision} "
+            f"--timingCacheFile={tmp_path}/engines/timing.cache {expected} "
+            f"--saveEngine={tmp_path}/engines/onnx-at-tensorrt-{precision}.engine"
+        )
+
+
+def test_the_build_script_says_where_trtexec_is_missing(tmp_path: Path) -> None:
+    script = tmp_path / "build_tensorrt.sh"
+    script.write_text(build_script([], {}, None, (64, 64)), encoding="utf-8")
+    done = subprocess.run(
+        ["sh", str(script)],
+        env={"PATH": "/usr/bin:/bin", "TRTEXEC": str(tmp_path / "absent")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert "set TRTEXEC to its path" in done.stderr
+
+
 def test_the_calibration_cache_is_in_tensorrts_format() -> None:
     """A step of 0.0208 is written as in caches that TensorRT wrote: ``input: 3caa54fc``."""
     (step,) = np.frombuffer(bytes.fromhex("3caa54fc"), ">f4")
@@ -57,7 +120,11 @@ STAND_IN = '''#!{python}
 """Writes what trtexec writes, by its sampleReporting.cpp; it computes nothing."""
 import json, pathlib, sys
 import numpy as np
+if sys.argv[1:] == ["--help"]:
+    sys.exit("[TensorRT v8201] --workspace=N --buildOnly")
 given = dict(a.partition("=")[::2] for a in sys.argv[1:])
+if "--skipInference" in given:
+    sys.exit("[E] Unknown option: --skipInference")
 folder = pathlib.Path({kit!r})
 if "--saveEngine" in given:
     pathlib.Path(given["--saveEngine"]).write_bytes(b"engine")
@@ -94,12 +161,19 @@ def test_a_device_without_the_reference_takes_the_next_float_candidate(
     assert by_name["onnx@tensorrt-fp16"].status == "skipped"
 
 
-def test_trtexec_is_driven_and_read_as_documented(jetson: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("named", [True, False], ids=["named", "found on the PATH"])
+def test_trtexec_is_driven_and_read_as_documented(
+    jetson: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, named: bool
+) -> None:
     kit = shutil.copytree(jetson, tmp_path / "kit")
     tool = tmp_path / "trtexec"
     tool.write_text(STAND_IN.format(python=sys.executable, kit=str(kit)), encoding="utf-8")
     tool.chmod(tool.stat().st_mode | stat.S_IXUSR)
-    only = ("--only", REFERENCE, "onnx@tensorrt-fp32", "--trtexec", str(tool))
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    only = ("--only", REFERENCE, "onnx@tensorrt-fp32")
+    if named:
+        monkeypatch.undo()
+        only = (*only, "--trtexec", str(tool))
     run_script(kit, tmp_path / "m.json", "--rounds", "3", "--seconds", "0.01", *only)
     found = read_measurements(tmp_path / "m.json")
     entry = found.candidates["onnx@tensorrt-fp32"]

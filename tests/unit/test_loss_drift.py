@@ -66,8 +66,48 @@ def test_a_loss_that_is_not_finite_is_named_by_step_and_seed() -> None:
 def test_curves_of_other_seeds_or_lengths_do_not_compare() -> None:
     with pytest.raises(DataError, match="same seeds"):
         drift([curve(0, falling(0))], [curve(1, falling(1))])
-    with pytest.raises(DataError, match="number of steps"):
+    with pytest.raises(DataError, match=r"number of samples.*160 and 80"):
         drift([curve(0, falling(0))], [curve(0, falling(0, steps=10))])
+
+
+def larger(seed: int, losses: list[float], batch: int) -> LossCurve:
+    block = block_of(2.0, batch=batch)
+    return LossCurve(seed, tuple(losses), Evaluation(losses[-1], None, 40), block)
+
+
+def test_a_larger_batch_is_compared_at_equal_samples() -> None:
+    """With as many steps it would see four times the data, and seem to learn better."""
+    a = [curve(s, [2 * 0.95**i for i in range(20)]) for s in range(3)]
+    # Each step does as much as before, so that a sample does a quarter.
+    b = [larger(s, [2 * 0.95**i for i in range(5)], 32) for s in range(3)]
+    found = drift(a, b).loss
+    later, before = [2 * 0.95**i for i in (2, 3, 4)], [2 * 0.95**i for i in range(8, 20)]
+    assert found.estimate == pytest.approx(np.mean(later) / np.mean(before) - 1)
+    assert found.within(0.02) is False
+    # Steps that do four times as much learn the same from a sample.
+    means = [float(np.mean(a[0].losses[4 * i : 4 * i + 4])) for i in range(5)]
+    same = drift(a, [larger(s, means, 32) for s in range(3)]).loss
+    assert same.estimate == pytest.approx(0)
+    with pytest.raises(DataError, match="160 and 640"):
+        drift(a, [larger(s, falling(s), 32) for s in range(3)])
+
+
+def test_samples_may_differ_by_less_than_a_step() -> None:
+    a = [curve(s, [1.0] * 21) for s in range(2)]
+    assert drift(a, [larger(s, [1.0] * 5, 32) for s in range(2)]).loss.estimate == 0
+
+
+def test_a_held_out_loss_that_is_not_finite_is_said() -> None:
+    a = [curve(s, falling(s)) for s in range(2)]
+    broken = LossCurve(1, tuple(falling(1)), Evaluation(math.inf, None, 40), block_of(2.0))
+    with pytest.raises(DataError, match="held-out data is not finite, seed 1"):
+        drift(a, [a[0], broken])
+    assert drift([a[0], broken], a).held_out_loss is None
+
+
+def test_a_metric_that_is_undefined_bounds_nothing() -> None:
+    a = [curve(s, falling(s), 0.5) for s in range(2)]
+    assert drift(a, [curve(0, falling(0), 0.5), curve(1, falling(1), math.nan)]).metric is None
 
 
 def test_the_interval_covers_the_truth_about_as_often_as_it_says() -> None:

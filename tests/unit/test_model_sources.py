@@ -12,18 +12,22 @@ import numpy as np
 import onnx
 import pytest
 from onnx import numpy_helper
+from PIL import Image
+from tiny_system import picture, write_video
 
 from saccade.errors import GoalError, ModelError
 from saccade.model_reference import is_name
+from saccade.models import script_onnx, torch_module
 from saccade.models.conversions import torch_to_onnx
 from saccade.models.conversions.contract import ConversionRequest, conversion_to
 from saccade.models.equivalence import check_same, difference
 from saccade.models.files import model_file
 from saccade.models.onnx_run import run_once
-from saccade.models.sources.contract import SourceRequest
+from saccade.models.sources.contract import SourceRequest, noise
 from saccade.models.sources.resolve import resolve_model
 from saccade.models.sources.torchvision import _preprocessing_of
 from saccade.pipeline.config import RuntimeOptions
+from saccade.playbook.model import COMPARED, images_of
 from saccade.playbook.prepare import prepare
 from saccade.progress import SilentProgress
 from saccade.runtimes.contract import SessionRequest
@@ -89,6 +93,14 @@ def same_answers(source_file: Path, graph: Path, module: Any = None) -> bool:
         expected = (module or module_of(source_file))(torch.from_numpy(tensor)).numpy()
     (found,) = run_once(onnx.load(graph), {"images": tensor})
     return difference(expected, found) < 1e-4
+
+
+def stronger_head(graph: bytes) -> bytes:
+    model = onnx.load_from_string(graph)
+    weight = next(i for i in model.graph.initializer if i.name == "head.weight")
+    changed = 1.5 * numpy_helper.to_array(weight)
+    weight.CopyFrom(numpy_helper.from_array(changed, weight.name))
+    return bytes(model.SerializeToString())
 
 
 @pytest.mark.parametrize(
@@ -164,6 +176,93 @@ def test_torchscript_and_exported_programs(source_file: Path, tmp_path: Path) ->
         assert same_answers(source_file, found.graph)
 
 
+@pytest.mark.parametrize("name", ["net.pt", "net.pt2"])
+def test_program_files_take_other_weights(source_file: Path, tmp_path: Path, name: str) -> None:
+    module, example = module_of(source_file), torch.zeros(1, 3, *HW)
+    torch.jit.trace(module, example).save(str(tmp_path / "net.pt"))
+    torch.export.save(torch.export.export(module, (example,)), str(tmp_path / "net.pt2"))
+    with torch.no_grad():
+        module.head.bias.add_(1)
+        module.norm.running_mean.add_(0.5)
+    torch.save(module.state_dict(), tmp_path / "w.pth")
+    request = asked(str(tmp_path / name), tmp_path, weights=tmp_path / "w.pth")
+    found = resolve_model(request)
+    assert same_answers(source_file, found.graph, module)
+    assert found.model.path != request.reference
+    assert "w.pth" in found.notes[0]
+    assert resolve_model(request).model.sha256 == found.model.sha256
+    state = module.state_dict()
+    del state["head.bias"]
+    torch.save(state, tmp_path / "w.pth")
+    with pytest.raises(ModelError, match=r"1 missing \(head\.bias\)"):
+        resolve_model(request)
+    with pytest.raises(ModelError, match=rf"{name} has weights of its own"):
+        resolve_model(replace(request, weights=None, random_weights=True))
+
+
+def test_torchscript_that_the_newer_exporter_refuses_becomes_onnx(
+    source_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from torch._export import converter
+
+    def refuses(*_: Any) -> Any:
+        raise RuntimeError("prim::Surprise is not supported")
+
+    monkeypatch.setattr(converter, "TS2EPConverter", refuses)
+    module = module_of(source_file)
+    torch.jit.trace(module, torch.zeros(1, 3, *HW)).save(str(tmp_path / "net.pt"))
+    found = resolve_model(asked(str(tmp_path / "net.pt"), tmp_path))
+    assert (found.model.format, found.model.path) == ("onnx", str(found.graph))
+    assert same_answers(source_file, found.graph)
+    assert "torch.export refuses it, so it runs as ONNX" in found.notes[0]
+    assert resolve_model(asked(str(tmp_path / "net.pt"), tmp_path)).graph == found.graph
+    spoil = script_onnx._exported
+
+    def spoiled(*given: Any) -> bytes:
+        return stronger_head(spoil(*given))
+
+    monkeypatch.setattr(script_onnx, "_exported", spoiled)
+    with pytest.raises(ModelError, match=r"Surprise.* lacks is 'head: (linear|addmm) "):
+        resolve_model(asked(str(tmp_path / "net.pt"), tmp_path / "other"))
+    assert not list((tmp_path / "other" / "made").glob("*.onnx"))
+
+
+@pytest.mark.parametrize("name", ["net.pt", "nets.py:net"])
+def test_an_export_that_changes_outputs_names_the_layer(
+    source_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    torch.jit.trace(module_of(source_file), torch.zeros(1, 3, *HW)).save(str(tmp_path / "net.pt"))
+    real = torch_module.read_program
+
+    def spoiled(path: Path) -> Any:
+        program = real(path)
+        with torch.no_grad():
+            weight = next(v for n, v in program.state_dict.items() if n.endswith("stem.weight"))
+            weight.mul_(1.5)
+        return program
+
+    monkeypatch.setattr(torch_module, "read_program", spoiled)
+    with pytest.raises(ModelError, match=r"answers differently .* lacks is 'stem"):
+        resolve_model(asked(str(tmp_path / name), tmp_path))
+
+
+def test_factories_without_weights_are_judged_by_looks(source_file: Path, tmp_path: Path) -> None:
+    found = resolve_model(asked(f"{source_file}:net", tmp_path))
+    assert not found.trained
+    assert "looks untrained" in found.notes[0]
+    with source_file.open("a", encoding="utf-8") as file:
+        file.write("\ndef own():\n    net = Net()\n    net.norm.running_mean.add_(0.1)\n")
+        file.write("    return net\n")
+    found = resolve_model(asked(f"{source_file}:own", tmp_path))
+    assert found.trained
+    assert "does not look untrained" in found.notes[0]
+    assert not resolve_model(asked(f"{source_file}:own", tmp_path, random_weights=True)).trained
+    torch.save(module_of(source_file).state_dict(), tmp_path / "w.pth")
+    # Weights that the user gives are what the user says.
+    given = asked(f"{source_file}:net", tmp_path, weights=tmp_path / "w.pth")
+    assert resolve_model(given).trained
+
+
 def test_pickles_are_refused_without_being_run(source_file: Path, tmp_path: Path) -> None:
     torch.save(module_of(source_file).state_dict(), tmp_path / "state.pt")
     with pytest.raises(ModelError, match="holds no program"):
@@ -234,25 +333,53 @@ def test_what_is_assumed_of_given_weights_is_noted(tmp_path: Path) -> None:
     assert "IMAGENET1K_V1 is assumed" in found.notes[0]
 
 
-def test_random_weights_have_no_accuracy(source_file: Path, tmp_path: Path) -> None:
-    pytest.importorskip("torchvision")
-    from PIL import Image
+def test_untrained_weights_have_no_accuracy_unless_asked_for(
+    source_file: Path, tmp_path: Path
+) -> None:
+    for index in range(8):
+        folder = tmp_path / "data" / ("cat", "dog")[index % 2]
+        folder.mkdir(parents=True, exist_ok=True)
+        pixels = np.random.default_rng(index).integers(0, 255, (64, 64, 3), np.uint8)
+        Image.fromarray(pixels).save(folder / f"{index}.png")
+    rows = [f"{('cat', 'dog')[i % 2]}/{i}.png,{i % 2}" for i in range(8)]
+    (tmp_path / "data" / "labels.csv").write_text("\n".join(["file,label", *rows]))
+    wanted = {
+        "task": "classification",
+        "model": f"{source_file}:net",
+        "data": str(tmp_path / "data"),
+        "overrides": {"input_size": HW[0]},
+        "goals": ["top1_drop<=0.01"],
+    }
+    with pytest.raises(GoalError, match=r"means nothing for .*nets\.py:net, .*'random_weights'"):
+        prepare(make_spec(wanted), RunFolder(tmp_path / "run"), SilentProgress())
+    asked_for = make_spec({**wanted, "random_weights": True})
+    job = prepare(asked_for, RunFolder(tmp_path / "run"), SilentProgress())
+    assert any("Random weights, as asked" in note for note in job.notes)
 
-    for name in ("cat", "dog"):
-        (tmp_path / "data" / name).mkdir(parents=True)
-        Image.new("RGB", (64, 64)).save(tmp_path / "data" / name / "0.png")
-    (tmp_path / "data" / "labels.csv").write_text("file,label\ncat/0.png,1\ndog/0.png,2\n")
-    spec = make_spec(
-        {
-            "task": "classification",
-            "model": "torchvision:squeezenet1_1",
-            "random_weights": True,
-            "data": str(tmp_path / "data"),
-            "goals": ["top1_drop<=0.01"],
-        }
-    )
-    with pytest.raises(GoalError, match="means nothing for torchvision:squeezenet1_1"):
-        prepare(spec, RunFolder(tmp_path / "run"), SilentProgress())
+
+def test_conversions_are_compared_on_frames_of_the_video_not_on_its_neighbours(
+    tmp_path: Path,
+) -> None:
+    write_video(tmp_path / "street.mp4", frames=3)
+    Image.new("RGB", (64, 64), "white").save(tmp_path / "stray.png")
+    spec = make_spec({"model": "n.onnx", "video": str(tmp_path / "street.mp4")})
+    found = images_of(spec)((96, 128))
+    assert found.shape == (COMPARED, 96, 128, 3)
+    for index, frame in enumerate(found):
+        # A codec changes some pixels; another frame or image would change all of them.
+        assert np.abs(frame.astype(int) - picture(index)).mean() < 15
+    live = make_spec({"model": "n.onnx", "video": "rtsp://camera.invalid/stream"})
+    assert np.array_equal(images_of(live)((24, 32)), noise((24, 32)))
+
+
+def test_conversions_are_compared_on_images_that_lie_apart_from_their_list(tmp_path: Path) -> None:
+    (tmp_path / "apart").mkdir()
+    (tmp_path / "lists").mkdir()
+    Image.new("RGB", (64, 64), (200, 0, 0)).save(tmp_path / "apart" / "a.png")
+    (tmp_path / "lists" / "labels.csv").write_text(f"file,label\n{tmp_path}/apart/a.png,0\n")
+    data = str(tmp_path / "lists" / "labels.csv")
+    spec = make_spec({"task": "classification", "model": "n.onnx", "data": data})
+    assert images_of(spec)((8, 8))[:, 0, 0].tolist() == [[200, 0, 0]]
 
 
 def test_a_conversion_that_changes_outputs_names_the_layer(
@@ -261,11 +388,7 @@ def test_a_conversion_that_changes_outputs_names_the_layer(
     real = torch_to_onnx._onnx
 
     def spoiled(program: Any, name: str) -> bytes:
-        model = onnx.load_from_string(real(program, name))
-        weight = next(i for i in model.graph.initializer if i.name == "head.weight")
-        changed = 1.5 * numpy_helper.to_array(weight)
-        weight.CopyFrom(numpy_helper.from_array(changed, weight.name))
-        return bytes(model.SerializeToString())
+        return stronger_head(real(program, name))
 
     monkeypatch.setattr(torch_to_onnx, "_onnx", spoiled)
     with pytest.raises(ModelError, match=r"answers differently .* layer to differ is 'linear'"):

@@ -20,13 +20,17 @@ from saccade.errors import ModelError
 from saccade.models.description import BoxOutputs, ModelDescription
 from saccade.models.nms_graph import with_nms
 from saccade.models.onnx_run import run_once
+from saccade.optimize.changes.nms_in_graph import SuppressInGraph
 from saccade.optimize.raw_decoding import why_not_raw
-from saccade.pipeline.config import PipelineConfig, RuntimeOptions
+from saccade.pipeline.config import PipelineConfig, RuntimeOptions, TrackerOptions
 from saccade.pipeline.geometry import letterbox
 from saccade.pipeline.pipeline import Pipeline
 from saccade.tasks.detection import DetectionTask
 from saccade.tasks.results import DetectionResult
+from saccade.testing.optimization_conformance import example_contexts
+from saccade.testing.tiny_instance_segmenter import tiny_instance_segmenter_config
 from saccade.testing.tiny_models import tiny_config
+from saccade.testing.tiny_segmenter import tiny_segmenter_config
 from saccade.testing.tiny_yolo import tiny_yolo_config
 
 BOX = letterbox((64, 64), 64, 32, "square", "center")
@@ -214,6 +218,30 @@ def test_judging_uses_a_graph_for_its_own_threshold(tmp_path: Path) -> None:
         assert len(judged) > len(before)
         assert_same(outside.judge(image, 0.001), judged)
         assert_same(before, inside(image))
+
+
+def test_a_tracker_gets_the_same_boxes_from_a_graph(tmp_path: Path) -> None:
+    base = replace(
+        tiny_yolo_config(tmp_path), task="tracking", tracker=TrackerOptions(), score_threshold=0.05
+    )
+    context = replace(next(iter(example_contexts(tmp_path))), config=base)
+    assert SuppressInGraph().applies(context) is None
+    patches = np.random.default_rng(3).integers(0, 255, (64, 96, 3), np.uint8)
+    frames = [np.roll(patches, index, axis=1) for index in range(4)]
+    changed = SuppressInGraph().apply(context)
+    with Pipeline(base) as outside, Pipeline(changed) as inside:
+        tracked = [(outside(frame), inside(frame)) for frame in frames]
+    for expected, found in tracked:
+        assert_same(expected, found)
+    assert sum(len(expected) for expected, _ in tracked) > 0
+
+
+def test_tasks_without_boxes_have_nothing_to_suppress(tmp_path: Path) -> None:
+    context = next(iter(example_contexts(tmp_path)))
+    segmenter = replace(context, config=tiny_segmenter_config(tmp_path))
+    assert SuppressInGraph().applies(segmenter) == "segmentation suppresses no boxes"
+    masks = replace(context, config=tiny_instance_segmenter_config(tmp_path))
+    assert "more, or less, than boxes and scores" in (SuppressInGraph().applies(masks) or "")
 
 
 def test_what_it_cannot_be_put_behind(tmp_path: Path) -> None:

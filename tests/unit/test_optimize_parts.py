@@ -20,7 +20,7 @@ from saccade.optimize.job import Job
 from saccade.optimize.measuring import BlockReply
 from saccade.optimize.plan import MIN_GAIN, make_plan
 from saccade.optimize.race import RacePlan, Runner, compare_blocks, cpu_comparison, race, speed
-from saccade.optimize.tuning import knobs, tune, with_knobs
+from saccade.optimize.tuning import BY_HINT, knobs, tune, with_knobs
 from saccade.pipeline.config import PipelineConfig
 from saccade.progress import SilentProgress
 from saccade.study import RunFolder
@@ -197,21 +197,41 @@ def test_knobs_fit_the_execution_and_the_cores(config: PipelineConfig) -> None:
     assert knobs(job_with(1), config) == {}
 
 
-@given(st.integers(1, 64), st.sampled_from(["sequential", "overlapped"]), st.data())
+def test_openvinos_hints_are_tried_beside_explicit_streams(config: PipelineConfig) -> None:
+    alone = replace(config, runtime="openvino")
+    busy = replace(alone, execution="overlapped")
+    assert knobs(job_with(2), alone)["hint"] == ["none", "latency"]
+    assert with_knobs(alone, {"threads": 2, "hint": "latency"}).options.hint == "latency"
+    values = {"in_flight": 6, "queue_depth": 2}
+    assert BY_HINT in knobs(job_with(2), busy)["streams"]
+    assert BY_HINT not in knobs(job_with(2), replace(busy, runtime="onnxruntime"))["streams"]
+    hinted = with_knobs(busy, {"streams": BY_HINT, **values})
+    assert (hinted.options.hint, hinted.options.in_flight) == ("throughput", 6)
+    explicit = with_knobs(hinted, {"streams": 2, **values})
+    assert (explicit.options.hint, explicit.options.streams) == ("none", 2)
+
+
+@given(
+    st.integers(1, 64),
+    st.sampled_from(["sequential", "overlapped"]),
+    st.sampled_from(["onnxruntime", "openvino"]),
+    st.data(),
+)
 def test_any_setting_of_the_knobs_is_a_configuration_that_can_run(
-    cores: int, execution: Any, data: st.DataObject
+    cores: int, execution: Any, runtime: str, data: st.DataObject
 ) -> None:
     described = cast(Any, SimpleNamespace(preprocessing=None))
     config = PipelineConfig(
         "detection", cast(Any, None), described, 64, 0.7, execution=execution, reader="pyav"
     )
+    config = replace(config, runtime=runtime)
     space = knobs(job_with(cores), config)
     assert all(len(set(values)) == len(values) > 0 for values in space.values())
     drawn = {name: data.draw(st.sampled_from(values)) for name, values in space.items()}
     tuned = with_knobs(config, drawn)
     assert tuned.options.in_flight >= tuned.options.streams >= 1
     assert tuned.queue_depth >= 1
-    if "streams" in drawn:
+    if isinstance(drawn.get("streams"), int):
         assert (tuned.options.threads or 0) >= tuned.options.streams
     assert with_knobs(tuned, drawn) == tuned
 

@@ -14,7 +14,7 @@ from saccade.optimize import policy as module
 from saccade.optimize.change import PlanContext
 from saccade.optimize.changes.dynamic_resolution import LookTwice
 from saccade.optimize.policy import STILL, Lesson, Looks, choose, learn, policies
-from saccade.pipeline.config import PipelineConfig, ResolutionPolicy
+from saccade.pipeline.config import PipelineConfig, ResolutionPolicy, TrackerOptions
 from saccade.playbook.final import fallbacks
 from saccade.tasks.results import DetectionResult
 from saccade.testing.optimization_conformance import example_contexts
@@ -180,7 +180,9 @@ def test_what_it_needs(context: PlanContext, tmp_path: Path) -> None:
     few = replace(context, calibration=images_in(tmp_path / "images", 3))
     assert "3 calibration images are too few" in (change.applies(few) or "")
     other = replace(context, config=replace(context.config, task="classification"))
-    assert "no boxes" in (change.applies(other) or "")
+    assert "this is classification" in (change.applies(other) or "")
+    tracking = replace(context.config, task="tracking", tracker=TrackerOptions())
+    assert "a tracker needs" in (change.applies(replace(context, config=tracking)) or "")
     least = replace(context, config=tiny_config(tmp_path, input_size=8))
     assert "too small" in (change.applies(least) or "")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from onnx import numpy_helper
 from saccade.data.assemble import unlabelled_image
 from saccade.errors import DataError, ModelError, RuntimeFailure
 from saccade.models.onnx_run import run_once
+from saccade.optimize.changes.int8 import _situation
 from saccade.optimize.quantization.activations import float_session, observe
 from saccade.optimize.quantization.bias import corrected
 from saccade.optimize.quantization.calibration import CalibrationData, calibration_tensors
@@ -24,8 +26,12 @@ from saccade.optimize.quantization.recipe import Recipe
 from saccade.optimize.quantization.rounding import rounded_weights
 from saccade.optimize.quantization.sensitivity import Sensitivity, measure, relative_error, worst
 from saccade.optimize.quantization.weights import as_fp16, as_int8
+from saccade.pipeline.config import TrackerOptions
+from saccade.testing.optimization_conformance import example_contexts
 from saccade.testing.tiny_depthwise import BLOCKS, textures, tiny_depthwise
+from saccade.testing.tiny_instance_segmenter import tiny_instance_segmenter_config
 from saccade.testing.tiny_models import tiny_config
+from saccade.testing.tiny_segmenter import tiny_segmenter_config
 from saccade.testing.wide_ranges import pairs, widen
 
 FACTOR = 300.0
@@ -129,6 +135,13 @@ def test_errors_of_small_channels_count_as_much_as_those_of_large_ones() -> None
     assert relative_error([[exact], [exact[..., :20]]], [[exact], [exact[..., :20]]]) == 0
 
 
+def test_a_channel_that_is_always_zero_does_not_drown_the_others() -> None:
+    exact = np.stack([np.full(50, 3.0), np.zeros(50)])[None]
+    rough = exact + 0.03
+    assert relative_error([[exact]], [[rough]]) == pytest.approx(1e-4)
+    assert relative_error([[exact * 0]], [[rough]]) == 0
+
+
 def test_equalizing_undoes_wide_ranges_and_changes_nothing_in_float(
     wide: onnx.ModelProto, samples: list[NDArray[np.float32]]
 ) -> None:
@@ -217,6 +230,16 @@ def test_a_single_image_does_not_calibrate(tmp_path: Path) -> None:
         calibration_tensors(
             tiny_config(tmp_path), CalibrationData((unlabelled_image((path, 64, 64)),))
         )
+
+
+def test_whatever_has_a_detection_head_may_leave_it_float(tmp_path: Path) -> None:
+    context = next(iter(example_contexts(tmp_path)))
+    masks = tiny_instance_segmenter_config(tmp_path)
+    tracking = replace(context.config, task="tracking", tracker=TrackerOptions())
+    for config in (context.config, tracking, masks):
+        assert _situation("onnxruntime", replace(context, config=config)).has_head
+    without = replace(context, config=tiny_segmenter_config(tmp_path))
+    assert not _situation("onnxruntime", without).has_head
 
 
 # Weights stored otherwise

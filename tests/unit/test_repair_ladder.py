@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, cast
 
@@ -11,6 +11,7 @@ import pytest
 
 from saccade.data.contract import Dataset
 from saccade.optimize.change import PlanContext, Tried
+from saccade.optimize.changes.executorch_int8 import QuantizeExecuTorch
 from saccade.optimize.changes.int8 import QuantizeInt8
 from saccade.optimize.quantization.ladder import (
     FIRST,
@@ -21,6 +22,7 @@ from saccade.optimize.quantization.ladder import (
     climb,
     closed,
 )
+from saccade.optimize.quantization.make import details_path, write_details
 from saccade.optimize.quantization.recipe import HEAD_FLOAT, MORE_IMAGES, Recipe
 from saccade.optimize.repair import Repair
 from saccade.study import Drop, RepairStep, Trial
@@ -189,6 +191,36 @@ def test_int8_climbs_from_what_was_tried(context: PlanContext) -> None:
     assert dict(first.closed_rungs(context))["quantization-aware training"].startswith(
         "needs a torch model"
     )
+
+
+def test_two_quantizers_race_for_one_runtime(context: PlanContext, tmp_path: Path) -> None:
+    own, nncf = (QuantizeInt8(name) for name in ("onnxruntime", "onnxruntime-nncf"))
+    assert {own, nncf} <= {replace(c, recipe=Recipe()) for c in QuantizeInt8.variants(context)}
+    assert own.runtime == nncf.runtime == "onnxruntime"
+    made = tmp_path / "int8.onnx"
+    made.write_bytes(Path(context.config.model.path).read_bytes())
+    model = replace(context.config.model, path=str(made), stored="int8")
+    used = replace(
+        context,
+        config=replace(context.config, model=model, runtime="onnxruntime"),
+        unquantized=context.config,
+        video=True,
+    )
+    already = "the model is quantized for onnxruntime already"
+    # Whose file it is is not on record: then it may be anybody's.
+    assert own.applies(used) == nncf.applies(used) == already
+    record = {"made_by": {"quantizer": "onnxruntime", "recipe": asdict(Recipe())}}
+    write_details(details_path(made), record)
+    assert own.applies(used) == already
+    assert nncf.applies(used) != already
+
+
+def test_executorch_says_why_it_has_no_ladder(context: PlanContext) -> None:
+    change = QuantizeExecuTorch()
+    assert change.next_rung([Tried(change, 0.5)], context) is None
+    found = dict(change.closed_rungs(context))
+    assert set(found) == set(NAMES)
+    assert all("one scheme" in reason for reason in found.values())
 
 
 def test_int8_names_a_calibration_set_of_one_image(context: PlanContext) -> None:

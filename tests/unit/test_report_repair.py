@@ -63,6 +63,19 @@ def test_two_ladders_stay_two() -> None:
     ]
 
 
+def test_int8_that_was_kept_at_once_shows_its_layers() -> None:
+    kept = {"trial": 5, "parent": 0, "change": "int8: onnxruntime, plain", "kept": True}
+    details = {"sensitivity": LAYERS, "doubts": ["only 3 images"]}
+    document = {**result(), "trials": [{**kept, "details": details}]}
+    (found,) = ladders(document)
+    assert (found.name, found.steps, len(found.layers)) == (kept["change"], (), len(LAYERS))
+    page = render_html(document)
+    assert "Sensitivity per layer of int8: onnxruntime, plain" in page
+    assert "Repair of" not in page
+    assert "only 3 images" in page
+    assert ladders({"trials": [{**kept, "kept": False, "details": details}]}) == []
+
+
 def test_the_chart_has_a_bar_per_layer_and_marks_what_stayed_float() -> None:
     chart = sensitivity_chart(LAYERS, ["<layer 0>"], 900)
     assert chart.count("<rect") == len(LAYERS)

@@ -220,6 +220,25 @@ def test_every_setting_says_what_it_means() -> None:
     assert ModelOverrides(stride=16).given() == {"stride": 16}
 
 
+def test_label_settings_are_checked() -> None:
+    spec = make_spec({"model": "m.onnx", "task": "segmentation", "labels": {"void_ids": 11}})
+    assert spec.labels.given() == {"void_ids": (11,)}
+    assert make_spec(spec.document()).labels == spec.labels
+    # Runs of before there were such settings are still of the same job.
+    assert "labels" not in make_spec({"model": "m.onnx"}).document()
+    both = {"model": "m.onnx", "also": {"task": "segmentation", "model": "n.onnx"}}
+    assert "labels" not in make_spec(both).document()["also"]
+    for place in (
+        {"labels": {"void_id": 11}},
+        {"also": {**both["also"], "labels": {"void_id": 1}}},
+    ):
+        with pytest.raises(SpecError, match=r"labels\.void_id'.*'void_ids'"):
+            make_spec({"model": "m.onnx", **place})
+    for wrong in ({"void_ids": [256]}, {"first_class": 2}):
+        with pytest.raises(SpecError, match=r"labels\."):
+            make_spec({"model": "m.onnx", "labels": wrong})
+
+
 def test_tracker_settings_are_checked() -> None:
     spec = make_spec({"model": "m.onnx", "task": "tracking", "tracker": {"lost_frames": 12}})
     assert spec.tracker.given() == {"lost_frames": 12}

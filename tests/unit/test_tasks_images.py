@@ -143,6 +143,29 @@ def test_classifiers_are_described(
     assert found.input_hw == (64, 96)
 
 
+@pytest.mark.parametrize(
+    ("outputs", "said", "decode", "classes", "told"),
+    [
+        (1001, {"background": "none"}, "logits", 1001, "every output is a class"),
+        (6, {"background": "first"}, "logits+background", 5, "is left out"),
+        (1001, {"class_names": [f"n{i}" for i in range(1001)]}, "logits", 1001, "none is back"),
+        (4, {"class_names": ["a", "b", "c"]}, "logits+background", 3, "the first is background"),
+        (1001, {}, "logits+background", 1000, "background: none"),
+    ],
+)
+def test_whether_the_first_output_is_background_can_be_said(
+    tmp_path: Path, outputs: int, said: dict[str, Any], decode: str, classes: int, told: str
+) -> None:
+    found = ClassificationTask.describe(classifier(tmp_path, outputs, False), said)
+    assert (found.decode, len(found.class_names)) == (decode, classes)
+    assert any(told in sentence for sentence in found.evidence)
+
+
+def test_a_background_behind_the_classes_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="is for detectors"):
+        ClassificationTask.describe(classifier(tmp_path, 5, False), {"background": "last"})
+
+
 def test_segmenters_are_described(tmp_path: Path) -> None:
     weights = {"weights": np.zeros((5, 3, 1, 1), np.float32)}
     conv = helper.make_node("Conv", ["images", "weights"], ["planes"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -16,6 +17,9 @@ from saccade.targets.target import Figure, Target
 About = Annotated[
     str | None, typer.Option("--target", help="Say what is known of this target instead.")
 ]
+
+# System and machine that saccade is tested on.
+VERIFIED = ("Linux", "x86_64")
 
 if TYPE_CHECKING:
     from saccade.runtimes.contract import Availability
@@ -78,7 +82,22 @@ def _print_tools(found: Mapping[str, Availability]) -> None:
     ]
     print_table("Tool environments", ("name", "ready", "packages", "where"), environments)
     print(f"Other targets (estimates and kits): {', '.join(names())}. See --target NAME.")
-    print("All else is verified on x86-64 Linux CPUs.")
+    print(verified(platform.system(), platform.machine()))
+
+
+def verified(system: str, machine: str) -> str:
+    """What was tried of all that has no remark of its own. Pure.
+
+    Args:
+        system: of `platform.system`.
+        machine: of `platform.machine`.
+    """
+    if (system, machine) == VERIFIED:
+        return "All else is verified on x86-64 Linux CPUs."
+    return (
+        f"saccade was verified on x86-64 Linux CPUs only. This is {system} on {machine}, where "
+        "nothing of the above was."
+    )
 
 
 def _offer(available: Availability) -> str:

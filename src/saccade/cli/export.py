@@ -10,6 +10,7 @@ import typer
 
 from saccade.cli.common import (
     AsJson,
+    Candidates,
     Data,
     Goals,
     Model,
@@ -42,6 +43,7 @@ def export(
     video: Video = None,
     target: Target = None,
     goal: Goals = None,
+    candidates: Candidates = None,
     out: KitOut = DEFAULT_OUT,
     as_json: AsJson = False,
 ) -> None:
@@ -67,6 +69,7 @@ def export(
         video=video,
         target=target,
         goals=goal,
+        candidates=candidates,
     )
     with closing(progress_for()) as progress:
         document = export_kit(spec, out, progress)

@@ -95,16 +95,22 @@ def _estimate(spec: Spec, out: Path, as_json: bool) -> None:
         print_json(found)
         return
     columns = ("runtime", "precision", "runs", "memory", "at least", "unfused")
+    own = [("", entry) for entry in found["candidates"]]
+    others = [
+        (f"{name}: ", entry)
+        for name, other in found["others"].items()
+        for entry in other["candidates"]
+    ]
     rows = [
         (
-            c["runtime"],
+            f"{model}{c['runtime']}",
             c["precision"],
             c["legality"] if c["usable"] else "no",
             f"{c['memory']['weights_mb'] + c['memory']['activations_mb']:.1f} MB",
             milliseconds(c["latency_bound_ms"]),
             milliseconds(c["latency_unfused_ms"]),
         )
-        for c in found["candidates"]
+        for model, c in (*own, *others)
     ]
     print_table(f"Estimates for {found['target']}, not verified on hardware", columns, rows)
     notes = [
@@ -113,6 +119,7 @@ def _estimate(spec: Spec, out: Path, as_json: bool) -> None:
         if c["reasons"]
     ]
     print_table("Notes", ("", ""), notes)
+    print_table("Left out", ("what", "reason"), [tuple(pair) for pair in found["left_out"]])
     print(
         "'at least' is a bound from the data sheet's peak rates, 'unfused' the same operator by "
         "operator. Nothing was measured; `saccade export --kit` makes what measures it there."

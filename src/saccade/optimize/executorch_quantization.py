@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,14 +16,22 @@ from saccade.models.torch_lowering import lowered, quiet
 from saccade.models.torch_program import read_program
 from saccade.optimize.change import PlanContext
 from saccade.optimize.quantization.calibration import CalibrationData, calibration_tensors
-from saccade.optimize.quantization.make import calibration_data, identity
+from saccade.optimize.quantization.checked import check_calibration, spread
+from saccade.optimize.quantization.contract import Samples
+from saccade.optimize.quantization.make import (
+    calibration_data,
+    details_path,
+    identity,
+    write_details,
+)
 from saccade.optimize.quantization.recipe import Recipe
+from saccade.optimize.quantization.torch_activations import observe_program
 from saccade.optimize.worker import Worker
 from saccade.pipeline.config import ModelFile, PipelineConfig, digest
 from saccade.runtimes.contract import first_line
 
 # Part of a file's name: raised when the same settings are made in another way.
-METHOD = "pt2e 1"
+METHOD = "pt2e 2"
 TIMEOUT_S = 900.0
 
 
@@ -34,16 +43,22 @@ def quantize_executorch(context: PlanContext, program: ModelFile) -> ModelFile:
         program: the float ``.pt2`` file.
 
     Raises:
+        DataError: the calibration images are too few, or not of the kind the model is used on.
         ModelError: the quantizer or ExecuTorch refused the program.
         RuntimeFailure: there are no frames, or the process failed.
     """
-    data = calibration_data(context, Recipe())
-    key = digest([program.sha256, METHOD, [identity(image) for image in data.images]])
-    target = context.folder / f"int8-{key}.pte"
-    if not target.exists():
+    target = quantized_path(context, program)
+    if not details_path(target).exists():
         context.folder.mkdir(parents=True, exist_ok=True)
-        write_quantized(context.config, data, program.path, target)
+        write_quantized(context.config, calibration_data(context, Recipe()), program.path, target)
     return replace(model_file(target), stored="int8")
+
+
+def quantized_path(context: PlanContext, program: ModelFile) -> Path:
+    """Where the file is or will be: equal path means equal file."""
+    data = calibration_data(context, Recipe())
+    images = [[identity(image) for image in part] for part in (data.images, data.compared)]
+    return context.folder / f"int8-{digest([program.sha256, METHOD, images])}.pte"
 
 
 def write_quantized(
@@ -58,6 +73,7 @@ def write_quantized(
         target: where to write.
 
     Raises:
+        DataError: the calibration images are too few, or not of the kind the model is used on.
         ModelError: the quantizer or ExecuTorch refused the program.
         RuntimeFailure: there are no frames, or the process failed.
     """
@@ -69,11 +85,21 @@ class ExecuTorchQuantizer:
     """Runs a job. Lives in a worker process, because the libraries are heavy and may fail."""
 
     def run(self, config: PipelineConfig, data: CalibrationData, program: str, target: str) -> None:
-        """Quantize and write the file whole or not at all."""
-        made = quantized(Path(program), calibration_tensors(config, data))
-        partial = Path(target).with_name("partial-" + Path(target).name)
-        partial.write_bytes(made)
-        partial.replace(Path(target))
+        """Quantize and write the file whole or not at all and, last, the document beside it."""
+        samples, path = calibration_tensors(config, data), Path(target)
+        doubts = _doubts(config, data, Path(program), samples)
+        made = quantized(Path(program), samples)
+        draft = path.with_name("partial-" + path.name)
+        draft.write_bytes(made)
+        draft.replace(path)
+        write_details(details_path(path), {"images": len(samples), "doubts": doubts})
+
+
+def _doubts(
+    config: PipelineConfig, data: CalibrationData, program: Path, samples: Samples
+) -> list[str]:
+    observe = partial(observe_program, read_program(program).module(check_guards=False))
+    return check_calibration(config, data, observe(spread(samples)), observe)
 
 
 def quantized(program: Path, samples: Sequence[NDArray[np.float32]]) -> bytes:

@@ -11,7 +11,7 @@ and Bias Correction" (Nagel et al., 2019), with measured means.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,15 +38,18 @@ class Layer:
     bias: NDArray[np.float32]
 
 
-def corrected(model: bytes, images: Sequence[NDArray[np.float32]]) -> bytes:
+def corrected(
+    model: bytes, images: Sequence[NDArray[np.float32]], kept: Collection[str] = ()
+) -> bytes:
     """The float model with its weights rounded to int8 steps and its biases corrected.
 
     Args:
         model: a float ``.tflite`` file.
         images: inputs in the model's own layout.
+        kept: names of the outputs of layers that stay float; their weights are left as they are.
     """
     changed = bytearray(model)
-    layers = _layers(changed)
+    layers = [layer for layer in _layers(changed) if layer.output not in kept]
     wanted = _mean_outputs(model, [layer.output for layer in layers], images)
     for layer in layers:
         layer.weight[...] = rounded(layer.weight, layer.axis)

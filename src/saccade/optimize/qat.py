@@ -2,13 +2,14 @@
 
 NNCF puts its quantizers into the PyTorch model that the file came from, calibrated as after
 training; then weights and ranges are trained together with the float model as the teacher, and
-the result becomes an OpenVINO IR like that of any other rung.
+the result becomes an OpenVINO IR, or ONNX for ONNX Runtime, like that of any other rung.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -37,6 +38,21 @@ ENVIRONMENT = {"CXX": "no-compiler", "TORCHDYNAMO_DISABLE": "1"}
 CONVOLUTIONS = ("conv1d", "conv2d", "conv3d", "conv_transpose2d")
 
 
+@dataclass(frozen=True)
+class Written:
+    """What becomes of a trained model.
+
+    Attributes:
+        runtime: that the file is for, one of `WRITERS`.
+        input_name: of the model's input, which ONNX keeps.
+        free: whether the file takes every height and width.
+    """
+
+    runtime: str = "openvino"
+    input_name: str = "images"
+    free: bool = False
+
+
 class Depth(Protocol):
     """What training needs of a recipe."""
 
@@ -47,16 +63,21 @@ class Depth(Protocol):
 
 
 class NncfTrainer:
-    """Trains models that came from PyTorch for OpenVINO; a plug-in of the repair ladder."""
+    """Trains models that came from PyTorch; a plug-in of the repair ladder."""
 
     @staticmethod
-    def why_not(config: PipelineConfig) -> str | None:
-        """None where it can train this configuration's model, else the reason why it cannot."""
+    def why_not(config: PipelineConfig, runtime: str) -> str | None:
+        """None where it can train this configuration's model for a runtime, else why it cannot."""
         from importlib.util import find_spec
 
+        if runtime not in WRITERS:
+            return f"what it trains can be written for {' and '.join(WRITERS)}, not for {runtime}"
         program = program_of(config.model)
         if program is None or not Path(program).is_file():
-            return "the model does not come straight from a PyTorch program"
+            return (
+                "the model does not come straight from a PyTorch program; give it as torch to "
+                "open this rung"
+            )
         missing = [name for name in ("torch", "nncf", "openvino") if find_spec(name) is None]
         if missing:
             return f"{' and '.join(missing)} not installed (pip install 'saccade[torch,openvino]')"
@@ -73,18 +94,15 @@ class NncfTrainer:
         """Train on calibration inputs, with the float model as teacher, and write the file.
 
         Raises:
-            RuntimeFailure: NNCF or OpenVINO refused the model, or it is for another runtime.
+            RuntimeFailure: NNCF or the runtime refused the model.
         """
-        if runtime != "openvino":
-            raise RuntimeFailure(
-                f"NNCF's trained quantizers can be written for OpenVINO, not for {runtime}."
-            )
         program = program_of(config.model)
         assert program is not None  # `why_not` has looked
         alike = [sample for sample in samples if sample.shape == samples[0].shape]
         frames = TrainingFrames(np.concatenate(alike))
-        free = config.description.input.dynamic
-        train_int8(program, frames, recipe.float_depth, TEACHING, free, target)
+        shape = config.description.input
+        file = Written(runtime, shape.name, shape.dynamic)
+        train_int8(program, frames, recipe.float_depth, TEACHING, file, target)
 
 
 def train_int8(
@@ -92,18 +110,18 @@ def train_int8(
     frames: TrainingFrames,
     float_depth: int,
     settings: Distillation,
-    free: bool,
+    file: Written,
     target: Path,
 ) -> Lesson:
-    """Train a program for int8 in a process of its own and write it as an OpenVINO IR.
+    """Train a program for int8 in a process of its own and write it for a runtime.
 
     Args:
         program: the exported program.
         frames: what it is calibrated on and learns from.
         float_depth: how many convolutions before an output stay float, with all that follows.
         settings: how it is taught.
-        free: whether the IR takes every height and width.
-        target: the ``.xml`` file; its weights go beside it.
+        file: what is written.
+        target: the ``.onnx`` file, or the ``.xml`` file, whose weights go beside it.
 
     Raises:
         RuntimeFailure: NNCF or OpenVINO refused it.
@@ -114,7 +132,7 @@ def train_int8(
             frames,
             float_depth,
             settings,
-            free,
+            file,
             str(target),
             timeout_s=settings.budget_s + TIMEOUT_S,
         )
@@ -135,14 +153,17 @@ class QuantizedTrainer:
         frames: TrainingFrames,
         float_depth: int,
         settings: Distillation,
-        free: bool,
+        file: Written,
         target: str,
     ) -> Lesson:
-        """Quantize, train, and write the IR whole or not at all; see `train_int8`."""
+        """Quantize, train, and write the file whole or not at all; see `train_int8`."""
         teacher = plain_module(self._module)
-        student = quantized_module(teacher, frames.tensors[:CALIBRATION_FRAMES], float_depth)
+        # ONNX Runtime has no int8 kernels for activations with a range per channel.
+        per_tensor = file.runtime == "onnxruntime"
+        few = frames.tensors[:CALIBRATION_FRAMES]
+        student = quantized_module(teacher, few, float_depth, per_tensor)
         lesson = distill(student, teacher, frames, settings)
-        write_ir(student, frames.tensors[:1], free, Path(target))
+        WRITERS[file.runtime](student, frames.tensors[:1], file, Path(target))
         return lesson
 
 
@@ -161,13 +182,14 @@ def plain_module(module: Any) -> Any:
     return Plain().eval()
 
 
-def quantized_module(module: Any, tensors: Any, float_depth: int) -> Any:
+def quantized_module(module: Any, tensors: Any, float_depth: int, per_tensor: bool = False) -> Any:
     """A module with NNCF's quantizers, calibrated.
 
     Args:
         module: an ``nn.Module`` with one input, in ``eval`` mode.
         tensors: ``(N, 3, H, W)`` float32, to calibrate on.
         float_depth: how many convolutions before an output stay float, with all that follows.
+        per_tensor: activations of depthwise layers have one range as well, not one per channel.
 
     Raises:
         RuntimeFailure: NNCF refused it.
@@ -176,7 +198,14 @@ def quantized_module(module: Any, tensors: Any, float_depth: int) -> Any:
 
     import nncf
     import torch
+    from nncf.quantization.advanced_parameters import (
+        AdvancedQuantizationParameters,
+        QuantizationParameters,
+    )
 
+    advanced = {}
+    if per_tensor:
+        advanced["activations_quantization_params"] = QuantizationParameters(per_channel=False)
     nncf.set_log_level(logging.ERROR)
     samples = [torch.from_numpy(tensor[None]) for tensor in tensors]
     ignored = float_layers(module, samples[0], float_depth)
@@ -188,6 +217,7 @@ def quantized_module(module: Any, tensors: Any, float_depth: int) -> Any:
             preset=nncf.QuantizationPreset.MIXED,
             subset_size=len(samples),
             ignored_scope=scope,
+            advanced_parameters=AdvancedQuantizationParameters(**advanced),
         )
     except Exception as error:
         raise RuntimeFailure(f"NNCF refused the PyTorch model: {first_line(error)}") from error
@@ -237,3 +267,19 @@ def write_ir(module: Any, example: Any, free: bool, target: Path) -> None:
     ov.save_model(model, str(partial), compress_to_fp16=False)
     partial.with_suffix(".bin").replace(target.with_suffix(".bin"))
     partial.replace(target)
+
+
+def _as_ir(module: Any, example: Any, file: Written, target: Path) -> None:
+    write_ir(module, example, file.free, target)
+
+
+def _as_qdq(module: Any, example: Any, file: Written, target: Path) -> None:
+    from saccade.optimize.qat_onnx import write_qdq
+
+    write_qdq(module, example, file.input_name, file.free, target)
+
+
+WRITERS: Mapping[str, Callable[[Any, Any, Written, Path], None]] = {
+    "openvino": _as_ir,
+    "onnxruntime": _as_qdq,
+}

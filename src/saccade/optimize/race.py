@@ -14,6 +14,7 @@ from saccade.optimize.change import Objective
 from saccade.optimize.measuring import BlockReply
 from saccade.optimize.worker import Worker
 from saccade.pipeline.config import PipelineConfig
+from saccade.runtimes.model_cache import SWITCHED_OFF
 from saccade.statistics import Comparison, compare, noise_floor, warmup_end
 
 SUBJECT = "saccade.optimize.measuring:Subject"
@@ -27,6 +28,8 @@ MORE_WARMUPS = 2
 AA_LEVEL = 0.68
 OPEN_TIMEOUT_S = 120.0
 BLOCK_TIMEOUT_S = 120.0
+# Runtimes that build an engine before the first frame; small boards time kernels for long.
+BUILD_TIMEOUT_S = {"tensorrt": 3600.0, "onnxruntime-tensorrt": 3600.0}
 MIN_FRAMES, MAX_FRAMES = 10, 400
 # A block that only waited may have spent less CPU than the clock can show.
 MIN_CORE_MS = 1e-6
@@ -59,7 +62,9 @@ class Runner:
     def __init__(self, config: PipelineConfig, source: str) -> None:
         self.config = config
         self.problems: tuple[DataProblem, ...] = ()
-        self.worker = Worker(self.subject, (config, source), timeout_s=OPEN_TIMEOUT_S)
+        self.worker = Worker(
+            self.subject, (config, source), timeout_s=OPEN_TIMEOUT_S, environment=SWITCHED_OFF
+        )
         try:
             self.first: BlockReply = self._warmed_up()
         except BaseException:
@@ -68,7 +73,9 @@ class Runner:
 
     def _warmed_up(self) -> BlockReply:
         """The first block whose latencies have settled, or the last of a few that have not."""
-        reply = self.block(MIN_FRAMES, FIRST_WARMUP)
+        parts = getattr(self.config, "parts", (self.config,))
+        patience = max(BUILD_TIMEOUT_S.get(part.runtime, BLOCK_TIMEOUT_S) for part in parts)
+        reply = self.block(MIN_FRAMES, FIRST_WARMUP, patience)
         for _ in range(MORE_WARMUPS):
             latencies = reply.block.latency_ms
             if warmup_end(latencies) < len(latencies):
@@ -76,11 +83,13 @@ class Runner:
             reply = self.block(MIN_FRAMES)
         return reply
 
-    def block(self, frames: int, warmup: int | None = None) -> BlockReply:
+    def block(
+        self, frames: int, warmup: int | None = None, timeout_s: float = BLOCK_TIMEOUT_S
+    ) -> BlockReply:
         """Measure one block."""
         if warmup is None:
             warmup = BLOCK_WARMUP[self.config.execution]
-        reply: BlockReply = self.worker.call("block", frames, warmup, timeout_s=BLOCK_TIMEOUT_S)
+        reply: BlockReply = self.worker.call("block", frames, warmup, timeout_s=timeout_s)
         self.problems = reply.problems
         return reply
 

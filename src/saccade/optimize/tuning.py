@@ -1,4 +1,4 @@
-"""Tune the numeric knobs with Optuna: streams, requests in flight, threads, queue depth, decoder.
+"""Tune the knobs with Optuna: streams, requests in flight, threads, queue depth, decoder, hints.
 
 The study lives in ``study.db`` in the run folder, so that it can be resumed and inspected. Its
 values are ratios to the incumbent, raced in short blocks. The best of many noisy values is
@@ -24,6 +24,8 @@ from saccade.study import RunFolder, storage_errors
 # Short blocks: the point is to rank, the confirming race decides.
 QUICK = RacePlan(block_s=0.5, min_pairs=2, max_pairs=2)
 MIN_PROMISE = 1.01
+# In the place of a number of streams: as many as the runtime likes.
+BY_HINT = "throughput hint"
 
 
 def tune(
@@ -87,10 +89,11 @@ def _try_knobs(
 def knobs(job: Job, config: PipelineConfig) -> dict[str, list[Any]]:
     """The knobs that mean something for a configuration, each with its values."""
     cores = job.environment.cores
+    hinted = config.runtime == "openvino"
     if config.execution == "overlapped":
         streams = sorted({1, max(1, cores // 2), cores, cores + 1})
         space: dict[str, list[Any]] = {
-            "streams": streams,
+            "streams": [*streams, *([BY_HINT] if hinted else [])],
             "in_flight": sorted({cores + 1, 2 * cores, 3 * cores, 4 * cores}),
             "queue_depth": [1, 2, 4],
         }
@@ -100,19 +103,29 @@ def knobs(job: Job, config: PipelineConfig) -> dict[str, list[Any]]:
     space = {"threads": sorted({max(1, cores // 2), cores})}
     if config.reader == "pyav":
         space["decode_threads"] = sorted({1, cores})
+    if hinted:
+        space["hint"] = ["none", "latency"]
     return space if cores > 1 else {}
 
 
 def with_knobs(config: PipelineConfig, values: dict[str, Any]) -> PipelineConfig:
     """A configuration with its knobs set; requests in flight are at least the streams."""
     options = config.options
-    if "streams" in values:
+    if values.get("streams") == BY_HINT:
+        # The number of streams is for cost models only now; threads stay what all may use.
+        in_flight = max(values["in_flight"], options.streams)
+        options = replace(options, hint="throughput", in_flight=in_flight)
+    elif "streams" in values:
         streams = values["streams"]
         threads = max(options.threads or streams, streams)
         in_flight = max(values["in_flight"], streams)
-        options = replace(options, streams=streams, in_flight=in_flight, threads=threads)
+        options = replace(
+            options, streams=streams, in_flight=in_flight, threads=threads, hint="none"
+        )
     if "threads" in values:
         options = replace(options, threads=values["threads"])
+    if "hint" in values:
+        options = replace(options, hint=values["hint"])
     return replace(
         config,
         options=options,

@@ -20,8 +20,12 @@ VERSIONED_PACKAGES = (
     "opencv-python-headless",
     "av",
     "onnxruntime",
+    "onnxruntime-gpu",
     "openvino",
+    "nncf",
     "torch",
+    "torchvision",
+    "tensorrt",
     "trackers",
     "ai-edge-litert",
     "ncnn",
@@ -31,6 +35,7 @@ VERSIONED_PACKAGES = (
 Shape = Literal["square", "rect"]
 Execution = Literal["sequential", "overlapped"]
 Precision = Literal["fp32", "bf16", "fp16"]
+Hint = Literal["none", "latency", "throughput"]
 Stored = Literal["fp32", "fp16", "int8", "int8_weights"]
 Resize = Literal["bgr", "planes", "swscale"]
 Masks = Literal["whole", "cropped"]
@@ -84,9 +89,15 @@ class RuntimeOptions:
         streams: inferences the runtime runs at the same time.
         in_flight: requests submitted before the first is waited for (overlapped execution).
         graph_level: how much the runtime rewrites the graph; ``"default"``, for ONNX Runtime
-            ``"all"``, ``"disable"``, ``"static"``, for PyTorch ``"torchscript"``, ``"compile"``.
+            ``"disable"``, ``"basic"``, ``"extended"`` (all but another memory layout) or ``"all"``;
+            ``"static"``, ``"static_basic"`` and ``"static_extended"`` fix the input's shape
+            besides; for PyTorch ``"torchscript"``, ``"compile"``, on GPUs also
+            ``"cuda_graph"``.
         channels_last: PyTorch's memory layout with the channels of a pixel side by side.
         arena: ONNX Runtime keeps memory that it once had; without, it holds less and asks more.
+        hint: what OpenVINO plans for by itself. With ``"none"``, `streams` says how many
+            inferences run at the same time; with ``"throughput"`` OpenVINO chooses, where more
+            than one request is in flight.
     """
 
     precision: Precision = "fp32"
@@ -97,6 +108,7 @@ class RuntimeOptions:
     spinning: bool = True
     channels_last: bool = False
     arena: bool = True
+    hint: Hint = "none"
 
 
 @dataclass(frozen=True)

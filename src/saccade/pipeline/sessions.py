@@ -6,9 +6,11 @@ import tempfile
 from collections import OrderedDict
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from saccade import plugins
 from saccade.errors import ModelError
+from saccade.models.description import ModelDescription
 from saccade.pipeline.config import ModelFile, PipelineConfig, RuntimeOptions
 from saccade.runtimes.contract import Session, SessionRequest
 
@@ -107,25 +109,24 @@ class SessionPool:
         Raises:
             ModelError: the model was converted, or NMS cannot be put behind its outputs.
         """
-        if model.format != "onnx":
+        if model.format not in _WRITE_WITH_NMS:
             raise ModelError(
-                f"NMS in the graph needs the ONNX model, and this one is in {model.format} format. "
-                "Use nms='vectorized'."
+                "NMS in the graph needs the ONNX model or the exported PyTorch program, and this "
+                f"one is in {model.format} format. Use nms='vectorized'."
             )
         from saccade.models.files import model_file
-        from saccade.models.nms_graph import with_nms
-        from saccade.models.onnx_model import read_onnx
 
-        path = Path(self._rewritten.name) / f"nms-{threshold:g}-{model.sha256[:16]}.onnx"
+        name = f"nms-{threshold:g}-{model.sha256[:16]}{Path(model.path).suffix}"
+        path = Path(self._rewritten.name) / name
         if not path.exists():
-            suppressing = with_nms(
-                read_onnx(Path(model.path)),
+            _WRITE_WITH_NMS[model.format](
+                Path(model.path),
+                path,
                 self._config.description,
                 score_threshold=threshold,
                 iou_threshold=self._config.iou_threshold,
                 max_detections=self._config.max_detections,
             )
-            path.write_bytes(suppressing.SerializeToString())
         return model_file(path)
 
     def close(self) -> None:
@@ -133,3 +134,25 @@ class SessionPool:
         while self._open:
             self._open.popitem()[1].close()
         self._rewritten.cleanup()
+
+
+def _write_onnx_with_nms(
+    model: Path, target: Path, description: ModelDescription, **limits: Any
+) -> None:
+    from saccade.models.nms_graph import with_nms
+    from saccade.models.onnx_model import read_onnx
+
+    suppressing = with_nms(read_onnx(model), description, **limits)
+    target.write_bytes(suppressing.SerializeToString())
+
+
+def _write_program_with_nms(
+    model: Path, target: Path, description: ModelDescription, **limits: Any
+) -> None:
+    from saccade.models.torch_nms import with_nms
+
+    with_nms(model, target, description, **limits)
+
+
+# Writes a model with NMS at its end, by the model's format.
+_WRITE_WITH_NMS = {"onnx": _write_onnx_with_nms, "torch_export": _write_program_with_nms}

@@ -20,8 +20,10 @@ from saccade.optimize.metrics import Estimate
 from saccade.optimize.race import Runner
 from saccade.optimize.referee import Judgement, Referee
 from saccade.pipeline.pipeline import Pipeline
-from saccade.playbook.kit import Estimates, as_onnx, estimate_job, make_kit
-from saccade.playbook.prepare import guard_goal, no_gpu, prepare
+from saccade.playbook.elsewhere import prepare_elsewhere
+from saccade.playbook.estimates import Estimates, estimate_job
+from saccade.playbook.kit import make_kit
+from saccade.playbook.prepare import guard_goal, no_gpu
 from saccade.playbook.referees import search_referee
 from saccade.playbook.result import trial_row
 from saccade.progress import Progress
@@ -39,7 +41,7 @@ def optimize_absent(spec: Spec, run: RunFolder, say: Progress) -> Study:
     """
     began = time.monotonic()
     say.step("Goals, model and data")
-    job = as_onnx(prepare(spec, run, say))
+    job = prepare_elsewhere(spec, run, say)
     run.write_json("environment.json", {**job.environment.to_dict(), "hash": job.environment.hash})
     say.step(f"Estimates for {spec.target}, nothing of it measured")
     estimates = estimate_job(job)
@@ -144,7 +146,7 @@ def document(
     wall_s: float,
 ) -> dict[str, Any]:
     """``result.json`` of a run that measured no speed."""
-    goals = [_goal_row(goal, estimates, kit, trials) for goal in job.goals]
+    goals = [unmeasured_goal(goal, estimates, kit, trials) for goal in job.goals]
     statuses = {goal["status"] for goal in goals}
     notes = [
         f"{job.spec.target} is not at hand: no speed was measured; {_bounds(estimates, job)}",
@@ -152,6 +154,7 @@ def document(
         or f"to measure: copy {KIT}/ to the device, run measure.py, then `saccade optimize` "
         "with --measurements",
     ]
+    notes += [f"{name} is left out: {reason}" for name, reason in estimates.left_out]
     return {
         "status": "not_met" if "not_met" in statuses else _decided(statuses),
         "goals": goals,
@@ -201,9 +204,17 @@ def goal_row(goal: Goal, estimate: Estimate, note: str) -> dict[str, Any]:
     }
 
 
-def _goal_row(
+def unmeasured_goal(
     goal: Goal, estimates: Estimates, kit: Kit | None, trials: tuple[Trial, ...]
 ) -> dict[str, Any]:
+    """A goal as ``result.json`` lists it, where no speed was measured.
+
+    Args:
+        goal: what is wanted.
+        estimates: of the model and of all that may take its place.
+        kit: None where none could be made.
+        trials: accuracy of its files.
+    """
     if goal.is_accuracy:
         return _accuracy_row(goal, trials)
     if goal.metric == "model_mb" and kit is not None:
@@ -228,7 +239,7 @@ def _goal_row(
 
 def _limit(goal: Goal, estimates: Estimates) -> tuple[float, str] | None:
     """The best value that any candidate could have, by its bound."""
-    usable = [c for c in estimates.candidates if c.usable]
+    usable = [c for c in estimates.all_candidates() if c.usable]
     if not usable:  # a machine of which no data sheet is known, such as one with any GPU
         return None
     if goal.metric == "peak_rss_mb":

@@ -9,6 +9,7 @@ from saccade.models.candidates import candidate_name, check_candidate, classes_d
 from saccade.models.files import model_file
 from saccade.optimize.change import ModelCandidate
 from saccade.optimize.job import Job
+from saccade.playbook.memory import check_file_fits
 from saccade.playbook.model import describe_model
 from saccade.playbook.prepare import naive, verified
 from saccade.progress import Progress
@@ -57,7 +58,8 @@ def _candidate(
         ModelError: it is not of the task, or has other classes, or the user's own preprocessing
             is for another model.
     """
-    name, spec = candidate_name(wanted.model), _spec_of(job.spec, wanted)
+    name, spec = candidate_name(wanted.model), spec_of(job.spec, wanted)
+    check_file_fits(wanted.model, job.environment.memory_mb)
     described = describe_model(spec, run.path / "models" / f"candidate-{name}")
     # As ONNX, which every runtime that the pipeline may have reached takes or is made from.
     description, model = described.description, model_file(described.resolved.graph)
@@ -80,8 +82,8 @@ def _candidate(
     return ModelCandidate(name, naive(spec, model, description)), notes
 
 
-def _spec_of(spec: Spec, wanted: CandidateModel) -> Spec:
-    """The same job for another model."""
+def spec_of(spec: Spec, wanted: CandidateModel) -> Spec:
+    """The same job for another model: a candidate."""
     return spec.model_copy(
         update={
             "model": wanted.model,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,91 +13,26 @@ from numpy.typing import NDArray
 
 from saccade import plugins
 from saccade.deploy.exports.contract import Export, ExportRequest, Run
-from saccade.deploy.kit.record import KitFile
+from saccade.deploy.exports.onnx_fixed import CALIBRATION_CACHE
+from saccade.deploy.kit.record import KitFile, slug
 from saccade.deploy.kit.write import FRAMES, KitContents, outputs_here, write_kit
 from saccade.errors import ModelError, SaccadeError
-from saccade.estimate.candidates import (
-    Candidate,
-    candidates,
-    check_usable,
-    estimate_document,
-)
-from saccade.estimate.graph import GraphFacts, read_graph
 from saccade.models.conversions.contract import ConversionRequest
 from saccade.optimize.converting import converted
 from saccade.optimize.job import Job
-from saccade.optimize.quantization.calibration import CalibrationData, calibration_tensors
+from saccade.optimize.quantization.calibration import (
+    COMPARED as COMPARED_IMAGES,
+)
+from saccade.optimize.quantization.calibration import CalibrationData, input_tensors
 from saccade.optimize.quantization.recipe import CALIBRATION_IMAGES
 from saccade.pipeline.pipeline import input_hw
+from saccade.playbook.estimates import Estimates, OtherModel
 from saccade.playbook.model import native_runtime
 from saccade.progress import Progress
 from saccade.targets.read import is_here, read_target
-from saccade.targets.target import GPU_HERE, HERE, Target
 
 # Frames that a converted model is compared with the original on.
 COMPARED = 2
-# What the machine at hand does not mean: no GPU by `cpu`, and no accelerator on its bus by either.
-ACCELERATORS = {
-    HERE: ("tensorrt", "onnxruntime-tensorrt", "onnxruntime-cuda", "edgetpu"),
-    GPU_HERE: ("edgetpu",),
-}
-
-
-@dataclass(frozen=True)
-class Estimates:
-    """What is known of a model on a target without measuring.
-
-    Attributes:
-        graph: the model at the size in use.
-        name: of the target.
-        target: None for this machine, of which nothing has to be estimated.
-        candidates: runtimes and precisions there.
-    """
-
-    graph: GraphFacts
-    name: str
-    target: Target | None
-    candidates: tuple[Candidate, ...]
-
-    def document(self) -> dict[str, Any]:
-        """JSON-ready; empty for this machine."""
-        if self.target is None:
-            return {}
-        return dict(estimate_document(self.graph, self.target, self.candidates))
-
-    def has(self, runtime: str) -> bool:
-        """Whether the target has a runtime at all."""
-        if self.target is None:
-            return runtime not in ACCELERATORS.get(self.name, ())
-        return runtime in self.target.runtimes or runtime in self.target.host_runtimes
-
-    def refusal(self, run: Run) -> str | None:
-        """Why the target cannot run a file in that way, or None."""
-        if not self.has(run.runtime):
-            return f"{self.name} has no {run.runtime}"
-        if self.target is None or run.runtime in self.target.host_runtimes:
-            return None
-        found = next(
-            (c for c in self.candidates if c.label == f"{run.runtime} {run.precision}"), None
-        )
-        if found is None:
-            return f"{run.runtime} has no {run.precision} on {self.target.name}"
-        return None if found.usable else found.reason
-
-
-def estimate(model: Path, hw: tuple[int, int], name: str) -> Estimates:
-    """Estimate a model on a target.
-
-    Raises:
-        ModelError: the model is unreadable, no runtime there takes it, or it does not fit.
-    """
-    graph = read_graph(model, hw)
-    if is_here(name):
-        return Estimates(graph, name, None, ())
-    target = read_target(name)
-    found = candidates(graph, target)
-    check_usable(found, target, model.name)
-    return Estimates(graph, name, target, found)
 
 
 def as_onnx(job: Job) -> Job:
@@ -117,12 +52,6 @@ def as_onnx(job: Job) -> Job:
     return replace(job, baseline=replace(job.baseline, model=made, runtime=native_runtime(made)))
 
 
-def estimate_job(job: Job) -> Estimates:
-    """The same for a job that was prepared."""
-    hw = input_hw(job.baseline)
-    return estimate(Path(job.baseline.model.path), hw, job.spec.target)
-
-
 def make_kit(job: Job, estimates: Estimates, out: Path, say: Progress) -> Mapping[str, Any]:
     """Write a kit and return its document.
 
@@ -135,8 +64,57 @@ def make_kit(job: Job, estimates: Estimates, out: Path, say: Progress) -> Mappin
         files, left_out = make_files(request, estimates, say)
         if not any(file.runs for file in files):
             raise ModelError(_nothing(job.spec.target, left_out))
+        for other in estimates.others:
+            more, without = other_files(job, other, Path(work), say)
+            files, left_out = (*files, *more), (*left_out, *without)
+        for name, reason in estimates.left_out:
+            say.note(f"{name}: left out, {reason}")
+        left_out = (*left_out, *estimates.left_out)
         contents = KitContents(request, files, left_out, job.spec.target, estimates.document())
         return write_kit(contents, out)
+
+
+def other_files(
+    job: Job, other: OtherModel, work: Path, say: Progress
+) -> tuple[tuple[KitFile, ...], tuple[tuple[str, str], ...]]:
+    """The files of what may take the model's place, and what is left out of them, why."""
+    say.note(f"{other.name}, which may take the model's place:")
+    folder = work / slug(other.name)
+    folder.mkdir()
+    theirs = replace(job, baseline=other.config, description=other.config.description)
+    try:
+        request = export_request(theirs, other.estimates.graph.input_hw, folder)
+    except SaccadeError as error:  # the model itself and the others are still worth measuring
+        say.note(f"{other.name}: left out, {error}")
+        return (), ((other.name, str(error)),)
+    files, left_out = make_files(request, other.estimates, say, resized=other.resized)
+    files, uncached = _without_cache(files)
+    return (
+        tuple(file.of_model(other.name, request) for file in files),
+        tuple((f"{other.name}: {what}", reason) for what, reason in (*left_out, *uncached)),
+    )
+
+
+def _without_cache(
+    files: tuple[KitFile, ...],
+) -> tuple[tuple[KitFile, ...], tuple[tuple[str, str], ...]]:
+    """Files without the runs that take the kit's calibration cache, which is of its own model."""
+    kept, left_out = [], []
+    for file in files:
+        runs = tuple(
+            run for run in file.runs if not any(CALIBRATION_CACHE in flag for flag in run.flags)
+        )
+        kept.append(replace(file, runs=runs))
+        left_out += [
+            (
+                f"{file.label} in {run.runtime} {run.precision}",
+                "a kit holds one calibration cache, of the model itself; the symmetric int8 file "
+                "needs none",
+            )
+            for run in file.runs
+            if run not in runs
+        ]
+    return tuple(kept), tuple(left_out)
 
 
 def export_request(job: Job, hw: tuple[int, int], work: Path) -> ExportRequest:
@@ -148,25 +126,34 @@ def export_request(job: Job, hw: tuple[int, int], work: Path) -> ExportRequest:
 def _calibration(job: Job) -> CalibrationData:
     calibration = job.roles.calibration if job.roles else None
     images = calibration.images[:CALIBRATION_IMAGES] if calibration else ()
-    return CalibrationData(tuple(images), job.source if job.video else None)
+    selection = job.roles.selection if job.roles else None
+    compared = selection.images[:COMPARED_IMAGES] if selection else ()
+    return CalibrationData(tuple(images), job.source if job.video else None, tuple(compared))
 
 
 def _frames(job: Job, count: int) -> tuple[NDArray[Any], ...]:
     """The first frames to calibrate on, preprocessed."""
     config = replace(job.baseline, shape="square")
-    return tuple(calibration_tensors(config, _calibration(job))[:count])
+    return tuple(input_tensors(config, _calibration(job))[:count])
 
 
 def make_files(
-    request: ExportRequest, estimates: Estimates, say: Progress
+    request: ExportRequest, estimates: Estimates, say: Progress, *, resized: bool = False
 ) -> tuple[tuple[KitFile, ...], tuple[tuple[str, str], ...]]:
-    """Every file that the target can use or that stands for one; and what is left out, why."""
+    """Every file that the target can use or that stands for one; and what is left out, why.
+
+    Args:
+        request: the model and the frames.
+        estimates: what the target takes of it.
+        say: who is told.
+        resized: the model is there in full already, so only what is made quickly is made.
+    """
     left_out: list[tuple[str, str]] = []
     made: dict[str, KitFile] = {}
-    wanted = _allowed_runs(request, estimates, left_out)
+    exports = _exports(resized)
+    wanted = _allowed_runs(exports, request, estimates, left_out)
     stand_ins = {run.judged_as for runs in wanted.values() for run in runs}
-    for name in plugins.names("exports"):
-        export: Export = plugins.load("exports", name)
+    for name, export in exports.items():
         if name not in wanted and name not in stand_ins:
             continue
         reason = export.applies(request)
@@ -193,13 +180,25 @@ def _made(export: Export, request: ExportRequest, runs: tuple[Run, ...]) -> KitF
     return KitFile(export.name, export.label, export.precision, config, outputs, runs)
 
 
+def _exports(resized: bool) -> dict[str, Export]:
+    """All exports, or those that are quickly made at every size."""
+    found = {name: plugins.load("exports", name) for name in plugins.names("exports")}
+    return {
+        name: export
+        for name, export in found.items()
+        if not resized or getattr(export, "at_any_size", False)
+    }
+
+
 def _allowed_runs(
-    request: ExportRequest, estimates: Estimates, left_out: list[tuple[str, str]]
+    exports: Mapping[str, Export],
+    request: ExportRequest,
+    estimates: Estimates,
+    left_out: list[tuple[str, str]],
 ) -> dict[str, tuple[Run, ...]]:
     """Export → the runs of it that the target takes."""
     allowed: dict[str, tuple[Run, ...]] = {}
-    for name in plugins.names("exports"):
-        export: Export = plugins.load("exports", name)
+    for name, export in exports.items():
         kept = []
         for run in export.runs(request):
             reason = estimates.refusal(run)

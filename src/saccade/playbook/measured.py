@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from saccade import plugins
-from saccade.deploy.bundle import write_bundle
 from saccade.deploy.kit.device import not_the_target
-from saccade.deploy.kit.judge import Row, blocks_of, resolution_of, rows
+from saccade.deploy.kit.judge import Row, resolution_of, rows
 from saccade.deploy.kit.read import (
     Kit,
     Measurements,
@@ -26,13 +24,16 @@ from saccade.optimize.metrics import Estimate, values
 from saccade.optimize.race import Runner
 from saccade.pipeline.config import PipelineConfig
 from saccade.playbook.absent import finish, frame_hw, goal_row
+from saccade.playbook.elsewhere import not_in_the_kit, with_notes
 from saccade.playbook.final import MAX_ATTEMPTS, Accuracy, FinalJudge
 from saccade.playbook.kit import as_onnx
+from saccade.playbook.measured_bundle import bundle_of, ratio_of, runnable
 from saccade.playbook.prepare import guard_goal, prepare
 from saccade.playbook.result import trial_row
+from saccade.playbook.students import untaught
 from saccade.progress import Progress
 from saccade.spec import Spec
-from saccade.study import Ratio, RunFolder, Study, Trial
+from saccade.study import RunFolder, Study, Trial
 
 # What the kit's script times; said with every number.
 SCOPE = "inference alone on preprocessed frames; decoding, pre- and postprocessing are not in it"
@@ -54,6 +55,9 @@ def optimize_measured(
     say.step("Goals, model and data")
     job = as_onnx(prepare(spec, run, say))
     _check_same(kit, job)
+    without = not_in_the_kit(spec, kit.document.get("models", {}))
+    students = tuple(f"{name} is left out: {reason}" for name, reason in untaught(spec))
+    job = with_notes(job, (*without, *students), say)
     say.step(f"Measured on {measured.device}")
     elsewhere = not_the_target(job.spec.target, measured.environment)
     if elsewhere:
@@ -71,10 +75,11 @@ def optimize_measured(
     result = _document(job, kit, measured, found, picker, chosen)
     result["wall_s"] = time.monotonic() - began
     if chosen is not None:
-        result["bundle"] = _bundle(job, kit, measured, chosen[0], run)
-        if result["bundle"] is None:
+        bundled = bundle_of(job, kit, measured, chosen[0], run.path / "bundle")
+        result["bundle"] = bundled.path
+        if bundled.path is None:
             result["notes"].append(
-                f"{chosen[0].id} runs in a runtime that bundles do not know; its file and commands "
+                f"there is no bundle of {chosen[0].id}: {bundled.why_not}; its file and commands "
                 f"are in {kit.folder}"
             )
     return finish(run, result, tuple(picker.trials))
@@ -166,11 +171,11 @@ class _Picker:
     def _config_here(self, name: str) -> PipelineConfig:
         """What stands for a candidate on this machine: itself, or a file in its precision."""
         entry = self.kit.candidates[name]
-        itself = bundle_config(self.kit.config(entry["file"]), entry["runtime"], entry["precision"])
+        itself = runnable(self.kit.config(entry["file"]), entry["runtime"], entry["precision"])
         here = self.job.runtimes.get(entry["runtime"])
         fast = here.precisions if here is not None and here.ok else ()
-        if itself is not None and itself.options.precision in fast:
-            return itself
+        if itself.config is not None and itself.config.options.precision in fast:
+            return itself.config
         return self.kit.config(entry["judged_as"])
 
     def _accuracy(
@@ -230,17 +235,10 @@ class _Picker:
             verdict=verdict,
             reason=reason,
             kept=kept,
-            gain=_ratio(row),
+            gain=ratio_of(row),
             metrics=metrics,
             drop=drop,
         )
-
-
-def _ratio(row: Row) -> Ratio | None:
-    if row.comparison is None:
-        return None
-    found = row.comparison.ratio
-    return Ratio(found.value, found.interval.low, found.interval.high)
 
 
 def _three(estimate: Estimate) -> tuple[float | None, float | None, float | None]:
@@ -301,7 +299,7 @@ def _document(
 def _best(kit: Kit, picker: _Picker, chosen: tuple[Row, Accuracy]) -> dict[str, Any]:
     row, accuracy = chosen
     config = kit.config(kit.candidates[row.id]["file"])
-    ratio, drop = _ratio(row), accuracy.drops.get(picker.guard.base)
+    ratio, drop = ratio_of(row), accuracy.drops.get(picker.guard.base)
     drops = {f"{name}_drop": value.estimate for name, value in accuracy.drops.items()}
     return {
         "trial": next(t.number for t in picker.trials if t.kept),
@@ -343,32 +341,3 @@ def _goal(
         said = goal_row(goal, found, f"{elsewhere}; {SCOPE}")
         return {**said, "status": "inconclusive"}
     return goal_row(goal, found, f"measured on {measured.device}: {SCOPE}")
-
-
-def _bundle(job: Job, kit: Kit, measured: Measurements, row: Row, run: RunFolder) -> str | None:
-    """A bundle of the winner, where a bundle can run it; its path."""
-    entry = kit.candidates[row.id]
-    config = bundle_config(kit.config(entry["file"]), entry["runtime"], entry["precision"])
-    if config is None:
-        return None
-    ratio = _ratio(row)
-    assert ratio is not None
-    provenance = {
-        "original_model": {"name": Path(job.spec.model).name, "sha256": job.baseline.model.sha256},
-        "changes": [row.id],
-        "kit_id": measured.kit_id,
-        "device": dict(measured.environment),
-        "blocks": len(blocks_of(measured, row.id)),
-        "baseline_hash": job.baseline.hash,
-        "speedup": [ratio.low, ratio.value, ratio.high],
-    }
-    return str(write_bundle(config, provenance, run.path / "bundle"))
-
-
-def bundle_config(config: PipelineConfig, runtime: str, precision: str) -> PipelineConfig | None:
-    """How a bundle runs a candidate; None where its runtime or precision is none of a bundle's."""
-    if runtime not in plugins.names("runtimes"):
-        return None
-    if precision == "bf16":
-        return replace(config, runtime=runtime, options=replace(config.options, precision="bf16"))
-    return replace(config, runtime=runtime) if precision in ("fp32", "int8") else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +12,9 @@ from numpy.typing import NDArray
 
 from saccade import plugins
 from saccade.data.images import read_image, walk_images
+from saccade.data.open import open_labelled
+from saccade.data.sequences import pixels_of
+from saccade.data.video import decode_frames, is_live, open_container
 from saccade.errors import DataError, SpecError
 from saccade.models.description import ModelDescription
 from saccade.models.sources.contract import Images, ResolvedModel, SourceRequest, noise
@@ -81,14 +85,43 @@ def images_of(spec: Spec) -> Images:
 
 
 def _first_images(spec: Spec) -> list[NDArray[np.uint8]]:
-    places = [Path(place) for place in (spec.data, spec.video) if place is not None]
-    for place in places:
-        folder = place if place.is_dir() else place.parent
+    """Of the data, else of the video; none where neither can be read."""
+    ways: list[Callable[[], Iterable[NDArray[np.uint8]]]] = []
+    if spec.data is not None:
+        data = spec.data
+        ways += [lambda: _files(data if data.is_dir() else data.parent)]
+        ways += [lambda: _listed(data, spec)]
+    if spec.video is not None:
+        video = spec.video
+        ways += [lambda: _frames(video)]
+    for way in ways:
         try:
-            paths = itertools.islice(walk_images(folder), COMPARED)
-            found = [read_image(path) for path in paths]
+            found = list(itertools.islice(way(), COMPARED))
         except DataError:  # said later, with all the others
             continue
         if found:
             return found
     return []
+
+
+def _files(folder: Path) -> Iterator[NDArray[np.uint8]]:
+    return (read_image(path) for path in walk_images(folder))
+
+
+def _listed(data: Path, spec: Spec) -> Iterator[NDArray[np.uint8]]:
+    """What a file names, where its images lie elsewhere or are frames of videos."""
+    splits = open_labelled(data, None, spec.task, spec.labels.given())
+    images = (image for part in (splits.train, splits.val) if part for image in part.images)
+    return pixels_of(list(itertools.islice(images, COMPARED)))
+
+
+def _frames(video: str) -> Iterator[NDArray[np.uint8]]:
+    """The first frames. A live source is left alone: it gives each frame once."""
+    if is_live(video):
+        return
+    if Path(video).is_dir():
+        yield from _files(Path(video))
+        return
+    with open_container(video) as container:
+        for frame in decode_frames(container, lambda _: None):
+            yield frame.to_ndarray(format="rgb24").astype(np.uint8, copy=False)

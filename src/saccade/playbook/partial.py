@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import tempfile
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 from saccade.diagnose.records import Finding
 from saccade.environment import detect
-from saccade.errors import SpecError
+from saccade.errors import ModelError, SpecError
 from saccade.measurement import STAGES
+from saccade.models.candidates import candidate_name, check_candidate
+from saccade.models.files import model_file
 from saccade.optimize.job import Job, plan_context
 from saccade.optimize.plan import Plan, make_plan
 from saccade.optimize.race import Runner
+from saccade.pipeline.config import PipelineConfig
 from saccade.pipeline.pipeline import input_hw
-from saccade.playbook.candidates import with_candidates
-from saccade.playbook.kit import as_onnx, estimate, estimate_job, make_kit
+from saccade.playbook.candidates import spec_of, with_candidates
+from saccade.playbook.elsewhere import prepare_elsewhere
+from saccade.playbook.estimates import estimate, estimate_job, smaller, with_others
+from saccade.playbook.kit import make_kit
 from saccade.playbook.model import describe_model
 from saccade.playbook.optimize import remember_spec
 from saccade.playbook.prepare import check_at_hand, naive, prepare, runtimes
@@ -28,7 +33,7 @@ from saccade.playbook.steps import (
     profiler_of,
     write_profile,
 )
-from saccade.playbook.students import with_students
+from saccade.playbook.students import untaught, with_students
 from saccade.profile.records import Profile
 from saccade.progress import Progress, SilentProgress
 from saccade.spec import Spec
@@ -131,10 +136,38 @@ def estimate_only(spec: Spec, out: Path) -> dict[str, Any]:
     run = RunFolder(out)
     remember_spec(run, spec)
     described = describe_model(spec, out / "models")
-    config = naive(spec, described.resolved.model, described.description)
-    found = estimate(described.resolved.graph, input_hw(config), spec.target).document()
+    config = naive(spec, model_file(described.resolved.graph), described.description)
+    own = estimate(described.resolved.graph, input_hw(config), spec.target)
+    named, left_out = _named(spec, out / "models")
+    own = replace(own, left_out=(*left_out, *untaught(spec)))
+    resized = [(size, smaller_one, True) for size, smaller_one in smaller(config)]
+    found = with_others(own, [*named, *resized]).document()
     run.write_json("estimates.json", found)
     return found
+
+
+def _named(
+    spec: Spec, folder: Path
+) -> tuple[list[tuple[str, PipelineConfig, bool]], list[tuple[str, str]]]:
+    """The candidates by name, as far as they can be read, and why the others cannot.
+
+    Raises:
+        ModelError: a candidate's file does not exist.
+    """
+    found: list[tuple[str, PipelineConfig, bool]] = []
+    left_out: list[tuple[str, str]] = []
+    for wanted in spec.candidates:
+        check_candidate(wanted.model)
+    for wanted in spec.candidates:
+        name, asked = candidate_name(wanted.model), spec_of(spec, wanted)
+        try:
+            described = describe_model(asked, folder / f"candidate-{name}")
+        except ModelError as error:
+            left_out.append((name, str(error)))
+            continue
+        model = model_file(described.resolved.graph)
+        found.append((name, naive(asked, model, described.description), False))
+    return found, left_out
 
 
 def export_kit(spec: Spec, out: Path, progress: Progress | None = None) -> dict[str, Any]:
@@ -146,6 +179,6 @@ def export_kit(spec: Spec, out: Path, progress: Progress | None = None) -> dict[
     say = progress or SilentProgress()
     with tempfile.TemporaryDirectory(prefix="saccade-") as folder:
         say.step("Model and frames")
-        job = as_onnx(prepare(spec, RunFolder(Path(folder) / "run"), say))
+        job = prepare_elsewhere(spec, RunFolder(Path(folder) / "run"), say)
         say.step("Kit")
         return dict(make_kit(job, estimate_job(job), out, say))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,12 +21,15 @@ from saccade.environment import Environment, detect
 from saccade.errors import GoalError, SpecError
 from saccade.goals import Goal
 from saccade.models.description import ModelDescription
+from saccade.models.files import model_file
 from saccade.models.sources.contract import ResolvedModel
 from saccade.models.verify import Verification, verify_preprocessing
 from saccade.optimize.job import Job, guard_goal, objective_of
 from saccade.pipeline.config import ModelFile, PipelineConfig, TrackerOptions
 from saccade.pipeline.pipeline import Pipeline
-from saccade.playbook.model import describe_model, native_runtime
+from saccade.playbook.label_numbers import check_numbers, may_count_from_one
+from saccade.playbook.memory import check_file_fits, check_fits
+from saccade.playbook.model import Described, describe_model, native_runtime
 from saccade.progress import Progress
 from saccade.runtimes.contract import Availability
 from saccade.spec import Spec
@@ -51,6 +55,8 @@ def prepare(spec: Spec, run: RunFolder, progress: Progress) -> Job:
         SaccadeError: something is missing, unreadable or contradictory; see `saccade.errors`.
     """
     check_alone(spec)
+    environment = detect()
+    check_file_fits(spec.model, environment.memory_mb)
     goals = spec.parsed_goals()
     task: Task = plugins.load("tasks", spec.task)
     described = describe_model(spec, run.path / "models")
@@ -64,6 +70,12 @@ def prepare(spec: Spec, run: RunFolder, progress: Progress) -> Job:
     _check_judgeable(goals, roles, task)
     _check_trained(goals, spec, described.resolved)
     notes: list[str] = list(described.resolved.notes)
+    tight = _fits(spec, described, environment)
+    if tight is not None:
+        notes.append(tight)
+        progress.note(tight)
+    if spec.random_weights and any(goal.is_accuracy for goal in goals):
+        notes.append("Random weights, as asked: goals on accuracy are about chance.")
     if classes:
         names = ", ".join(description.class_names[index] for index in classes)
         why = "" if spec.classes else ": the labels have tracks of no other class"
@@ -84,13 +96,26 @@ def prepare(spec: Spec, run: RunFolder, progress: Progress) -> Job:
         source=source,
         video=video,
         roles=roles,
-        environment=detect(),
+        environment=environment,
         runtimes=only(spec.runtimes, native_runtime(model), runtimes_for(spec.target)),
         folder=run.path,
         notes=tuple(notes),
     )
     progress.note(_summary(job))
     return job
+
+
+def _fits(spec: Spec, described: Described, environment: Environment) -> str | None:
+    """What to know about memory; targets elsewhere are judged by their data sheets.
+
+    Raises:
+        ModelError: the model does not fit this machine.
+    """
+    if not is_here(spec.target):
+        return None
+    graph, description = described.resolved.graph, described.description
+    hw = description.input_hw or (description.input_size,) * 2
+    return check_fits(model_file(graph), hw, spec.target, environment)
 
 
 def check_alone(spec: Spec) -> None:
@@ -229,7 +254,7 @@ def choose_source(spec: Spec, roles: Roles | None) -> tuple[str, bool]:
 def _open_data(spec: Spec, description: ModelDescription) -> DataSplits | None:
     if spec.data is None:
         return None
-    return open_labelled(spec.data, description.class_names, spec.task)
+    return open_labelled(spec.data, description.class_names, spec.task, spec.labels.given())
 
 
 def _roles(splits: DataSplits, seed: int) -> Roles:
@@ -255,10 +280,11 @@ def _check_judgeable(goals: tuple[Goal, ...], roles: Roles | None, task: Task) -
 
 def _check_trained(goals: tuple[Goal, ...], spec: Spec, resolved: ResolvedModel) -> None:
     judged = next((g for g in goals if g.is_accuracy and g.base != "agreement"), None)
-    if judged is not None and not resolved.trained:
+    if judged is not None and not resolved.trained and not spec.random_weights:
         raise GoalError(
-            f"The goal '{judged.name}' means nothing for {spec.model} with random weights. Give "
-            "'weights', or leave goals on accuracy out and look at speed alone."
+            f"The goal '{judged.name}' means nothing for {spec.model}, whose weights look "
+            "untrained: every batch normalization still has the statistics that it was made with. "
+            "Give 'weights', leave goals on accuracy out, or set 'random_weights' if that is meant."
         )
 
 
@@ -274,6 +300,9 @@ def verified(
     """Check the preprocessing by accuracy, on images that the report will not use.
 
     What was found is written into the run folder as ``document``.
+
+    Raises:
+        DataError: the labels count classes from another number than the model.
     """
     images = roles.calibration or roles.selection
     if images is None or not images.labelled:
@@ -287,6 +316,8 @@ def verified(
     )
     scorer = _Scorer(spec, model, images)
     found = verify_preprocessing(quick, scorer.score, explicit=tuple(spec.overrides.given()))
+    if spec.labels.first_class is None and may_count_from_one(images.images):
+        scorer.check_numbers(found.description)
     run.write_json(
         document,
         {"scores": found.scores, "mistakes": found.mistakes, "undecided": found.undecided},
@@ -304,6 +335,17 @@ class _Scorer:
         self._pixels = list(pixels_of(self._images))
 
     def score(self, description: ModelDescription) -> NDArray[np.float64]:
+        return np.array(
+            [
+                self._task.fit(result, image)
+                for result, image in zip(self._results(description), self._images, strict=True)
+            ]
+        )
+
+    def check_numbers(self, description: ModelDescription) -> None:
+        check_numbers(self._task, self._results(description), self._images)
+
+    def _results(self, description: ModelDescription) -> list[Any]:
         config = replace(
             naive(self._spec, self._model, description),
             preprocessor="fused",
@@ -312,13 +354,7 @@ class _Scorer:
             tracker=None,
         )
         with Pipeline(config) as pipeline:
-            results = [pipeline(pixels) for pixels in self._pixels]
-        return np.array(
-            [
-                self._task.fit(result, image)
-                for result, image in zip(results, self._images, strict=True)
-            ]
-        )
+            return [pipeline(pixels) for pixels in self._pixels]
 
 
 def _summary(job: Job) -> str:

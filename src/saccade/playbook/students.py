@@ -18,7 +18,7 @@ from saccade.optimize.change import Student
 from saccade.optimize.job import Job
 from saccade.playbook.model import images_of
 from saccade.progress import Progress
-from saccade.spec import StudentModel
+from saccade.spec import Spec, StudentModel
 from saccade.study import RunFolder
 
 PROGRAM = "torch_export"
@@ -51,6 +51,22 @@ def with_students(job: Job, run: RunFolder, progress: Progress) -> Job:
         if not student.trained:
             notes.append(f"The student {found[-1].name} begins with random weights.")
     return replace(job, students=tuple(found), notes=(*job.notes, *notes))
+
+
+def untaught(spec: Spec) -> tuple[tuple[str, str], ...]:
+    """The students of a job that is measured elsewhere: each with the reason why it is left out.
+
+    Raises:
+        ModelError: a student's file does not exist.
+    """
+    for wanted in spec.students:
+        check_candidate(wanted.model)
+    reason = (
+        "a student is taught only after it was measured to be faster, and a kit for "
+        f"'{spec.target}' cannot teach. Teach it with `saccade optimize --target cpu`, or name a "
+        "trained model with --candidates."
+    )
+    return tuple((f"the student '{wanted.model}'", reason) for wanted in spec.students)
 
 
 def _student(wanted: StudentModel, job: Job, run: RunFolder) -> Student:

@@ -53,6 +53,7 @@ class TrainingRequest:
         processes: on each machine, instead of what the run says.
         nodes: machines.
         strategy: how processes share the model.
+        offload: shares of the model rest in the CPU's memory.
     """
 
     what: str
@@ -68,6 +69,7 @@ class TrainingRequest:
     processes: int | None = None
     nodes: int | None = None
     strategy: Strategy | None = None
+    offload: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -94,7 +96,7 @@ def run_training(request: TrainingRequest, progress: RunProgress | None = None) 
     if asked.config.deterministic:
         # cuBLAS reads it when it is first used.
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    if asked.config.scale.world > 1 and not is_rank():
+    if asked.config.scale.strategy != "single" and not is_rank():
         return _run_in_ranks(request, asked, shown=not isinstance(progress, SilentRun | None))
     run = RunFolder(asked.folder)
     # The others of a training may stand on other machines, and write nothing.
@@ -223,14 +225,24 @@ def _with_flags(config: TrainingConfig, request: TrainingRequest) -> TrainingCon
 
 
 def _scaled(config: TrainingConfig, request: TrainingRequest) -> TrainingConfig:
-    """Over as many processes as the user says; one process needs no others."""
-    asked = (request.processes, request.nodes, request.strategy)
-    if asked == (None, None, None):
+    """Over as many processes as the user says; one process needs no others.
+
+    Raises:
+        SpecError: the batch cannot be divided, or nothing can be offloaded.
+    """
+    asked = (request.processes, request.nodes, request.strategy, request.offload)
+    if asked == (None, None, None, None):
         return config
     own = config.scale
-    strategy = request.strategy or (own.strategy if own.world > 1 else "ddp")
+    if request.offload and not config.compute.device.startswith("cuda"):
+        raise SpecError(
+            f"--offload takes the model off a GPU, and this training is for "
+            f"'{config.compute.device}'. Leave it out, or train with --device cuda."
+        )
+    usual: Strategy = "ddp" if own.strategy == "single" else own.strategy
+    strategy = request.strategy or ("fsdp" if request.offload else usual)
     nodes, processes = request.nodes or own.nodes, request.processes or own.processes
-    return spread(config, processes, nodes, strategy, usable_cores())
+    return spread(config, processes, nodes, strategy, usable_cores(), offload=request.offload)
 
 
 def _forget(folder: Path) -> None:

@@ -106,7 +106,8 @@ def _finished_parts(
     if spec.joined:
         rows = outputs[spec.boxes]
         rows = rows.reshape(-1, rows.shape[-1]).astype(np.float32, copy=False)
-        return rows[:, :4], rows[:, 4], rows[:, 5]
+        box, score, label = spec.columns
+        return rows[:, box : box + 4], rows[:, score], rows[:, label]
     boxes = outputs[spec.boxes].reshape(-1, 4).astype(np.float32, copy=False)
     scores = outputs[spec.scores].reshape(-1).astype(np.float32, copy=False)
     if spec.labels is None:

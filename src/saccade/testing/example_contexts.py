@@ -13,6 +13,7 @@ from saccade.optimize.change import ModelCandidate, PlanContext
 from saccade.pipeline.config import PipelineConfig, RuntimeOptions, TrackerOptions
 from saccade.runtimes.contract import Availability
 from saccade.testing.planted import healthy, planted
+from saccade.testing.tiny_auxiliary import tiny_auxiliary_config
 from saccade.testing.tiny_finished import tiny_finished_config
 from saccade.testing.tiny_instance_segmenter import tiny_instance_segmenter_config
 from saccade.testing.tiny_models import tiny_config, write_tiny
@@ -25,6 +26,9 @@ OFFERED = {
     "openvino": Availability(True, "1", "CPU", "openvino", ("fp32", "bf16", "int8")),
 }
 IN_TORCH = {"torch": Availability(True, "1", "CPU", "torch", ("fp32", "bf16"))}
+IN_TORCH_CUDA = {
+    "torch-cuda": Availability(True, "1", "GPU", "torch", ("fp32", "fp16"), ("torch_export",))
+}
 
 
 def example_contexts(
@@ -96,6 +100,7 @@ def _kinds_of_models(naive: PlanContext, folder: Path) -> Iterator[PlanContext]:
     segmenter = tiny_segmenter_config(folder)
     yield replace(naive, config=segmenter, video=False, source=str(folder), labelled=True)
     yield replace(naive, config=replace(segmenter, runtime="openvino"), labelled=True)
+    yield replace(naive, config=tiny_auxiliary_config(folder), video=False, labelled=True)
     tracking = replace(naive.config, task="tracking", tracker=TrackerOptions())
     yield replace(naive, config=tracking, labelled=True)
     yield replace(naive, config=replace(tracking, detect_every=2))
@@ -118,6 +123,8 @@ def _other_runtimes(
     program = replace(fixed.model, path="model.pt2", format="torch_export")
     eager = replace(fixed, model=program, runtime="torch")
     yield replace(naive, config=eager, runtimes=runtimes or IN_TORCH)
+    on_cuda = replace(eager, runtime="torch-cuda")
+    yield replace(naive, config=on_cuda, runtimes=runtimes or IN_TORCH_CUDA)
     if find_spec("ai_edge_litert") is not None:
         in_litert = {"litert": Availability(True, "1", "CPU", "litert", ("fp32", "int8"))}
         tflite = model_file(write_tiny("tflite", folder, (64, 64)))

@@ -65,6 +65,8 @@ class Export(Protocol):
         name: as in the table of plug-ins.
         label: what it is, for people.
         precision: of the weights in the file.
+        at_any_size: True where it is made quickly, so that kits hold it at smaller sizes as well;
+            an export may leave it out, which says False.
     """
 
     name: ClassVar[str]

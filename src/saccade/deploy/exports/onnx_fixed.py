@@ -34,6 +34,7 @@ class OnnxFixed:
     name: ClassVar[str] = "onnx_fixed"
     label: ClassVar[str] = "ONNX, fixed size"
     precision: ClassVar[str] = "fp32"
+    at_any_size: ClassVar[bool] = True
 
     @staticmethod
     def applies(request: ExportRequest) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import ClassVar
 
 from saccade.deploy.exports.contract import ExportRequest, Run, on_onnxruntime
@@ -16,6 +17,7 @@ class OnnxFp16:
     name: ClassVar[str] = "onnx_fp16"
     label: ClassVar[str] = "ONNX, fp16"
     precision: ClassVar[str] = "fp16"
+    at_any_size: ClassVar[bool] = True
 
     @staticmethod
     def applies(request: ExportRequest) -> str | None:
@@ -47,7 +49,7 @@ class OnnxFp16:
             raise RuntimeFailure(f"The conversion to fp16 failed: {error}") from error
         target = request.work / "model-fp16.onnx"
         onnx.save(half, str(target))
-        return model_file(target)
+        return replace(model_file(target), stored="fp16")
 
     @staticmethod
     def config(request: ExportRequest, model: ModelFile) -> PipelineConfig:

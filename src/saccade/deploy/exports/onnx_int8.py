@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
 from saccade.deploy.exports.contract import ExportRequest, Run, on_onnxruntime
+from saccade.deploy.exports.phones import why_no_calibration
 from saccade.errors import RuntimeFailure
 from saccade.models.files import model_file
 from saccade.pipeline.config import ModelFile, PipelineConfig
 
 # Convolutions before an output that stay float. A detector's head is three deep.
-FLOAT_DEPTH = {"detection": 3}
+FLOAT_DEPTH = {"detection": 3, "tracking": 3, "instance_segmentation": 3}
 OTHER_DEPTH = 1
 WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 # What the symmetric form quantizes: TensorRT fuses the rest itself, and a Sigmoid whose outputs are
@@ -30,11 +33,12 @@ class OnnxInt8:
     name: ClassVar[str] = "onnx_int8"
     label: ClassVar[str] = "ONNX, int8 (QDQ, u8 activations)"
     precision: ClassVar[str] = "int8"
+    at_any_size: ClassVar[bool] = True
 
     @staticmethod
     def applies(request: ExportRequest) -> str | None:
         """Needs frames to calibrate on."""
-        return None if request.tensors else "there are no frames to calibrate on"
+        return why_no_calibration(request)
 
     @staticmethod
     def runs(request: ExportRequest) -> tuple[Run, ...]:
@@ -62,6 +66,7 @@ class OnnxInt8Symmetric:
     name: ClassVar[str] = "onnx_int8_symmetric"
     label: ClassVar[str] = "ONNX, int8 (QDQ, symmetric)"
     precision: ClassVar[str] = "int8"
+    at_any_size: ClassVar[bool] = True
 
     @staticmethod
     def applies(request: ExportRequest) -> str | None:
@@ -96,12 +101,18 @@ def quantized(request: ExportRequest, symmetric: bool) -> ModelFile:
     """Calibrate on the request's tensors (smallest and largest values) and write a QDQ file.
 
     Raises:
+        DataError: the calibration images are not of the kind that the model is used on.
         RuntimeFailure: ONNX Runtime's quantizer refused the model.
     """
     import onnx
     from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
 
+    from saccade.optimize.quantization import activations
+    from saccade.optimize.quantization.checked import check_calibration
+
     model = float_model(request)
+    observe = partial(activations.observe, onnx.load(str(model)))
+    check_calibration(request.config, request.calibration, observe(request.tensors), observe)
     name = "symmetric" if symmetric else "u8"
     target = request.work / f"model-int8-{name}.onnx"
     depth = FLOAT_DEPTH.get(request.config.task, OTHER_DEPTH)
@@ -122,7 +133,7 @@ def quantized(request: ExportRequest, symmetric: bool) -> ModelFile:
             )
     except Exception as error:  # its own errors share no base
         raise RuntimeFailure(f"ONNX Runtime's quantizer refused the model: {error}") from error
-    return model_file(target)
+    return replace(model_file(target), stored="int8")
 
 
 def float_model(request: ExportRequest) -> Path:

@@ -7,6 +7,7 @@ from importlib.util import find_spec
 from typing import ClassVar
 
 from saccade.deploy.exports.contract import ExportRequest, Run, on_openvino
+from saccade.deploy.exports.phones import why_no_calibration
 from saccade.errors import RuntimeFailure
 from saccade.pipeline.config import ModelFile, PipelineConfig
 
@@ -17,6 +18,7 @@ class OpenVinoIr:
     name: ClassVar[str] = "openvino_ir"
     label: ClassVar[str] = "OpenVINO IR, fp16 weights"
     precision: ClassVar[str] = "fp16"
+    at_any_size: ClassVar[bool] = True
 
     @staticmethod
     def applies(request: ExportRequest) -> str | None:
@@ -61,6 +63,7 @@ class OpenVinoInt8:
     name: ClassVar[str] = "openvino_int8"
     label: ClassVar[str] = "OpenVINO IR, int8"
     precision: ClassVar[str] = "int8"
+    at_any_size: ClassVar[bool] = True
 
     @staticmethod
     def applies(request: ExportRequest) -> str | None:
@@ -68,8 +71,7 @@ class OpenVinoInt8:
         missing = next((name for name in ("openvino", "nncf") if find_spec(name) is None), None)
         if missing:
             return _missing(missing)
-        data = request.calibration
-        return None if data.images or data.video else "there are no frames to calibrate on"
+        return why_no_calibration(request)
 
     @staticmethod
     def runs(request: ExportRequest) -> tuple[Run, ...]:

@@ -45,9 +45,11 @@ def on_runtime(request: ExportRequest, model: ModelFile, runtime: str) -> Pipeli
 
 
 def why_no_calibration(request: ExportRequest) -> str | None:
-    """None where there are frames to calibrate on."""
-    found = request.calibration.images or request.calibration.video
-    return None if found else NO_FRAMES
+    """None where there are frames enough to calibrate on."""
+    from saccade.optimize.quantization.checked import why_too_few
+
+    data = request.calibration
+    return why_too_few(len(data.images), data.video is not None)
 
 
 class ConvertedExport:

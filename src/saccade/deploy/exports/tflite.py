@@ -10,7 +10,7 @@ from saccade.deploy.exports.phones import ConvertedExport, why_no_calibration
 from saccade.pipeline.config import ModelFile
 
 if TYPE_CHECKING:
-    from saccade.optimize.litert_quantization import Ports
+    from saccade.optimize.litert_recipe import Ports
 
 
 class Tflite(ConvertedExport):
@@ -55,10 +55,11 @@ class TfliteInt8(Tflite):
             ModelError: it cannot be converted or quantized.
         """
         from saccade.optimize.litert_quantization import stored_int8, write_quantized
+        from saccade.optimize.litert_recipe import LiteRtRecipe
 
         target = request.work / f"model-int8-{cls.ports}.tflite"
         config = cls.config(request, super().write(request))
-        write_quantized(config, request.calibration, "mean", cls.ports, target)
+        write_quantized(config, request.calibration, LiteRtRecipe(cls.ports), target)
         return stored_int8(target)
 
 

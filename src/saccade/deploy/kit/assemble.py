@@ -6,7 +6,16 @@ import ast
 from importlib.resources import files
 
 # In the order in which they need one another.
-PARTS = ("runtimes", "gpu", "subject", "workers", "device", "session")
+PARTS = (
+    "runtimes",
+    "tensors",
+    "trtexec",
+    "gpu",
+    "subject",
+    "workers",
+    "device",
+    "session",
+)
 OWN = "saccade."
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from saccade.deploy.kit.record import KitCandidate
-from saccade.optimize.litert_quantization import float_operators
+from saccade.optimize.litert_calibrated import float_operators
 from saccade.targets.read import rules_of
 from saccade.targets.target import Processor
 

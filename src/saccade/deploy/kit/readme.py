@@ -21,9 +21,11 @@ Copy this folder to the device and run there, with nothing else running:
     python3 measure.py
 
 It needs Python 3.8 and NumPy, skips what the device has no runtime for, and writes
-`measurements.json`. With TensorRT's `trtexec` and no `tensorrt` package for Python:
+`measurements.json`. Without TensorRT's package for Python, engines are built and timed by
+`trtexec`, from the PATH or from /usr/src/tensorrt/bin; `--trtexec` names another one. To build all
+of them beforehand:
 
-    ./build_tensorrt.sh && python3 measure.py --trtexec "$(command -v trtexec)"
+    ./build_tensorrt.sh
 
 {_compiled(document)}Back on the machine with saccade:
 

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from saccade.deploy.exports.onnx_fixed import CALIBRATION_CACHE
-from saccade.deploy.exports.trt_calibration import HEADER
 from saccade.deploy.kit.record import KitCandidate
+from saccade.deploy.kit.script.trtexec import USUAL_PLACE, WORKSPACE_MIB
 
 # Smallest and largest side of a dynamic engine, as a share of the size in use, in steps of 32.
 SMALLEST, LARGEST, STEP = 0.5, 1.0, 32
@@ -43,7 +43,8 @@ def build_command(candidate: KitCandidate, model: str) -> str:
     return (
         f"# {candidate.id}\n"
         f'[ -f "{engine}" ] || "$TRTEXEC" --onnx="$KIT/{model}" {flags} '
-        f'--timingCacheFile="$KIT/engines/timing.cache" --skipInference --saveEngine="{engine}"'
+        f'--timingCacheFile="$KIT/engines/timing.cache" $ONLY --saveEngine="{engine}" '
+        f'|| echo "{candidate.id}: no engine" >&2'
     )
 
 
@@ -53,7 +54,7 @@ def dynamic_command(model: str, name: str, input_hw: tuple[int, int]) -> str:
     return (
         "# Any size between the two, in fp16; not among the candidates.\n"
         f'"$TRTEXEC" --onnx="$KIT/{model}" --fp16 --minShapes={low} --optShapes={best} '
-        f'--maxShapes={high} --timingCacheFile="$KIT/engines/timing.cache" --skipInference '
+        f'--maxShapes={high} --timingCacheFile="$KIT/engines/timing.cache" $ONLY '
         '--saveEngine="$KIT/engines/dynamic-fp16.engine" || echo "no dynamic engine" >&2'
     )
 
@@ -66,17 +67,32 @@ def _shape(name: str, input_hw: tuple[int, int], share: float) -> str:
 def _calibration(candidates: Sequence[KitCandidate]) -> str | None:
     if not any(CALIBRATION_CACHE in flag for c in candidates for flag in c.flags):
         return None
-    number = HEADER.split("-")[1]
     return f"""# A calibration cache is taken only if it names this TensorRT's version.
-VERSION=$("$TRTEXEC" --help 2>&1 | sed -n 's/.*TensorRT v\\([0-9]*\\).*/\\1/p' | head -n 1)
-[ -z "$VERSION" ] || sed -i "1s/TRT-{number}-/TRT-$VERSION-/" "$KIT/{CALIBRATION_CACHE}"
+VERSION=$(echo "$HELP" | sed -n 's/.*TensorRT v\\([0-9]*\\).*/\\1/p' | head -n 1)
+[ -z "$VERSION" ] || sed -i "1s/TRT-[0-9]*-/TRT-$VERSION-/" "$KIT/{CALIBRATION_CACHE}"
 """
 
 
-_HEAD = """#!/bin/sh
+_HEAD = f"""#!/bin/sh
 # Builds the kit's TensorRT engines on this device. Not verified on hardware by saccade.
 set -eu
 KIT=$(cd "$(dirname "$0")" && pwd)
-TRTEXEC=${TRTEXEC:-$(command -v trtexec || echo /usr/src/tensorrt/bin/trtexec)}
+TRTEXEC=${{TRTEXEC:-$(command -v trtexec || echo {USUAL_PLACE})}}
+if ! command -v "$TRTEXEC" >/dev/null; then
+  echo "There is no trtexec at $TRTEXEC. Install TensorRT, or set TRTEXEC to its path." >&2
+  exit 2
+fi
+# TensorRT 8.5 and older build without measuring by another option, and those before 8.4 take
+# 16 MB for kernels if not told otherwise.
+HELP=$("$TRTEXEC" --help 2>&1 || true)
+case "$HELP" in
+  *--skipInference*) ONLY=--skipInference ;;
+  *--buildOnly*) ONLY=--buildOnly ;;
+  *) ONLY=--skipInference ;;
+esac
+case "$HELP" in
+  *--memPoolSize*) ;;
+  *--workspace*) ONLY="$ONLY --workspace={WORKSPACE_MIB}" ;;
+esac
 mkdir -p "$KIT/engines"
 """

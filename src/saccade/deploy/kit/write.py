@@ -29,6 +29,7 @@ from saccade.deploy.kit.record import (
     candidates_of,
     kit_id,
     reference_of,
+    slug,
 )
 from saccade.deploy.kit.tensorrt_commands import build_script
 from saccade.errors import InputError
@@ -93,9 +94,12 @@ def _fill(folder: Path, contents: KitContents) -> dict[str, Any]:
     request = contents.request
     for name in ("models", "frames", "expected"):
         (folder / name).mkdir()
-    frames = [_save(folder, i, tensor) for i, tensor in enumerate(request.tensors[:FRAMES])]
+    feeds = _feeds(folder, contents)
     check = min(len(file.outputs) for file in contents.files)
-    files = {file.name: _add_file(folder, file) for file in contents.files}
+    files = {
+        file.name: {**_add_file(folder, file), **(feeds[file.model] if file.model else {})}
+        for file in contents.files
+    }
     candidates = candidates_of(contents.files)
     if any(c.runtime == "tensorrt" for c in candidates):
         _add_tensorrt(folder, request, candidates, files)
@@ -105,9 +109,8 @@ def _fill(folder: Path, contents: KitContents) -> dict[str, Any]:
         "schema_version": SCHEMA_VERSION,
         "target": contents.target,
         "model_sha256": request.config.model.sha256,
-        "input": {"name": request.config.description.input.name, "hw": list(request.input_hw)},
-        "outputs": _output_names(request),
-        "frames": frames,
+        **feeds[""],
+        "models": _models(contents),
         "check_frames": check,
         "files": files,
         "candidates": [asdict(candidate) for candidate in candidates],
@@ -124,8 +127,41 @@ def _fill(folder: Path, contents: KitContents) -> dict[str, Any]:
     return document
 
 
-def _save(folder: Path, index: int, tensor: NDArray[Any]) -> str:
-    name = f"frames/{index:03d}.npy"
+def _feeds(folder: Path, contents: KitContents) -> dict[str, dict[str, Any]]:
+    """What each model is fed and answers by name; the frames are written. The kit's own is ``""``.
+
+    Another model, or another size, wants frames that were preprocessed for it.
+    """
+    requests = {"": contents.request}
+    requests.update({file.model: file.request for file in contents.files if file.request})
+    return {
+        model: {
+            "input": {"name": request.config.description.input.name, "hw": list(request.input_hw)},
+            "outputs": _output_names(request),
+            "frames": [
+                _save(folder, slug(model), index, tensor)
+                for index, tensor in enumerate(request.tensors[:FRAMES])
+            ],
+        }
+        for model, request in requests.items()
+    }
+
+
+def _models(contents: KitContents) -> dict[str, Any]:
+    """What may take the model's place: name → which model it is, at which size."""
+    return {
+        file.model: {
+            "sha256": file.request.config.model.sha256,
+            "input_hw": list(file.request.input_hw),
+        }
+        for file in contents.files
+        if file.request is not None
+    }
+
+
+def _save(folder: Path, model: str, index: int, tensor: NDArray[Any]) -> str:
+    name = (Path("frames") / model / f"{index:03d}.npy").as_posix()
+    (folder / name).parent.mkdir(exist_ok=True)
     np.save(folder / name, np.ascontiguousarray(tensor, np.float32))
     return name
 
@@ -151,6 +187,7 @@ def _add_file(folder: Path, file: KitFile) -> dict[str, Any]:
         "paths": paths,
         "label": file.label,
         "precision": file.precision,
+        "model": file.model,
         "size_mb": model.size_mb,
         "expected": expected,
         "config": replace(file.config, model=moved).to_dict(),

@@ -58,8 +58,10 @@ class LookTwice(StepByStep):
     def applies(self, context: PlanContext) -> str | None:
         """Needs scores to doubt, a model that takes both sizes, and frames to learn from."""
         config = context.config
+        if config.tracker is not None:
+            return "a tracker needs the boxes of every frame alike, and its policy chooses by frame"
         if config.task != "detection":
-            return f"{config.task} gives no boxes whose scores could be in doubt"
+            return f"its policy is learnt from the boxes of a detector, and this is {config.task}"
         if config.dynamic_resolution is not None:
             return "already in use"
         small = self._small(config)

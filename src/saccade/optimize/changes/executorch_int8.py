@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from saccade.models.files import model_file
-from saccade.optimize.change import Effect, OneVariant, PlanContext, Prediction
+from saccade.optimize.change import Effect, OneVariant, PlanContext, Prediction, Tried
 from saccade.optimize.precision_gain import precision_prediction
+from saccade.optimize.quantization.ladder import FIRST, RUNGS
 from saccade.pipeline.config import ModelFile, PipelineConfig
 
 # Calibration and lowering.
 COST_S = 60.0
 ODDS = 0.5
+# Why there is nothing above the first setting.
+CLOSED = (
+    "XNNPACK's quantizer has one scheme and one way to tell ranges, and the program is lowered "
+    "whole; quantize for LiteRT, OpenVINO or ONNX Runtime, whose ladders have this rung"
+)
 
 
 @dataclass(frozen=True)
@@ -23,8 +30,23 @@ class QuantizeExecuTorch(OneVariant):
     name: ClassVar[str] = "executorch_int8"
     effect: ClassVar[Effect] = "near_lossless"
 
+    @property
+    def rung(self) -> str:
+        """The only one."""
+        return FIRST
+
+    def next_rung(self, tried: Sequence[Tried], context: PlanContext) -> QuantizeExecuTorch | None:
+        """None: there is one setting."""
+        return None
+
+    def closed_rungs(self, context: PlanContext) -> Sequence[tuple[str, str]]:
+        """All of the other runtimes' rungs, so that the log says why none was tried."""
+        return tuple((rung.name, CLOSED) for rung in RUNGS)
+
     def applies(self, context: PlanContext) -> str | None:
         """Needs ExecuTorch, the exported program, and frames to calibrate on."""
+        from saccade.optimize.quantization.checked import why_not_calibrated
+
         available = context.runtimes.get("executorch")
         if available is None or not available.ok:
             return "executorch is not installed (pip install 'saccade[executorch]')"
@@ -34,11 +56,7 @@ class QuantizeExecuTorch(OneVariant):
             return "executorch needs one input shape, and the letterbox follows the frame"
         if _program(context.config) is None:
             return f"the model is in {context.config.model.format} format; it starts from PyTorch"
-        if not context.calibration and not context.video:
-            return "there are no images to calibrate on"
-        if context.calibration is not None and len(context.calibration) == 1:
-            return "there is a single image to calibrate on; give some tens of the usual kind"
-        return None
+        return why_not_calibrated(context)
 
     def predict(self, context: PlanContext) -> Prediction:
         """By the measured peaks of this machine, else by a prior."""
@@ -57,6 +75,14 @@ class QuantizeExecuTorch(OneVariant):
         )
         model = quantize_executorch(context, program)
         return replace(config, runtime="executorch", options=options, model=model)
+
+    def details(self, context: PlanContext) -> dict[str, Any]:
+        """Doubts about the calibration images."""
+        from saccade.optimize.executorch_quantization import quantized_path
+        from saccade.optimize.quantization.make import details_of
+
+        program = _program(context.config)
+        return details_of(quantized_path(context, program)) if program is not None else {}
 
 
 def _program(config: PipelineConfig) -> ModelFile | None:

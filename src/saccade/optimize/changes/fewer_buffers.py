@@ -38,6 +38,6 @@ class FewerBuffers(OneVariant):
     def apply(self, context: PlanContext) -> PipelineConfig:
         """Set the knobs to their least; threads stay, so one inference uses all of them."""
         config = context.config
-        options = replace(config.options, streams=1, in_flight=2)
+        options = replace(config.options, streams=1, in_flight=2, hint="none")
         threads = 1 if config.reader == "pyav" else config.decode_threads
         return replace(config, options=options, queue_depth=1, decode_threads=threads)

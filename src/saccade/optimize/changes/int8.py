@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar, Self
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
+from saccade.models.families import BOX_DECODES
 from saccade.optimize.change import Effect, PlanContext, Prediction, Tried
 from saccade.optimize.float_model import float_config, is_float
 from saccade.optimize.precision_gain import precision_prediction
@@ -14,6 +16,9 @@ from saccade.optimize.quantization.recipe import HEAD_FLOAT, OUTPUT_FLOAT, Recip
 from saccade.pipeline.config import PipelineConfig
 from saccade.tasks.nms import SUPPRESSED_DECODES
 
+if TYPE_CHECKING:
+    from saccade.optimize.quantization.contract import Quantizer
+
 # Calibration, range estimation and writing the file.
 COST_S = 9.0
 # A prior: int8 costs some detectors a point of mAP or more, and others nothing.
@@ -21,6 +26,8 @@ ODDS = 0.5
 SIZE = 0.28
 # From one runtime's int8 to another's: which kernels are faster depends on the layers.
 OTHER_KERNELS, OTHER_KERNELS_BOUND = 1.08, 2.0
+# From one quantizer's file to another's for the same runtime.
+SAME_KERNELS, SAME_KERNELS_BOUND = 1.03, 1.3
 
 
 @dataclass(frozen=True)
@@ -33,7 +40,7 @@ class QuantizeInt8:
     before: it leaves the output layers nothing that int8 could not represent.
 
     Attributes:
-        runtime: whose int8 file is made; the configuration moves there.
+        quantizer: name in the table of plug-ins; the configuration moves to its runtime.
         recipe: how to quantize.
         rung: step of the repair ladder that the recipe belongs to.
     """
@@ -41,25 +48,37 @@ class QuantizeInt8:
     name: ClassVar[str] = "int8"
     effect: ClassVar[Effect] = "near_lossless"
 
-    runtime: str
+    quantizer: str
     recipe: Recipe = field(default_factory=Recipe)
     rung: str = FIRST
 
     @classmethod
     def variants(cls, context: PlanContext) -> Iterable[Self]:
-        """The first rung for every runtime; the search climbs where accuracy asks for it."""
+        """The first rung of every quantizer; the search climbs where accuracy asks for it."""
         from saccade import plugins
 
         config = context.config if is_float(context.config) else context.unquantized
         depth = 0 if config is None or _raw_outputs(_nms_outside(config)) else OUTPUT_FLOAT
         attends = context.config.description.decode == "detr"
-        for runtime in plugins.names("quantizers"):
-            yield cls(runtime, Recipe(float_depth=depth, transformer=attends))
+        for quantizer in plugins.names("quantizers"):
+            yield cls(quantizer, Recipe(float_depth=depth, transformer=attends))
 
     @property
     def label(self) -> str:
-        """Name, runtime and what is special about the recipe."""
-        return f"int8: {self.runtime}, {self.recipe.label}"
+        """Name, quantizer and what is special about the recipe."""
+        return f"int8: {self.quantizer}, {self.recipe.label}"
+
+    @property
+    def runtime(self) -> str:
+        """Whose int8 file is made."""
+        return str(self._loaded.runtime)
+
+    @property
+    def _loaded(self) -> type[Quantizer]:
+        from saccade import plugins
+
+        found: type[Quantizer] = plugins.load("quantizers", self.quantizer)
+        return found
 
     def next_rung(self, tried: Sequence[Tried], context: PlanContext) -> QuantizeInt8 | None:
         """What to try when this one costs too much accuracy; None at the top."""
@@ -68,16 +87,16 @@ class QuantizeInt8:
             for t in tried
             if isinstance(t.change, QuantizeInt8)
         ]
-        rung, recipe = next(climb(attempts, _situation(self.runtime, context)), (None, None))
-        return QuantizeInt8(self.runtime, recipe, rung) if rung and recipe else None
+        rung, recipe = next(climb(attempts, _situation(self.quantizer, context)), (None, None))
+        return QuantizeInt8(self.quantizer, recipe, rung) if rung and recipe else None
 
     def closed_rungs(self, context: PlanContext) -> Sequence[tuple[str, str]]:
         """Training, for a model whose weights cannot be trained."""
-        return tuple(closed(_situation(self.runtime, context)))
+        return tuple(closed(_situation(self.quantizer, context)))
 
     def applies(self, context: PlanContext) -> str | None:
         """Needs a float ONNX model, the quantizer, its runtime, and frames to calibrate on."""
-        from saccade import plugins
+        from saccade.optimize.quantization.checked import why_not_calibrated
 
         available = context.runtimes.get(self.runtime)
         if available is None or not available.ok:
@@ -87,15 +106,14 @@ class QuantizeInt8:
             return "the model is quantized already"
         if config is None:
             return f"the model's weights are stored as {context.config.model.stored}"
-        if context.config.model.quantized and context.config.runtime == self.runtime:
+        if context.config.model.quantized and self._in_use(context):
             return f"the model is quantized for {self.runtime} already"
         if config.model.format != "onnx":
             return f"the model is in {config.model.format} format"
-        quantizer = plugins.load("quantizers", self.runtime)
-        missing = quantizer.missing()
+        missing = self._loaded.missing()
         if missing is not None:
-            return f"{missing} is not installed (pip install 'saccade[{quantizer.extra}]')"
-        return _why_not_calibrated(context) or (
+            return f"{missing} is not installed (pip install 'saccade[{self._loaded.extra}]')"
+        return why_not_calibrated(context) or (
             f"{self.runtime} has no fast int8 on this CPU"
             if "int8" not in available.precisions
             else None
@@ -103,6 +121,9 @@ class QuantizeInt8:
 
     def predict(self, context: PlanContext) -> Prediction:
         """By the measured peaks of this machine; between int8 files of two runtimes, by a prior."""
+        if context.config.model.quantized and context.config.runtime == self.runtime:
+            basis = "prior: the same kernels, of which another recipe may use more"
+            return Prediction(SAME_KERNELS, SAME_KERNELS_BOUND, basis, COST_S, ODDS)
         if context.config.model.quantized:
             basis = "prior: which int8 kernels are faster depends on the layers"
             return Prediction(OTHER_KERNELS, OTHER_KERNELS_BOUND, basis, COST_S, ODDS)
@@ -119,7 +140,7 @@ class QuantizeInt8:
         from saccade.optimize.quantization.make import quantized_file
 
         config = self._to_quantize(context)
-        model = quantized_file(replace(context, config=config), self.runtime, self.recipe)
+        model = quantized_file(replace(context, config=config), self.quantizer, self.recipe)
         options = replace(config.options, precision=self._precision(context, config))
         return replace(config, model=model, options=options)
 
@@ -128,7 +149,7 @@ class QuantizeInt8:
         from saccade.optimize.quantization.make import details_of, quantized_path
 
         config = self._to_quantize(context)
-        found = quantized_path(replace(context, config=config), self.runtime, self.recipe)
+        found = quantized_path(replace(context, config=config), self.quantizer, self.recipe)
         return details_of(found)
 
     def _to_quantize(self, context: PlanContext) -> PipelineConfig:
@@ -145,6 +166,15 @@ class QuantizeInt8:
         options = replace(config.options, graph_level="default")
         return replace(config, runtime=self.runtime, options=options)
 
+    def _in_use(self, context: PlanContext) -> bool:
+        """Whether the int8 file in use is this quantizer's, or it is not known whose it is."""
+        from saccade.optimize.quantization.make import made_by
+
+        if context.config.runtime != self.runtime:
+            return False
+        made = made_by(Path(context.config.model.path))
+        return made is None or made[0] == self.quantizer
+
     def _precision(self, context: PlanContext, config: PipelineConfig) -> Any:
         offered = context.runtimes[self.runtime].precisions
         large = self.recipe.sensitive == "mixed" or self.recipe.float_depth >= HEAD_FLOAT
@@ -157,27 +187,17 @@ def _bf16(context: PlanContext) -> bool:
     return context.config.options.precision == "bf16"
 
 
-def _why_not_calibrated(context: PlanContext) -> str | None:
-    if context.video or (context.calibration is not None and len(context.calibration) > 1):
-        return None
-    if not context.calibration:
-        return "there are no images to calibrate on"
-    return (
-        "there is a single image to calibrate on, whose ranges no other image would keep to; give "
-        "some tens of images of the kind that the model will see"
-    )
-
-
-def _situation(runtime: str, context: PlanContext) -> Situation:
+def _situation(quantizer: str, context: PlanContext) -> Situation:
     from saccade import plugins
     from saccade.optimize.quantization.training import why_not_trained
 
     config = float_config(context) or context.config
+    loaded: type[Quantizer] = plugins.load("quantizers", quantizer)
     return Situation(
-        estimators=plugins.load("quantizers", runtime).estimators,
-        has_head=config.task == "detection",
+        estimators=loaded.estimators,
+        has_head=config.description.decode in SUPPRESSED_DECODES.union(BOX_DECODES),
         images=len(context.calibration) if context.calibration else 0,
-        why_not_trained=why_not_trained(config),
+        why_not_trained=why_not_trained(config, loaded.runtime),
     )
 
 

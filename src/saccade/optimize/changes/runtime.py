@@ -24,10 +24,13 @@ RELATIVE_TIME = {
     "executorch": 0.95,
     "onnxruntime-cuda": 0.1,
     "onnxruntime-tensorrt": 0.07,
+    "torch-cuda": 0.15,
     "tensorrt": 0.06,
 }
 # Peak memory of the process relative to ONNX Runtime's, priors from YOLOX-nano and MobileNetV2.
 RELATIVE_MEMORY = {"onnxruntime": 1.0, "openvino": 1.3, "torch": 2.5}
+# Formats that are a user's own model wherever they run; others were made for one runtime.
+ORIGINALS = ("onnx", "torch_export")
 # Fastest first; each rounds a little.
 HARMLESS: tuple[Precision, ...] = ("fp16", "bf16")
 BEST_CASE = 0.5
@@ -86,7 +89,7 @@ class SwitchRuntime(StepByStep):
 
     def _why_not_convert(self, context: PlanContext) -> str | None:
         kind, taken = context.config.model.format, context.runtimes[self.runtime].formats
-        if kind == "onnx" and "onnx" in taken:
+        if kind in ORIGINALS and kind in taken:
             return None
         # Other formats that a runtime takes are converted files: made for the one in use.
         conversion = way_from(context.config.model, taken)

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from saccade.optimize.change import Effect, OneVariant, PlanContext, Prediction
 from saccade.optimize.precision_gain import precision_prediction
-from saccade.pipeline.config import ModelFile, PipelineConfig, digest
+from saccade.pipeline.config import PipelineConfig
 
 COST_S = 240.0
 ODDS = 0.5
@@ -23,6 +22,8 @@ class QuantizeTensorRt(OneVariant):
 
     def applies(self, context: PlanContext) -> str | None:
         """Needs TensorRT in use, a float ONNX model, and frames to calibrate on."""
+        from saccade.optimize.quantization.checked import why_not_calibrated
+
         config = context.config
         if config.runtime != "tensorrt":
             return f"the model runs in {config.runtime}; switch to TensorRT first"
@@ -32,9 +33,7 @@ class QuantizeTensorRt(OneVariant):
             return (
                 "an engine is calibrated for one input shape, and the letterbox follows the frame"
             )
-        if not context.calibration and not context.video:
-            return "there are no images to calibrate on"
-        return None
+        return why_not_calibrated(context)
 
     def predict(self, context: PlanContext) -> Prediction:
         """By a prior, where this machine's int8 peak was not measured."""
@@ -42,29 +41,15 @@ class QuantizeTensorRt(OneVariant):
         return replace(prediction, odds=ODDS)
 
     def apply(self, context: PlanContext) -> PipelineConfig:
-        """Calibrate and build, once; the engine belongs to this machine."""
-        from saccade.models.files import model_file
-        from saccade.optimize.quantization.calibration import calibration_tensors
-        from saccade.optimize.quantization.make import calibration_data, identity
-        from saccade.optimize.quantization.recipe import Recipe
-        from saccade.runtimes.tensorrt_engine import EngineSettings, build_engine
+        """Calibrate and build in a process of its own; the engine belongs to this machine."""
+        from saccade.optimize.tensorrt_quantization import calibrated_engine
 
-        config = context.config
-        data = calibration_data(context, Recipe())
-        names = [identity(image) for image in data.images]
-        key = digest([config.model.sha256, config.input_size, names])
-        target = context.folder / f"int8-{key}.engine"
-        if not target.exists():
-            hw = config.description.input_hw or (config.input_size,) * 2
-            settings = EngineSettings(
-                hw, fp16=True, int8=True, timing_cache=context.folder / "tensorrt.timings"
-            )
-            graph = Path(config.model.path).read_bytes()
-            name = config.description.input.name
-            engine = build_engine(graph, name, settings, calibration_tensors(config, data))
-            context.folder.mkdir(parents=True, exist_ok=True)
-            target.write_bytes(engine)
-        found = model_file(target)
-        model = ModelFile(found.path, found.sha256, found.format, stored="int8")
-        options = replace(config.options, precision="fp32")
-        return replace(config, model=model, options=options)
+        options = replace(context.config.options, precision="fp32")
+        return replace(context.config, model=calibrated_engine(context), options=options)
+
+    def details(self, context: PlanContext) -> dict[str, Any]:
+        """How many images calibrated, and doubts about them."""
+        from saccade.optimize.quantization.make import details_of
+        from saccade.optimize.tensorrt_quantization import calibrated_path
+
+        return details_of(calibrated_path(context))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -26,6 +26,19 @@ class Ranges:
     def __init__(self) -> None:
         self.low: dict[str, NDArray[np.float32]] = {}
         self.high: dict[str, NDArray[np.float32]] = {}
+
+    @classmethod
+    def gathered(cls, each: Iterable[Mapping[str, NDArray[np.float32]]]) -> Ranges:
+        """Ranges from tensors' values, one mapping per sample, ``(1, C, H, W)`` each.
+
+        A tensor of any other rank counts as one channel.
+        """
+        ranges = cls()
+        ends = [{name: _channel_ends(value) for name, value in one.items()} for one in each]
+        for name in ends[0] if ends else ():
+            ranges.low[name] = np.stack([one[name][0] for one in ends])
+            ranges.high[name] = np.stack([one[name][1] for one in ends])
+        return ranges
 
     def __contains__(self, tensor: str) -> bool:
         return tensor in self.low
@@ -53,19 +66,13 @@ def observe(model: onnx.ModelProto, samples: Samples) -> Ranges:
     )
     session = float_session(watched)
     inputs = session.get_inputs()[0].name
-    lows: dict[str, list[NDArray[np.float32]]] = {name: [] for name in (*tensors, inputs)}
-    highs: dict[str, list[NDArray[np.float32]]] = {name: [] for name in lows}
-    for sample in samples:
-        values = dict(zip(tensors, session.run(None, {inputs: sample})[kept:], strict=True))
-        values[inputs] = sample
-        for name in lows:
-            low, high = _channel_ends(values[name])
-            lows[name].append(low)
-            highs[name].append(high)
-    ranges = Ranges()
-    ranges.low = {name: np.stack(found) for name, found in lows.items()}
-    ranges.high = {name: np.stack(found) for name, found in highs.items()}
-    return ranges
+
+    def each() -> Iterator[dict[str, NDArray[np.float32]]]:
+        for sample in samples:
+            values = session.run(None, {inputs: sample})[kept:]
+            yield {**dict(zip(tensors, values, strict=True)), inputs: sample}
+
+    return Ranges.gathered(each())
 
 
 def float_session(model: onnx.ModelProto) -> Any:

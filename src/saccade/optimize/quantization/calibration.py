@@ -50,17 +50,27 @@ def calibration_tensors(config: PipelineConfig, data: CalibrationData) -> Tensor
         RuntimeFailure: there is none.
         DataError: there is a single one.
     """
+    tensors = input_tensors(config, data)
+    if len(tensors) == 1:
+        raise DataError(
+            "There is a single calibration image, whose ranges no other image would keep to. Give "
+            "some tens of images of the kind that the model will see."
+        )
+    return tensors
+
+
+def input_tensors(config: PipelineConfig, data: CalibrationData) -> Tensors:
+    """The same where nothing is calibrated, which a single image serves as well.
+
+    Raises:
+        RuntimeFailure: there is none.
+    """
     with Pipeline(_plain(config)) as pipeline:
         tensors = [_tensor(pipeline, ArrayFrame(p, "rgb")) for p in pixels_of(data.images)]
         if data.video is not None:
             tensors += [_tensor(pipeline, frame) for frame in _spread(pipeline, data.video)]
     if not tensors:
         raise RuntimeFailure("There are no frames to calibrate on.")
-    if len(tensors) == 1:
-        raise DataError(
-            "There is a single calibration image, whose ranges no other image would keep to. Give "
-            "some tens of images of the kind that the model will see."
-        )
     return tensors
 
 

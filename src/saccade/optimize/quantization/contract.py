@@ -31,15 +31,17 @@ class Scheme:
 
 
 class Quantizer(Protocol):
-    """Makes int8 files for one runtime. The key in the table of plug-ins is the runtime's name.
+    """Makes int8 files for one runtime, which may have several quantizers.
 
     Attributes:
+        runtime: that the files are for.
         suffix: of the file it writes.
         extra: the saccade extra that brings its library.
         estimators: of ranges, its default first.
         scheme: where it rounds.
     """
 
+    runtime: ClassVar[str]
     suffix: ClassVar[str]
     extra: ClassVar[str]
     estimators: ClassVar[tuple[Estimator, ...]]

@@ -4,36 +4,34 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
-
-import onnx
 
 from saccade import plugins
 from saccade.data.contract import LabelledImage
 from saccade.data.sequences import clips_of
-from saccade.errors import DataError
 from saccade.models.files import model_file
 from saccade.optimize.change import PlanContext
-from saccade.optimize.quantization.activations import Ranges, observe
+from saccade.optimize.quantization.activations import observe
 from saccade.optimize.quantization.calibration import (
     COMPARED,
     CalibrationData,
-    Tensors,
     calibration_tensors,
-    compared_tensors,
 )
+from saccade.optimize.quantization.checked import check_calibration
 from saccade.optimize.quantization.contract import Quantizer
-from saccade.optimize.quantization.domain import FEW, domain_gap
 from saccade.optimize.quantization.equalize import equalized
 from saccade.optimize.quantization.layers import named
 from saccade.optimize.quantization.prepared import float_model
-from saccade.optimize.quantization.recipe import Recipe
+from saccade.optimize.quantization.recipe import Recipe, Sensitive
 from saccade.optimize.quantization.sensitivity import (
+    BUDGET_S,
     MIXED_ERROR,
     MIXED_LAYERS,
+    SHOWN_S,
     SKIP_ERROR,
     SKIP_LAYERS,
     Sensitivity,
@@ -56,6 +54,8 @@ class QuantizationJob:
     Attributes:
         quantizer: name in the table of plug-ins.
         cache: file for the measured sensitivity, which several recipes share.
+        shows_layers: measure sensitivity also where the recipe needs none and it takes but seconds,
+            for people; whatever recipe comes next finds it.
     """
 
     config: PipelineConfig
@@ -63,6 +63,7 @@ class QuantizationJob:
     recipe: Recipe
     data: CalibrationData
     cache: Path
+    shows_layers: bool = False
 
 
 def quantized_file(context: PlanContext, quantizer: str, recipe: Recipe) -> ModelFile:
@@ -82,6 +83,7 @@ def quantized_file(context: PlanContext, quantizer: str, recipe: Recipe) -> Mode
             recipe,
             calibration_data(context, recipe),
             context.folder / f"sensitivity-{ranked}.json",
+            shows_layers=True,
         )
         run_job(job, target)
     return quantized_model(target)
@@ -176,17 +178,22 @@ class QuantizationWorker:
         samples = calibration_tensors(job.config, job.data)
         model = named(float_model(job.config, samples))
         ranges = observe(model, samples)
-        doubts = _check_domain(job, model, ranges)
+        doubts = check_calibration(job.config, job.data, ranges, partial(observe, model))
         if recipe.trained:
-            train(job.config, samples, recipe, job.quantizer, path)
-            _write(details_path(path), {**_origin(job), "doubts": doubts})
+            train(job.config, samples, recipe, quantizer.runtime, path)
+            write_details(details_path(path), {**_origin(job), "doubts": doubts})
             return
         evened = 0
         if recipe.equalized:
             model, evened = equalized(model, ranges)
             ranges = observe(model, samples)
-        ranked = _ranked(job, model, samples, ranges, quantizer)
-        kept = _kept_float(recipe, ranked)
+        ranked: list[Sensitivity] = []
+        if recipe.sensitive != "none" or job.shows_layers:
+            needed = recipe.sensitive != "none"
+            how = (BUDGET_S, True) if needed else (SHOWN_S, False)
+            measured = partial(measure, model, samples, ranges, quantizer.scheme, *how)
+            ranked = ranked_or_cached(job.cache, measured)
+        kept = kept_float(recipe.sensitive, ranked)
         quantizer.quantize(model, samples, recipe, [item.node for item in kept], path)
         document = {
             **_origin(job),
@@ -197,7 +204,7 @@ class QuantizationWorker:
             "doubts": doubts,
             "wall_s": time.monotonic() - began,
         }
-        _write(details_path(path), document)
+        write_details(details_path(path), document)
 
 
 def _origin(job: QuantizationJob) -> dict[str, Any]:
@@ -206,51 +213,29 @@ def _origin(job: QuantizationJob) -> dict[str, Any]:
     return {"recipe": job.recipe.label, "made_by": made}
 
 
-def _kept_float(recipe: Recipe, ranked: Sequence[Sensitivity]) -> list[Sensitivity]:
+def kept_float(sensitive: Sensitive, ranked: Sequence[Sensitivity]) -> list[Sensitivity]:
+    """The layers that a recipe leaves float, of those whose sensitivity was measured."""
     shares = {
         "skip": (SKIP_ERROR, SKIP_LAYERS),
         "mixed": (MIXED_ERROR, MIXED_LAYERS),
     }
-    found = shares.get(recipe.sensitive)
+    found = shares.get(sensitive)
     return worst(ranked, *found) if found and ranked else []
 
 
-def _ranked(
-    job: QuantizationJob,
-    model: onnx.ModelProto,
-    samples: Tensors,
-    ranges: Ranges,
-    quantizer: Quantizer,
-) -> list[Sensitivity]:
-    """Measured sensitivity where the recipe asks for it, from the cache where it is there."""
-    if job.recipe.sensitive == "none":
-        return []
-    if job.cache.exists():
-        stored = json.loads(job.cache.read_text(encoding="utf-8"))
+def ranked_or_cached(cache: Path, measured: Callable[[], list[Sensitivity]]) -> list[Sensitivity]:
+    """Sensitivity from a file that several recipes share, else as it is measured now."""
+    if cache.exists():
+        stored = json.loads(cache.read_text(encoding="utf-8"))
         return [Sensitivity(**item) for item in stored["sensitivity"]]
-    ranked = measure(model, samples, ranges, quantizer.scheme)
-    _write(job.cache, {"sensitivity": [asdict(item) for item in ranked]})
+    ranked = measured()
+    if ranked:
+        write_details(cache, {"sensitivity": [asdict(item) for item in ranked]})
     return ranked
 
 
-def _check_domain(job: QuantizationJob, model: onnx.ModelProto, ranges: Ranges) -> list[str]:
-    """Refuse images of another kind; say where there are few.
-
-    Raises:
-        DataError: the calibration images are not of the kind that the model is used on.
-    """
-    doubts = []
-    few = len(next(iter(ranges.low.values())))
-    if few < FEW:
-        doubts.append(f"only {few} images calibrate; {FEW} or more give steadier ranges")
-    if job.data.compared:
-        gap = domain_gap(ranges, observe(model, compared_tensors(job.config, job.data)))
-        if gap.gross:
-            raise DataError(gap.reason)
-    return doubts
-
-
-def _write(path: Path, document: dict[str, Any]) -> None:
-    partial = path.with_name("partial-" + path.name)
-    partial.write_text(json.dumps(document, indent=1), encoding="utf-8")
-    partial.replace(path)
+def write_details(path: Path, document: dict[str, Any]) -> None:
+    """Write the document beside a quantized file, whole or not at all."""
+    draft = path.with_name("partial-" + path.name)
+    draft.write_text(json.dumps(document, indent=1), encoding="utf-8")
+    draft.replace(path)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -12,6 +11,7 @@ import onnx
 
 from saccade.errors import RuntimeFailure
 from saccade.optimize.quantization.contract import Samples, Scheme
+from saccade.optimize.quantization.nncf_call import ESTIMATORS, post_training
 from saccade.optimize.quantization.recipe import Estimator, Recipe
 
 
@@ -22,9 +22,10 @@ class NncfOpenVino:
     slow one, which goes through the graph layer by layer.
     """
 
+    runtime: ClassVar[str] = "openvino"
     suffix: ClassVar[str] = ".xml"
     extra: ClassVar[str] = "openvino"
-    estimators: ClassVar[tuple[Estimator, ...]] = ("mean_min_max", "percentile", "mse", "min_max")
+    estimators: ClassVar[tuple[Estimator, ...]] = ESTIMATORS
     scheme: ClassVar[Scheme] = Scheme(rounds_outputs=False, depthwise_per_channel=True)
 
     @staticmethod
@@ -41,50 +42,17 @@ class NncfOpenVino:
         target: Path,
     ) -> None:
         """Write an IR and its weights."""
-        import nncf
         import openvino as ov
 
-        nncf.set_log_level(logging.ERROR)
         graph = fused(ov.Core().read_model(model.SerializeToString()))
         ignored = head_nodes(graph, recipe.float_depth) + list(
             ir_names(graph, _aliases(model, kept_float))
         )
-        quantized = _quantized(nncf, graph, samples, recipe, ignored)
+        quantized = post_training(graph, list(samples), recipe, ignored)
         partial = target.with_name("partial-" + target.name)
         ov.save_model(quantized, str(partial), compress_to_fp16=False)
         partial.with_suffix(".bin").replace(target.with_suffix(".bin"))
         partial.replace(target)
-
-
-def _quantized(nncf: Any, graph: Any, samples: Samples, recipe: Recipe, ignored: list[str]) -> Any:
-    from nncf.quantization.advanced_parameters import AdvancedQuantizationParameters
-    from nncf.quantization.range_estimator import RangeEstimatorParametersSet as Sets
-
-    sets = {
-        "mean_min_max": Sets.MEAN_MINMAX,
-        "percentile": Sets.MEAN_QUANTILE,
-        "mse": Sets.HISTOGRAM,
-        "min_max": Sets.MINMAX,
-    }
-    advanced = {}
-    if recipe.estimator:
-        advanced["activations_range_estimator_params"] = sets[recipe.estimator]
-    scope = nncf.IgnoredScope(names=sorted(set(ignored)), validate=False) if ignored else None
-    try:
-        return nncf.quantize(
-            graph,
-            nncf.Dataset(list(samples)),
-            # Symmetric weights and asymmetric activations: SiLU and its kin are not symmetric.
-            preset=nncf.QuantizationPreset.MIXED,
-            subset_size=len(samples),
-            fast_bias_correction=not recipe.bias_correction,
-            ignored_scope=scope,
-            model_type=nncf.ModelType.TRANSFORMER if recipe.transformer else None,
-            advanced_parameters=AdvancedQuantizationParameters(**advanced),
-        )
-    except Exception as error:  # NNCF's exceptions share no base
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise RuntimeFailure(f"NNCF could not quantize the model: {first[:300]}") from error
 
 
 def fused(model: Any) -> Any:

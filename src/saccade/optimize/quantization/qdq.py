@@ -30,6 +30,7 @@ STRIDE = 4
 class OnnxRuntimeQdq:
     """u8 activations, s8 weights per channel."""
 
+    runtime: ClassVar[str] = "onnxruntime"
     suffix: ClassVar[str] = ".onnx"
     extra: ClassVar[str] = "openvino"
     estimators: ClassVar[tuple[Estimator, ...]] = ("min_max", "percentile", "entropy")

@@ -27,6 +27,8 @@ SKIP_ERROR, SKIP_LAYERS = 0.9, 0.15
 MIXED_ERROR, MIXED_LAYERS = 0.995, 0.5
 # Samples that are looked at, and how long that may take in all.
 IMAGES, BUDGET_S = 8, 60.0
+# What it may take where it is only shown, nothing depends on it.
+SHOWN_S = 10.0
 
 
 @dataclass(frozen=True)
@@ -45,23 +47,34 @@ class Sensitivity:
 
 
 def measure(
-    model: onnx.ModelProto, samples: Samples, ranges: Ranges, scheme: Scheme
+    model: onnx.ModelProto,
+    samples: Samples,
+    ranges: Ranges,
+    scheme: Scheme,
+    budget_s: float = BUDGET_S,
+    partly: bool = True,
 ) -> list[Sensitivity]:
-    """Sensitivity of every layer, the largest first. Layers that time did not allow are missing.
+    """Sensitivity of every layer, the largest first.
 
     Args:
         model: float, every node named.
         samples: calibration inputs.
         ranges: of the activations, from the same samples.
         scheme: where the quantizer rounds.
+        budget_s: seconds that it may take.
+        partly: where that is too little for all layers, measure those that it allows; else none,
+            which is told from the first few.
     """
     chosen = list(samples)[:IMAGES]
     exact = _outputs(model, chosen)
-    deadline = time.monotonic() + BUDGET_S
-    found = []
-    for layer in layers(model):
-        if time.monotonic() > deadline:
+    began, every = time.monotonic(), layers(model)
+    found: list[Sensitivity] = []
+    for layer in every:
+        spent = time.monotonic() - began
+        if spent > budget_s and partly:
             break
+        if not partly and spent * len(every) > budget_s * max(1, len(found)):
+            return []
         rough = _outputs(_rounded(model, layer, ranges, scheme), chosen)
         found.append(Sensitivity(layer.node, layer.kind, relative_error(exact, rough)))
     return sorted(found, key=lambda item: -item.error)
@@ -87,7 +100,8 @@ def relative_error(
     """Noise over signal, averaged over channels and outputs.
 
     Channels are told apart because a detector's boxes are a thousand times its scores, and would
-    otherwise be all that counts.
+    otherwise be all that counts. Channels that are always zero say nothing and are left out: any
+    noise would be infinitely more.
 
     Args:
         exact: per sample, every output of the float model.
@@ -101,8 +115,9 @@ def relative_error(
             others = _pooled_axes(a.shape)
             signal = signal + np.square(a).sum(axis=others)
             noise = noise + np.square(a - b).sum(axis=others)
-        floor = max(float(np.max(signal)) * 1e-12, 1e-30)
-        errors.append(float(np.mean(noise / np.maximum(signal, floor))))
+        live = np.asarray(signal) > max(float(np.max(signal)) * 1e-12, 1e-30)
+        shares = np.asarray(noise)[live] / np.asarray(signal)[live]
+        errors.append(float(shares.mean()) if live.any() else 0.0)
     return float(np.mean(errors))
 
 

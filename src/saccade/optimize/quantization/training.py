@@ -18,8 +18,8 @@ class QuantizationTrainer(Protocol):
     """Trains a model with rounding in place and writes the int8 file for a runtime."""
 
     @staticmethod
-    def why_not(config: PipelineConfig) -> str | None:
-        """None where it can train this configuration's model, else the reason why it cannot."""
+    def why_not(config: PipelineConfig, runtime: str) -> str | None:
+        """None where it can train this configuration's model for a runtime, else why it cannot."""
         ...
 
     @staticmethod
@@ -34,17 +34,17 @@ class QuantizationTrainer(Protocol):
         ...
 
 
-def why_not_trained(config: PipelineConfig) -> str | None:
-    """None where a trainer takes the model, else what it would need."""
+def why_not_trained(config: PipelineConfig, runtime: str) -> str | None:
+    """None where a trainer takes the model and writes for the runtime, else what is missing."""
     reasons = []
     for name in plugins.names("quantization_trainers"):
         trainer: QuantizationTrainer = plugins.load("quantization_trainers", name)
-        reason = trainer.why_not(config)
+        reason = trainer.why_not(config, runtime)
         if reason is None:
             return None
         reasons.append(f"{name}: {reason}")
-    said = "; ".join(reasons) or "an ONNX graph has no weights to train"
-    return f"needs a torch model ({said}); give the model as torch to open this rung"
+    said = "; ".join(reasons) or "there is no trainer"
+    return f"needs a torch model, and a trainer that writes for {runtime} ({said})"
 
 
 def train(
@@ -59,5 +59,5 @@ def train(
         plugins.load("quantization_trainers", name)
         for name in plugins.names("quantization_trainers")
     )
-    trainer: QuantizationTrainer = next(t for t in loaded if t.why_not(config) is None)
+    trainer: QuantizationTrainer = next(t for t in loaded if t.why_not(config, runtime) is None)
     trainer.quantize(config, samples, recipe, runtime, target)

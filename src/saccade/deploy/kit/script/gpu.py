@@ -8,9 +8,9 @@ import glob
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from saccade.deploy.kit.script.runtimes import HERE, Skipped
+from saccade.deploy.kit.script.tensors import tensors_of
+from saccade.deploy.kit.script.trtexec import WORKSPACE_MIB
 
 
 class TensorRt:
@@ -26,18 +26,17 @@ class TensorRt:
         if not built.is_file():
             built.parent.mkdir(exist_ok=True)
             built.write_bytes(self._build(trt, logger, candidate, files[0]))
-        self.engine = trt.Runtime(logger).deserialize_cuda_engine(built.read_bytes())
-        self.context = self.engine.create_execution_context()
-        names = [self.engine.get_tensor_name(i) for i in range(self.engine.num_io_tensors)]
-        is_input = trt.TensorIOMode.INPUT
-        self.input = next(n for n in names if self.engine.get_tensor_mode(n) == is_input)
+        # It has to live as long as its engine does.
+        self.owner = trt.Runtime(logger)
+        self.engine = self.owner.deserialize_cuda_engine(built.read_bytes())
+        if self.engine is None:
+            raise RuntimeError(f"TensorRT refuses {built}; delete it and run again")
+        self.tensors = tensors_of(self.engine, self.engine.create_execution_context())
+        self.input = self.tensors.inputs[0]
         self.results = {
-            name: np.empty(
-                tuple(self.engine.get_tensor_shape(name)),
-                trt.nptype(self.engine.get_tensor_dtype(name)),
-            )
-            for name in names
-            if name != self.input
+            name: self.tensors.empty(name)
+            for name in self.tensors.names
+            if name not in self.tensors.inputs
         }
         self.memory: dict[str, ctypes.c_void_p] = {}
         self.stream = ctypes.c_void_p()
@@ -53,9 +52,11 @@ class TensorRt:
         if not parser.parse(model.read_bytes()):
             raise RuntimeError(f"TensorRT refuses the model: {parser.get_error(0)}")
         config = builder.create_builder_config()
+        if not hasattr(config, "set_memory_pool_limit"):
+            config.max_workspace_size = WORKSPACE_MIB << 20
         for name in ("fp16", "int8"):
             if f"--{name}" in candidate["flags"]:
-                config.set_flag(getattr(trt.BuilderFlag, name.upper()))
+                config.set_flag(_precision(trt, name))
         built = builder.build_serialized_network(network, config)
         if built is None:
             raise RuntimeError("TensorRT built no engine; its log above says why")
@@ -66,7 +67,7 @@ class TensorRt:
             self.memory[name] = ctypes.c_void_p()
             size = ctypes.c_size_t(array.nbytes)
             _cuda_call(self.cuda.cudaMalloc(ctypes.byref(self.memory[name]), size))
-            self.context.set_tensor_address(name, self.memory[name].value)
+            self.tensors.place(name, self.memory[name].value)
         return self.memory[name]
 
     def run(self, frame: Any) -> list[Any]:
@@ -74,11 +75,19 @@ class TensorRt:
         _copy(self.cuda, self._at(self.input, frame), frame.ctypes.data, frame.nbytes, 1)
         for name, array in self.results.items():
             self._at(name, array)
-        self.context.execute_async_v3(self.stream.value)
+        if not self.tensors.start(self.stream.value):
+            raise RuntimeError("TensorRT failed to run; its log above says why")
         _cuda_call(self.cuda.cudaStreamSynchronize(self.stream))
         for name, array in self.results.items():
             _copy(self.cuda, array.ctypes.data, self.memory[name], array.nbytes, 2)
         return list(self.results.values())
+
+
+def _precision(trt: Any, name: str) -> Any:
+    flag = getattr(trt.BuilderFlag, name.upper(), None)
+    if flag is None:
+        raise Skipped(f"TensorRT {trt.__version__} has no flag for {name}; 11 has removed it")
+    return flag
 
 
 def _cuda_library() -> Any:

@@ -42,7 +42,11 @@ class OnnxRuntime:
                 "trt_engine_cache_path": str(HERE / "engines"),
             }
         providers = [(provider, settings)] if settings else [provider]
-        self.session = ort.InferenceSession(str(files[0]), options, providers)
+        # It would round layers that int8 files leave float, as soon as the file is loaded.
+        harmful = ["WeightBiasQuantization"] if candidate["precision"] == "int8" else None
+        self.session = ort.InferenceSession(
+            str(files[0]), options, providers, disabled_optimizers=harmful
+        )
         self.input = self.session.get_inputs()[0].name
         self.version = f"onnxruntime {ort.__version__}"
         if provider not in self.session.get_providers():
@@ -189,13 +193,15 @@ class Torch:
         if threads:
             torch.set_num_threads(threads)
         self.half = candidate["precision"] == "fp16"
+        self.cast = candidate["precision"] == "bf16"
         model = torch.jit.load(str(files[0]), map_location=self.device).eval()
         self.model = model.half() if self.half else model
         self.version = f"torch {torch.__version__} on {self.device}"
 
     def run(self, frame: Any) -> list[Any]:
         """Outputs for one ``(1, 3, H, W)`` float32 frame."""
-        with self.torch.inference_mode():
+        cast = self.torch.autocast(self.device, self.torch.bfloat16, enabled=self.cast)
+        with self.torch.inference_mode(), cast:
             tensor = self.torch.from_numpy(frame).to(self.device)
             found = self.model(tensor.half() if self.half else tensor)
             found = found if isinstance(found, (list, tuple)) else [found]

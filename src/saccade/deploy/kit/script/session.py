@@ -22,6 +22,7 @@ import numpy as np
 from saccade.deploy.kit.script.device import environment, sensors
 from saccade.deploy.kit.script.runtimes import HERE
 from saccade.deploy.kit.script.subject import serve
+from saccade.deploy.kit.script.trtexec import trtexec_path
 from saccade.deploy.kit.script.workers import TrtExec, Worker
 
 SCHEMA_VERSION = 1
@@ -112,8 +113,9 @@ class Session:
         candidate = next(c for c in self.kit["candidates"] if c["id"] == wanted)
         print(f"{name}: loading", file=sys.stderr)
         worker: Any = None
-        if candidate["runtime"] == "tensorrt" and self.options.trtexec:
-            worker = TrtExec(self.kit, candidate, self.options.trtexec)
+        tool = self.options.trtexec or trtexec_path()
+        if candidate["runtime"] == "tensorrt" and tool:
+            worker = TrtExec(self.kit, candidate, tool)
         else:
             worker = Worker(wanted, self.options.threads)
         opened = worker.opened

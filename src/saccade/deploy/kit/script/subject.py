@@ -47,8 +47,10 @@ class Subject:
     """One candidate, loaded; measured block by block."""
 
     def __init__(self, kit: dict[str, Any], candidate: dict[str, Any], threads: int) -> None:
-        files = [HERE / name for name in kit["files"][candidate["file"]]["paths"]]
-        self.frames = [np.load(HERE / name) for name in kit["frames"]]
+        file = kit["files"][candidate["file"]]
+        files = [HERE / name for name in file["paths"]]
+        # Another model, or another size, has frames of its own.
+        self.frames = [np.load(HERE / name) for name in file.get("frames", kit["frames"])]
         began = time.perf_counter()
         try:
             self.runtime = RUNTIMES[candidate["runtime"]](candidate, files, threads)

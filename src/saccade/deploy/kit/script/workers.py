@@ -15,6 +15,7 @@ import numpy as np
 from saccade.deploy.kit.script.gpu import engine_file
 from saccade.deploy.kit.script.runtimes import HERE
 from saccade.deploy.kit.script.subject import WARMUP_FRAMES, WARMUP_S, output_error
+from saccade.deploy.kit.script.trtexec import build_options, stamp_calibration, trtexec_help
 
 MIN_FRAMES, MAX_FRAMES = 10, 400
 
@@ -61,6 +62,8 @@ class TrtExec:
 
     def __init__(self, kit: dict[str, Any], candidate: dict[str, Any], tool: str) -> None:
         self.kit, self.tool, self.engine = kit, tool, engine_file(candidate)
+        # Another model, or another size, is fed and answers in its own way.
+        self.fed: dict[str, Any] = {**kit, **kit["files"][candidate["file"]]}
         self.engine.parent.mkdir(exist_ok=True)
         self.opened = self._open(candidate)
 
@@ -70,10 +73,13 @@ class TrtExec:
         began = time.perf_counter()
         try:
             if not self.engine.is_file():
+                said = trtexec_help(self.tool)
                 flags = [flag.replace("{kit}", str(HERE)) for flag in candidate["flags"]]
-                self._run(
-                    f"--onnx={model}", f"--timingCacheFile={cache}", "--skipInference", *flags
-                )
+                for flag in flags:
+                    if flag.startswith("--calib="):
+                        stamp_calibration(Path(flag.partition("=")[2]), said)
+                flags += build_options(said)
+                self._run(f"--onnx={model}", f"--timingCacheFile={cache}", *flags)
             load_s = time.perf_counter() - began
             error = self._error(HERE / self.kit["files"][candidate["file"]]["expected"])
             warmup = self.block(WARMUP_S)["latency_ms"]
@@ -91,8 +97,8 @@ class TrtExec:
 
     def _raw(self, frame: int, folder: str) -> str:
         raw = Path(folder) / "input.bin"
-        raw.write_bytes(np.ascontiguousarray(np.load(HERE / self.kit["frames"][frame])).tobytes())
-        return f"--loadInputs={self.kit['input']['name']}:{raw}"
+        raw.write_bytes(np.ascontiguousarray(np.load(HERE / self.fed["frames"][frame])).tobytes())
+        return f"--loadInputs={self.fed['input']['name']}:{raw}"
 
     def _error(self, expected: Path) -> float:
         kept, worst = np.load(expected), 0.0
@@ -102,7 +108,7 @@ class TrtExec:
                 once = ("--iterations=1", "--warmUp=0", "--duration=0")
                 self._run(self._raw(frame, folder), f"--exportOutput={target}", *once)
                 found = {entry["name"]: entry for entry in json.loads(target.read_text())}
-            for index, name in enumerate(self.kit["outputs"]):
+            for index, name in enumerate(self.fed["outputs"]):
                 shape = [int(side) for side in found[name]["dimensions"].split("x")]
                 got = np.array(found[name]["values"], np.float32).reshape(shape)
                 worst = max(worst, output_error(got, kept[f"{frame}_{index}"]))

@@ -1,0 +1,114 @@
+"""A module that was trained with NNCF's quantizers, as ONNX for ONNX Runtime.
+
+NNCF's quantizers become PyTorch's own operators for rounding, which PyTorch exports as
+QuantizeLinear and DequantizeLinear. NNCF has a function for the first step (``nncf.strip``), but
+it needs torchao, and leaves weights unclipped whose range is narrower than int8's.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import io
+import warnings
+from pathlib import Path
+from typing import Any
+
+import onnx
+
+from saccade.errors import RuntimeFailure
+from saccade.optimize.quantization.ort_form import for_onnxruntime
+from saccade.runtimes.contract import first_line
+
+# The last that PyTorch's tracing exporter writes rounding per channel in without a conversion.
+OPSET = 17
+
+
+def write_qdq(module: Any, example: Any, name: str, free: bool, target: Path) -> None:
+    """Save the trained model as ONNX that rounds, whole or not at all.
+
+    Args:
+        module: with NNCF's quantizers.
+        example: ``(1, 3, H, W)`` float32.
+        name: of the input.
+        free: whether every height and width is taken.
+        target: the ``.onnx`` file.
+
+    Raises:
+        RuntimeFailure: PyTorch cannot export it, or ONNX Runtime cannot take it.
+    """
+    try:
+        content = _exported(with_torch_rounding(module), example, name, free)
+    except Exception as error:
+        raise RuntimeFailure(
+            f"PyTorch could not export the trained model to ONNX: {first_line(error)}"
+        ) from error
+    made = for_onnxruntime(onnx.load_from_string(content))
+    partial = target.with_name("partial-" + target.name)
+    onnx.save(made, str(partial))
+    partial.replace(target)
+
+
+def with_torch_rounding(module: Any) -> Any:
+    """A copy, in ``eval`` mode, whose NNCF quantizers are PyTorch's rounding operators."""
+    from nncf.torch.function_hook.wrapper import get_hook_storage
+    from nncf.torch.quantization.layers import BaseQuantizer
+
+    changed = copy.deepcopy(module).eval()
+    storage = get_hook_storage(changed)
+    for name, hook in list(storage.named_hooks()):
+        if isinstance(hook, BaseQuantizer):
+            storage.set_submodule(name, _rounding(hook))
+    return changed
+
+
+def _rounding(quantizer: Any) -> Any:
+    """One quantizer's rounding. Ends are clipped first, for ranges narrower than 8 bits'."""
+    import torch
+
+    quantizer.set_levels()
+    with torch.no_grad():
+        least, _, scale, zero = quantizer.get_parameters_for_torch_fq()
+        low, high = (end.detach().clone() for end in quantizer.get_input_low_input_high())
+    # Exporters know the full 8 bits only; clipping has made sure that no more are used.
+    levels = (-128, 127) if least < 0 else (0, 255)
+    axis = max(range(low.ndim), key=lambda at: low.shape[at]) if low.numel() > 1 else None
+
+    class Rounding(torch.nn.Module):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_buffer("low", low)
+            self.register_buffer("high", high)
+            self.register_buffer("scale", scale.detach().clone())
+            self.register_buffer("zero", zero.detach().clone())
+
+        def forward(self, value: Any) -> Any:
+            if axis is None:
+                step, middle = float(self.scale), int(self.zero)
+                return torch.fake_quantize_per_tensor_affine(value, step, middle, *levels)
+            clipped = torch.maximum(torch.minimum(value, self.high), self.low)
+            return torch.fake_quantize_per_channel_affine(
+                clipped, self.scale, self.zero, axis, *levels
+            )
+
+    return Rounding()
+
+
+def _exported(module: Any, example: Any, name: str, free: bool) -> bytes:
+    import torch
+
+    sides = {name: {2: "height", 3: "width"}} if free else None
+    stream = io.BytesIO()
+    with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+        # The exporter that traces is what follows NNCF's hooks; it says that it is the old one.
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            module,
+            (torch.from_numpy(example),),
+            stream,
+            dynamo=False,
+            opset_version=OPSET,
+            input_names=[name],
+            dynamic_axes=sides,
+        )
+    return stream.getvalue()

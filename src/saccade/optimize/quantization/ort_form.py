@@ -1,0 +1,260 @@
+"""A graph that rounds (QDQ), in the form whose int8 kernels ONNX Runtime finds. Values stay equal.
+
+NNCF writes what OpenVINO likes: signed activations beside unsigned ones, activations that cut off
+before values are rounded, biases in float. ONNX Runtime makes an int8 convolution only of one
+whose input and output are both unsigned, with nothing between it and its rounding, and with a
+32-bit bias. Each step here says the same in that form; none changes what is computed by more than
+the rounding of a bias.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import helper, numpy_helper
+
+from saccade.errors import RuntimeFailure
+from saccade.optimize.quantization.layers import KINDS
+from saccade.runtimes.contract import first_line
+
+ROUND, BACK = "QuantizeLinear", "DequantizeLinear"
+# From signed to unsigned, with the same size of steps.
+SHIFT = 128
+# Share of a step by which a range may lie outside of what an activation lets through.
+SLACK = 0.5
+
+
+def for_onnxruntime(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A copy in ONNX Runtime's form.
+
+    Args:
+        model: with ``QuantizeLinear`` and ``DequantizeLinear`` nodes, ranges per tensor.
+
+    Raises:
+        RuntimeFailure: ONNX Runtime refuses the model.
+    """
+    graph = _Graph(_constants_folded(model))
+    graph.fold_norms()
+    graph.drop_activations()
+    graph.make_unsigned()
+    graph.round_biases()
+    return graph.finished()
+
+
+def _constants_folded(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Weights as int8 constants, by ONNX Runtime's own folding."""
+    import onnxruntime as ort
+
+    options = ort.SessionOptions()
+    options.log_severity_level = 4
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    content = model.SerializeToString()
+    with tempfile.TemporaryDirectory() as folder:
+        options.optimized_model_filepath = str(Path(folder) / "folded.onnx")
+        try:
+            ort.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # onnxruntime's exceptions share no base
+            raise RuntimeFailure(
+                f"ONNX Runtime refused the quantized model: {first_line(error)}"
+            ) from error
+        return onnx.load(options.optimized_model_filepath)
+
+
+class _Graph:
+    """The model with what is looked up in it again and again."""
+
+    def __init__(self, model: onnx.ModelProto) -> None:
+        self.model = model
+        self.constants = {tensor.name: tensor for tensor in model.graph.initializer}
+        self.made_by = {name: node for node in model.graph.node for name in node.output}
+        self.outputs = {output.name for output in model.graph.output}
+
+    def readers(self, tensor: str) -> list[onnx.NodeProto]:
+        return [node for node in self.model.graph.node if tensor in node.input]
+
+    def value(self, name: str) -> NDArray[Any] | None:
+        found = self.constants.get(name)
+        return numpy_helper.to_array(found) if found is not None else None
+
+    def set(self, name: str, value: NDArray[Any]) -> str:
+        tensor = numpy_helper.from_array(np.array(value, order="C"), name)
+        if name in self.constants:
+            self.constants[name].CopyFrom(tensor)
+        else:
+            self.model.graph.initializer.append(tensor)
+            self.constants[name] = self.model.graph.initializer[-1]
+        return name
+
+    def drop(self, node: onnx.NodeProto, instead: str) -> None:
+        """Take a node out; who read its output reads another tensor."""
+        for reader in self.readers(node.output[0]):
+            for index, name in enumerate(reader.input):
+                if name == node.output[0]:
+                    reader.input[index] = instead
+        self.model.graph.node.remove(node)
+
+    # Steps
+
+    def fold_norms(self) -> None:
+        """Batch norms into the scales of the weights before them, which rounding does not touch."""
+        for norm in [n for n in self.model.graph.node if n.op_type == "BatchNormalization"]:
+            conv = self.made_by.get(norm.input[0])
+            weight = self._rounded_weight(conv) if conv is not None else None
+            alone = conv is not None and len(self.readers(conv.output[0])) == 1
+            if conv is None or weight is None or not alone or conv.output[0] in self.outputs:
+                continue
+            gain, offset = self._gain(norm)
+            _, bias = self._bias(conv, len(gain))
+            values, scale = weight
+            axis = _channel_axis(conv)
+            shape = [-1 if at == axis else 1 for at in range(values.ndim)]
+            # A step is positive, so a negative gain turns the weights over instead.
+            turned = values.astype(np.int16) * np.where(gain < 0, -1, 1).reshape(shape)
+            back = self.made_by[conv.input[1]]
+            if turned.max() > np.iinfo(np.int8).max:  # -128 has no counterpart
+                continue
+            steps = np.broadcast_to(scale, gain.shape) * np.abs(gain)
+            back.input[0] = self.set(f"{norm.name}/weight", turned.astype(np.int8))
+            back.input[1] = self.set(f"{norm.name}/step", steps.astype(np.float32))
+            zeros = np.zeros(len(gain), np.int8)
+            back.input[2:] = [self.set(f"{norm.name}/zero", zeros)]
+            del back.attribute[:]
+            back.attribute.append(helper.make_attribute("axis", axis))
+            made = (bias * gain + offset).astype(np.float32)
+            conv.input[2:] = [self.set(f"{norm.name}/bias", made)]
+            self.drop(norm, conv.output[0])
+
+    def drop_activations(self) -> None:
+        """ReLU and its kin before a rounding that cuts off at the same ends."""
+        for node in [n for n in self.model.graph.node if n.op_type in ("Relu", "Clip")]:
+            low, high = self._ends(node)
+            readers = self.readers(node.output[0])
+            rounded = all(self._within(reader, low, high) for reader in readers)
+            if readers and rounded and node.output[0] not in self.outputs:
+                self.drop(node, node.input[0])
+
+    def make_unsigned(self) -> None:
+        """Activations with unsigned values: zero points move by as much as the values do."""
+        moved: dict[str, str] = {}
+        rounding = {n.output[0] for n in self._activation_rounds()}
+        for node in self.model.graph.node:
+            mine = node.op_type == ROUND and node.output[0] in rounding
+            if not (mine or (node.op_type == BACK and node.input[0] in rounding)):
+                continue
+            zero = self.value(node.input[2]) if len(node.input) > 2 else None
+            if zero is None or zero.dtype != np.int8:
+                continue
+            name = node.input[2]
+            if name not in moved:
+                shifted = (zero.astype(np.int16) + SHIFT).astype(np.uint8)
+                moved[name] = self.set(f"{name}/unsigned", shifted)
+            node.input[2] = moved[name]
+
+    def round_biases(self) -> None:
+        """Biases as 32-bit integers, in steps of input times weights, as the kernels add them."""
+        for node in list(self.model.graph.node):
+            weight = self._rounded_weight(node)
+            taken = self.made_by.get(node.input[0]) if node.input else None
+            if weight is None or taken is None or taken.op_type != BACK or len(node.input) < 3:
+                continue
+            bias, step = self.value(node.input[2]), self.value(taken.input[1])
+            if bias is None or bias.dtype != np.float32 or step is None or step.size != 1:
+                continue
+            steps = (np.broadcast_to(weight[1], bias.shape) * step.reshape(())).astype(np.float32)
+            whole = np.rint(bias.astype(np.float64) / steps)
+            if np.abs(whole).max(initial=0) >= np.iinfo(np.int32).max:
+                continue  # steps next to nothing: a float bias is exact, if slower
+            name = node.output[0]
+            inputs = [
+                self.set(f"{name}/bias", whole.astype(np.int32)),
+                self.set(f"{name}/bias_step", steps),
+            ]
+            back = helper.make_node(BACK, inputs, [f"{name}/bias_back"], f"{name}/bias", axis=0)
+            at = list(self.model.graph.node).index(node)
+            self.model.graph.node.insert(at, back)
+            node = self.model.graph.node[at + 1]
+            node.input[2] = back.output[0]
+
+    def finished(self) -> onnx.ModelProto:
+        """The model, without what is no longer read or no longer true."""
+        graph = self.model.graph
+        read = {name for node in graph.node for name in node.input} | self.outputs
+        kept = [tensor for tensor in graph.initializer if tensor.name in read]
+        copies = [onnx.TensorProto.FromString(tensor.SerializeToString()) for tensor in kept]
+        del graph.initializer[:]
+        graph.initializer.extend(copies)
+        del graph.value_info[:]  # types of tensors that are unsigned now
+        used = {node.domain for node in graph.node} | {""}
+        domains = [entry for entry in self.model.opset_import if entry.domain in used]
+        versions = [(entry.domain, entry.version) for entry in domains]
+        del self.model.opset_import[:]
+        self.model.opset_import.extend(helper.make_opsetid(*pair) for pair in versions)
+        onnx.checker.check_model(self.model)
+        return self.model
+
+    # Reading
+
+    def _activation_rounds(self) -> Iterator[onnx.NodeProto]:
+        for node in self.model.graph.node:
+            if node.op_type == ROUND and node.input[0] not in self.constants:
+                yield node
+
+    def _rounded_weight(self, node: onnx.NodeProto) -> tuple[NDArray[Any], NDArray[Any]] | None:
+        """A layer's int8 weights and their steps, None where it has none."""
+        if node.op_type not in KINDS or len(node.input) < 2:
+            return None
+        back = self.made_by.get(node.input[1])
+        if back is None or back.op_type != BACK:
+            return None
+        values, steps = self.value(back.input[0]), self.value(back.input[1])
+        if values is None or steps is None or values.dtype != np.int8:
+            return None
+        return values, steps
+
+    def _bias(self, node: onnx.NodeProto, channels: int) -> tuple[str, NDArray[Any]]:
+        if len(node.input) > 2:
+            found = self.value(node.input[2])
+            if found is not None:
+                return node.input[2], found
+        return "", np.zeros(channels, np.float32)
+
+    def _gain(self, norm: onnx.NodeProto) -> tuple[NDArray[Any], NDArray[Any]]:
+        """What a batch norm multiplies by and adds."""
+        values = [self.value(name) for name in norm.input[1:5]]
+        gamma, beta, mean, variance = (np.asarray(value, np.float64) for value in values)
+        epsilon = next((a.f for a in norm.attribute if a.name == "epsilon"), 1e-5)
+        gain = gamma / np.sqrt(variance + epsilon)
+        return gain, beta - mean * gain
+
+    def _ends(self, node: onnx.NodeProto) -> tuple[float, float]:
+        """What an activation lets through."""
+        if node.op_type == "Relu":
+            return 0.0, np.inf
+        ends = [self.value(name) if name else None for name in (*node.input[1:3], "", "")[:2]]
+        low, high = ends
+        return (
+            -np.inf if low is None else float(low),
+            np.inf if high is None else float(high),
+        )
+
+    def _within(self, reader: onnx.NodeProto, low: float, high: float) -> bool:
+        """Whether a rounding's whole range is let through, so that it cuts off by itself."""
+        if reader.op_type != ROUND or len(reader.input) < 3:
+            return False
+        step, zero = self.value(reader.input[1]), self.value(reader.input[2])
+        if step is None or zero is None or step.size != 1:
+            return False
+        kind = np.iinfo(zero.dtype)
+        size, middle = float(step.reshape(())), int(zero.reshape(()))
+        least, most = ((end - middle) * size for end in (kind.min, kind.max))
+        return bool(least >= low - SLACK * size and most <= high + SLACK * size)
+
+
+def _channel_axis(node: onnx.NodeProto) -> int:
+    return 1 if node.op_type == "ConvTranspose" else 0
