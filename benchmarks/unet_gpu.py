@@ -1,6 +1,7 @@
 """U-Net training on CamVid on this machine's GPU: how busy it is, how much faster, as predicted?
 
-Told apart from the CPU's figures, and not a part of them: without a GPU its rows say so.
+Told apart from the CPU's figures: without a GPU its rows say so and count for nothing. Not
+verified on hardware: no GPU was at hand in this project.
 """
 
 from __future__ import annotations
