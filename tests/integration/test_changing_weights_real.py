@@ -18,7 +18,7 @@ from saccade.optimize.changes.runtime import SwitchRuntime
 from saccade.optimize.distill import Distillation
 from saccade.optimize.job import Job, plan_context
 from saccade.optimize.pruning import program_of
-from saccade.optimize.qat import TEACHING, train_int8
+from saccade.optimize.qat import TEACHING, Written, train_int8
 from saccade.optimize.quantization.make import quantized_model
 from saccade.optimize.training_frames import FrameSource
 from saccade.pipeline.config import PipelineConfig
@@ -99,7 +99,7 @@ def test_training_for_int8_keeps_what_a_real_model_knows(job: Job, context: Plan
     context.folder.mkdir(parents=True, exist_ok=True)
     settings: Distillation = replace(TEACHING, max_steps=2, budget_s=60.0)
     try:
-        lesson = train_int8(program, frames, 0, settings, False, target)
+        lesson = train_int8(program, frames, 0, settings, Written(), target)
     except SaccadeError as error:
         pytest.fail(str(error))
     assert lesson.steps >= 1
