@@ -139,7 +139,9 @@ def test_the_reference_accuracy_is_reached(
     assert accuracy(config, coco["validation"]) == pytest.approx(REFERENCE, abs=TOLERANCE)
 
 
-@pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
+@pytest.mark.parametrize(
+    "runtime", ["onnxruntime", pytest.param("openvino", marks=pytest.mark.slow)]
+)
 @pytest.mark.parametrize("threshold", [0.001, pytest.param(0.25, marks=pytest.mark.slow)])
 def test_nms_in_the_graph_keeps_the_same_boxes(
     threshold: float, runtime: str, yolo11n: Path, coco: dict[str, Dataset]

@@ -214,6 +214,7 @@ def test_all_halve_their_batches_where_one_of_two_runs_out_of_memory(
         assert torch.allclose(last[name], value, atol=1e-5), name
 
 
+@pytest.mark.slow
 def test_single_samples_that_do_not_fit_end_all(
     alone: TrainingConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -109,7 +109,7 @@ def saccade(line: str) -> list[str]:
     [
         ("Start", "runs/street/report.html"),
         pytest.param("Tasks and models", "runs/swap/report.html", marks=pytest.mark.slow),
-        ("Another machine", "kit/measurements.json"),
+        pytest.param("Another machine", "kit/measurements.json", marks=pytest.mark.slow),
         ("Trainings", "runs/smaller/model.pt2"),
     ],
 )

@@ -129,6 +129,7 @@ class TestCuda:
             monkeypatch.setattr(f"saccade.playbook.{module}.detect", lambda: here)
             monkeypatch.setattr(f"saccade.playbook.{module}.runtimes", lambda: found)
 
+    @pytest.mark.slow
     def test_without_a_gpu_there_is_a_kit_and_nothing_is_concluded(
         self, cli: Cli, inputs: Inputs, tmp_path: Path
     ) -> None:

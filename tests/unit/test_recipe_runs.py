@@ -87,7 +87,7 @@ def test_weights_of_another_model_are_refused(workplace: Path, tmp_path: Path) -
 
 
 def test_mistakes_are_told(workplace: Path) -> None:
-    with pytest.raises(SpecError, match="Is 'prune' meant"):
+    with pytest.raises(SpecError, match="Did you mean 'prune'"):
         parse_recipes("prunes=0.3")
     with pytest.raises(SpecError, match="asked for twice"):
         parse_recipes(["prune=0.3", "prune=0.5"])

@@ -9,6 +9,7 @@ from typing import Any, ClassVar, cast
 
 import pytest
 
+from saccade import plugins
 from saccade.data.contract import Dataset
 from saccade.optimize.change import PlanContext, Tried
 from saccade.optimize.changes.executorch_int8 import QuantizeExecuTorch
@@ -213,6 +214,12 @@ def test_two_quantizers_race_for_one_runtime(context: PlanContext, tmp_path: Pat
     write_details(details_path(made), record)
     assert own.applies(used) == already
     assert nncf.applies(used) != already
+
+
+def test_a_second_recipe_waits_until_its_runtime_is_in_use(context: PlanContext) -> None:
+    elsewhere = replace(context, config=replace(context.config, runtime="openvino"))
+    said = {q: QuantizeInt8(q).applies(elsewhere) or "" for q in plugins.names("quantizers")}
+    assert [q for q, why in said.items() if "comes first" in why] == ["onnxruntime-nncf"]
 
 
 def test_executorch_says_why_it_has_no_ladder(context: PlanContext) -> None:

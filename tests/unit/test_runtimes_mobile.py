@@ -68,12 +68,14 @@ class TestLiteRt:
     @pytest.mark.parametrize("ports", ["int8", "float"])
     def test_full_integer_models_answer_nearly_the_same(self, tmp_path: Path, ports: str) -> None:
         pytest.importorskip("ai_edge_quantizer")
-        from saccade.optimize.litert_quantization import float_operators, quantized
+        from saccade.optimize.litert_calibrated import Calibrated, float_operators
+        from saccade.optimize.litert_recipe import LiteRtRecipe
 
         float_file = write_tiny("tflite", tmp_path, HW)
         samples = [tensor(seed, HW) for seed in range(4)]
         path = tmp_path / "int8.tflite"
-        path.write_bytes(quantized(float_file, samples, "widest", ports))  # type: ignore[arg-type]
+        recipe = LiteRtRecipe(ports, "widest")  # type: ignore[arg-type]
+        path.write_bytes(Calibrated.of(float_file, samples, recipe).quantized(recipe))
         assert float_operators(float_file)
         assert float_operators(path) == []
         assert path.stat().st_size < float_file.stat().st_size
@@ -84,12 +86,15 @@ class TestLiteRt:
 
     def test_pixels_reach_an_int8_input_as_floats_would(self, tmp_path: Path) -> None:
         pytest.importorskip("ai_edge_quantizer")
-        from saccade.optimize.litert_quantization import quantized
+        from saccade.optimize.litert_calibrated import Calibrated
+        from saccade.optimize.litert_recipe import LiteRtRecipe
 
         pixels = np.random.default_rng(0).integers(0, 256, (1, *HW, 3), np.uint8)
         planes = to_planes(pixels, IMAGENET)
         path = tmp_path / "int8.tflite"
-        path.write_bytes(quantized(write_tiny("tflite", tmp_path, HW), [planes], "mean", "int8"))
+        recipe = LiteRtRecipe("int8")
+        made = Calibrated.of(write_tiny("tflite", tmp_path, HW), [planes], recipe)
+        path.write_bytes(made.quantized(recipe))
         by_pixels = opened(LiteRt, path, pre=IMAGENET).infer(pixels)[0]
         by_floats = opened(LiteRt, path).infer(planes)[0]
         assert np.array_equal(by_pixels, by_floats)

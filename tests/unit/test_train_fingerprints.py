@@ -16,7 +16,7 @@ from saccade.train.run_file import check_job_unchanged
 JOB = """
 import importlib
 import torch
-from nets import blocks
+from layered_nets import blocks
 def model():
     from shapes.round import circle
     return blocks.net()
@@ -26,9 +26,11 @@ def optimizer(model): return torch.optim.SGD(model.parameters(), 0.01)
 """
 FILES = {
     "job.py": JOB,
-    "nets/__init__.py": "",
-    "nets/blocks.py": "from . import layers\nfrom .layers import conv\ndef net(): return conv()\n",
-    "nets/layers.py": "import torch\ndef conv(): return torch.nn.Conv2d(3, 4, 3)\n",
+    "layered_nets/__init__.py": "",
+    "layered_nets/blocks.py": (
+        "from . import layers\nfrom .layers import conv\ndef net(): return conv()\n"
+    ),
+    "layered_nets/layers.py": "import torch\ndef conv(): return torch.nn.Conv2d(3, 4, 3)\n",
     # A folder without __init__.py is a package as well.
     "shapes/round.py": "from constants import PI\ncircle = PI\n",
     "constants.py": "PI = 3\n",
@@ -39,9 +41,9 @@ FILES = {
 }
 IMPORTED = [
     "constants.py",
-    "nets/__init__.py",
-    "nets/blocks.py",
-    "nets/layers.py",
+    "layered_nets/__init__.py",
+    "layered_nets/blocks.py",
+    "layered_nets/layers.py",
     "pictures.py",
     "shapes/round.py",
 ]

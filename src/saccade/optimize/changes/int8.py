@@ -110,6 +110,8 @@ class QuantizeInt8:
             return f"the model is quantized for {self.runtime} already"
         if config.model.format != "onnx":
             return f"the model is in {config.model.format} format"
+        if context.config.runtime != self.runtime and not self._first:
+            return f"another recipe for {self.runtime} comes first, as that is not in use"
         missing = self._loaded.missing()
         if missing is not None:
             return f"{missing} is not installed (pip install 'saccade[{self._loaded.extra}]')"
@@ -165,6 +167,14 @@ class QuantizeInt8:
             return config
         options = replace(config.options, graph_level="default")
         return replace(config, runtime=self.runtime, options=options)
+
+    @property
+    def _first(self) -> bool:
+        """Whether this quantizer is the one that its runtime is tried with."""
+        from saccade import plugins
+
+        runtimes = {n: plugins.load("quantizers", n).runtime for n in plugins.names("quantizers")}
+        return next(n for n, r in runtimes.items() if r == self.runtime) == self.quantizer
 
     def _in_use(self, context: PlanContext) -> bool:
         """Whether the int8 file in use is this quantizer's, or it is not known whose it is."""
