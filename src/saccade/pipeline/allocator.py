@@ -54,6 +54,17 @@ def keep_memory() -> bool:
     return _set({_M_MMAP_MAX: 0, _M_TRIM_THRESHOLD: _NEVER, _M_ARENA_MAX: 1})
 
 
+def give_back() -> bool:
+    """Give the kernel what was freed, once; whether the library did.
+
+    What is asked for next then shows in the resident memory, and does not fill old gaps first.
+    """
+    if not has_mallopt():
+        return False
+    library = ctypes.CDLL(None)
+    return hasattr(library, "malloc_trim") and bool(library.malloc_trim(0))
+
+
 def _set(settings: Mapping[int, int]) -> bool:
     if not has_mallopt():
         return False

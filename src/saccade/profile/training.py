@@ -10,6 +10,7 @@ import sys
 import time
 from dataclasses import dataclass
 
+from saccade.pipeline.allocator import give_back
 from saccade.profile.training_memory import memory_by_category
 from saccade.statistics import warmup_end
 from saccade.train.joining import joined_blocks
@@ -108,6 +109,8 @@ class TrainingMeasurer(TrainingSubject):
         workers = max(1, self._config.loader.workers)
         batches = len(block.step_s) * self._config.batch.accumulation
         each_s = block.load.total_s() / workers / max(1, batches)
+        # Tens of megabytes that steps have freed would take up what a leaking loader holds.
+        give_back()
         return self.loader(_count(seconds, each_s, MIN_BATCHES, MAX_BATCHES))
 
     def _forget_compilations(self) -> None:
