@@ -26,7 +26,7 @@ LAYERS = (
     ("label_settings", "model_reference"),
     (
         "errors", "plugins", "measurement", "statistics", "goals", "targets", "spec", "progress",
-        "study", "suggest",
+        "study", "suggest", "user_cache",
         "environments", "prediction",
     ),
     ("models", "data", "tasks", "runtimes", "pipeline", "environment"),

@@ -16,6 +16,7 @@ from saccade.runtimes.contract import SessionRequest
 from saccade.runtimes.openvino import OpenVino, OpenVinoSession
 from saccade.testing.runtime_conformance import HW, tensor
 from saccade.testing.tiny_models import reference, write_tiny
+from saccade.user_cache import trim
 
 ov = pytest.importorskip("openvino")
 
@@ -160,9 +161,9 @@ def test_what_was_used_last_stays(tmp_path: Path) -> None:
     for age, name in enumerate("dcba"):
         (tmp_path / name).write_bytes(b"x" * 100)
         os.utime(tmp_path / name, (1000 - age, 1000 - age))
-    model_cache.trim(tmp_path, 250)
+    trim(tmp_path, 250)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["c", "d"]
-    model_cache.trim(tmp_path, 250)
+    trim(tmp_path, 250)
     assert len(list(tmp_path.iterdir())) == 2
 
 

@@ -74,7 +74,8 @@ def profile(
         reached = f"{roof.gflops:.0f} GFLOP/s, {roof.share_of_peak:.0%} of peak" if roof else ""
         rows.append((op.name, op.kind, f"{op.wall_ms:.3f}", op.precision, reached))
     print_table("Slowest operators", ("operator", "kind", "ms", "precision", "reached"), rows)
-    print(f"profiling made inference {found.overhead:.0%} slower; none of this is a measurement")
+    slower = max(0.0, found.overhead)
+    print(f"profiling made inference {slower:.0%} slower; none of this is a measurement")
     print(f"trace  {out / 'trace.json'} (open it in https://ui.perfetto.dev)")
 
 

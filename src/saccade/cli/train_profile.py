@@ -142,7 +142,7 @@ def _print_steps(profile: TrainingProfile) -> None:
     operators = [(op.name[:60], op.kind, f"{op.wall_ms:.3f}") for op in profile.operators[:TOP]]
     print_table("Slowest operators of a step", ("operator", "kind", "ms"), operators)
     if profile.overhead is not None:
-        slower = f"the profiler made steps {profile.overhead:.0%} slower"
+        slower = f"the profiler made steps {max(0.0, profile.overhead):.0%} slower"
         print(f"{slower}; times of operators are no measurement")
 
 

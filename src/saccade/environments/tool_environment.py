@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from saccade.errors import MissingEnvironmentError, RuntimeFailure, SpecError, StorageError
+from saccade.user_cache import user_cache
 
 # Where environments are made, instead of the user's cache folder.
 FOLDER_VARIABLE = "SACCADE_ENVIRONMENTS"
@@ -143,11 +144,7 @@ class ToolEnvironment:
 
 def environments_folder() -> Path:
     """Where tool environments are made."""
-    chosen = os.environ.get(FOLDER_VARIABLE)
-    if chosen:
-        return Path(chosen).expanduser().resolve()
-    cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(cache).expanduser() / "saccade" / "environments"
+    return user_cache("environments", FOLDER_VARIABLE)
 
 
 def known() -> tuple[ToolEnvironment, ...]:

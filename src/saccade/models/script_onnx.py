@@ -5,11 +5,7 @@ It keeps loops and branches, and needs no Python code of the model.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import io
-import logging
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +23,7 @@ from saccade.models.onnx_file import read_onnx
 from saccade.models.onnx_run import run_once
 from saccade.models.torch_module import LoadedModule, state_hash
 from saccade.models.torch_program import run_program
-
-# What every runtime here reads; the exporter gets no newer ones.
-OPSET = 17
+from saccade.models.traced_onnx import traced_onnx
 
 
 def script_onnx(loaded: LoadedModule, folder: Path, inputs: NDArray[np.float32]) -> Path:
@@ -57,26 +51,11 @@ def script_onnx(loaded: LoadedModule, folder: Path, inputs: NDArray[np.float32])
 
 
 def _exported(module: Any, example: NDArray[np.float32]) -> bytes:
-    import torch
-
-    made = io.BytesIO()
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     try:
-        with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
-            # It says of itself, at length, that it is the older one.
-            warnings.simplefilter("ignore")
-            torch.onnx.export(
-                module,
-                (torch.from_numpy(example),),
-                made,
-                dynamo=False,
-                input_names=[INPUT],
-                opset_version=OPSET,
-            )
+        return traced_onnx(module, example, INPUT)
     except Exception as error:  # its own errors share no base
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ModelError(f"torch.onnx refuses it: {first[:300]}") from error
-    return made.getvalue()
 
 
 def _compare(module: Any, model: onnx.ModelProto, inputs: NDArray[np.float32]) -> None:

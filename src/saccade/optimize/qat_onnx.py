@@ -7,21 +7,16 @@ it needs torchao, and leaves weights unclipped whose range is narrower than int8
 
 from __future__ import annotations
 
-import contextlib
 import copy
-import io
-import warnings
 from pathlib import Path
 from typing import Any
 
 import onnx
 
 from saccade.errors import RuntimeFailure
+from saccade.models.traced_onnx import traced_onnx
 from saccade.optimize.quantization.ort_form import for_onnxruntime
 from saccade.runtimes.contract import first_line
-
-# The last that PyTorch's tracing exporter writes rounding per channel in without a conversion.
-OPSET = 17
 
 
 def write_qdq(module: Any, example: Any, name: str, free: bool, target: Path) -> None:
@@ -38,7 +33,7 @@ def write_qdq(module: Any, example: Any, name: str, free: bool, target: Path) ->
         RuntimeFailure: PyTorch cannot export it, or ONNX Runtime cannot take it.
     """
     try:
-        content = _exported(with_torch_rounding(module), example, name, free)
+        content = traced_onnx(with_torch_rounding(module), example, name, free)
     except Exception as error:
         raise RuntimeFailure(
             f"PyTorch could not export the trained model to ONNX: {first_line(error)}"
@@ -92,23 +87,3 @@ def _rounding(quantizer: Any) -> Any:
             )
 
     return Rounding()
-
-
-def _exported(module: Any, example: Any, name: str, free: bool) -> bytes:
-    import torch
-
-    sides = {name: {2: "height", 3: "width"}} if free else None
-    stream = io.BytesIO()
-    with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
-        # The exporter that traces is what follows NNCF's hooks; it says that it is the old one.
-        warnings.simplefilter("ignore")
-        torch.onnx.export(
-            module,
-            (torch.from_numpy(example),),
-            stream,
-            dynamo=False,
-            opset_version=OPSET,
-            input_names=[name],
-            dynamic_axes=sides,
-        )
-    return stream.getvalue()

@@ -13,9 +13,10 @@ with a model from the cache, and whether it was there already must not be part o
 
 from __future__ import annotations
 
-import contextlib
 import os
 from pathlib import Path
+
+from saccade.user_cache import user_cache
 
 # A folder to use instead of the user's cache folder, or one of `OFF`.
 FOLDER_VARIABLE = "SACCADE_MODEL_CACHE"
@@ -31,33 +32,11 @@ def cache_folder(runtime: str) -> Path | None:
 
     A folder that cannot be written is none: opening takes longer then, and nothing else changes.
     """
-    chosen = os.environ.get(FOLDER_VARIABLE, "")
-    if chosen.lower() in OFF:
+    if os.environ.get(FOLDER_VARIABLE, "").lower() in OFF:
         return None
-    if chosen:
-        base = Path(chosen).expanduser().resolve()
-    else:
-        user = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-        base = Path(user).expanduser() / "saccade" / "models"
-    folder = base / runtime
     try:
+        folder = user_cache("models", FOLDER_VARIABLE) / runtime
         folder.mkdir(parents=True, exist_ok=True)
     except (OSError, RuntimeError):  # RuntimeError: there is no home
         return None
     return folder if os.access(folder, os.W_OK | os.X_OK) else None
-
-
-def trim(folder: Path, limit_bytes: int = LIMIT_BYTES) -> None:
-    """Delete the files that were not used for longest, until the others fit into the limit."""
-    found = []
-    for path in folder.iterdir():
-        with contextlib.suppress(OSError):  # another process may trim at the same time
-            stat = path.stat()
-            found.append((max(stat.st_atime, stat.st_mtime), stat.st_size, path))
-    left = sum(size for _, size, _ in found)
-    for _, size, path in sorted(found):
-        if left <= limit_bytes:
-            return
-        with contextlib.suppress(OSError):
-            path.unlink()
-        left -= size

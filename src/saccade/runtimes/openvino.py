@@ -22,7 +22,8 @@ from saccade.runtimes.contract import (
     Ticket,
     first_line,
 )
-from saccade.runtimes.model_cache import cache_folder, trim
+from saccade.runtimes.model_cache import LIMIT_BYTES, cache_folder
+from saccade.user_cache import trim
 
 FORMATS = ("onnx", "openvino_ir")
 PRECISIONS = {"fp32": "f32", "bf16": "bf16"}
@@ -209,7 +210,7 @@ def _compiled(core: Any, model: Any, settings: dict[str, Any]) -> Any:
         return core.compile_model(model, "CPU", settings)
     compiled = core.compile_model(model, "CPU", {**settings, "CACHE_DIR": str(folder)})
     if not compiled.get_property("LOADED_FROM_CACHE"):
-        trim(folder)
+        trim(folder, LIMIT_BYTES)
     return compiled
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from saccade.pipeline.config import digest
 from saccade.runtimes.tensorrt_settings import EngineSettings
+from saccade.user_cache import trim, user_cache
 
 # Where engines are kept, instead of the user's cache folder.
 FOLDER_VARIABLE = "SACCADE_ENGINES"
@@ -37,11 +38,7 @@ class Builder:
 
 def engines_folder() -> Path:
     """Where engines are kept."""
-    chosen = os.environ.get(FOLDER_VARIABLE)
-    if chosen:
-        return Path(chosen).expanduser().resolve()
-    cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(cache).expanduser() / "saccade" / "engines"
+    return user_cache("engines", FOLDER_VARIABLE)
 
 
 def engine_path(
@@ -80,17 +77,7 @@ def keep(path: Path, content: bytes) -> None:
             partial = Path(file.name)
             file.write(content)
         partial.replace(path)
-        _make_room(path)
+        trim(path.parent, LIMIT_BYTES, "*.engine")
     except OSError:
         if partial is not None:
             partial.unlink(missing_ok=True)
-
-
-def _make_room(newest: Path) -> None:
-    """Forget engines until all of them together keep the limit; the newest stays."""
-    found = [(path, path.stat()) for path in newest.parent.glob("*.engine") if path != newest]
-    size = newest.stat().st_size
-    for path, facts in sorted(found, key=lambda entry: -entry[1].st_mtime):
-        size += facts.st_size
-        if size > LIMIT_BYTES:
-            path.unlink(missing_ok=True)
