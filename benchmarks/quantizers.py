@@ -27,6 +27,7 @@ from benchmarks.setting import REPOSITORY, Setting, note
 from benchmarks.table import Row
 from saccade.data.contract import Dataset
 from saccade.data.images import read_image
+from saccade.duration import parse_duration
 from saccade.optimize.job import Job
 from saccade.optimize.worker import Worker
 from saccade.pipeline.config import PipelineConfig
@@ -35,7 +36,7 @@ from saccade.pipeline.pipeline import Pipeline
 from saccade.playbook.judge import config_at
 from saccade.playbook.prepare import prepare
 from saccade.progress import SilentProgress
-from saccade.spec import Spec, make_spec, parse_duration
+from saccade.spec import Spec, make_spec
 from saccade.statistics import RatioEstimate, ratio_of_blocks
 from saccade.study import RunFolder
 

@@ -8,11 +8,11 @@ import psutil
 from benchmarks.pairs import Pair, alternate, median
 from benchmarks.setting import THROUGHPUT_GOALS, Setting, bundle_of, note
 from benchmarks.table import Row
+from saccade.duration import parse_duration
 from saccade.goals import parse_goal
 from saccade.optimize.metrics import speed_metrics
 from saccade.optimize.race import Runner
 from saccade.playbook.judge import config_at
-from saccade.spec import parse_duration
 from saccade.statistics import ratio_of_blocks
 from saccade.study import Study
 

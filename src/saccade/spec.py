@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import os
-import re
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import yaml
 from pydantic import (
@@ -18,17 +17,21 @@ from pydantic import (
     model_validator,
 )
 
+from saccade.duration import parse_duration
 from saccade.errors import GoalError, SpecError
 from saccade.goals import Goal, parse_goal
 from saccade.label_settings import LabelSettings
 from saccade.model_reference import is_name
-from saccade.suggest import did_you_mean
+from saccade.spec_problems import explain
+from saccade.system_settings import (
+    AlsoSystem,
+    CandidateModel,
+    ModelOverrides,
+    StudentModel,
+    TrackerSettings,
+)
 from saccade.targets.read import check_name
 
-_DURATION = re.compile(
-    r"^\s*(?:(\d+(?:\.\d+)?)\s*h)?\s*(?:(\d+(?:\.\d+)?)\s*m(?:in)?)?\s*(?:(\d+(?:\.\d+)?)\s*s)?\s*$"
-)
-_NUMBER = re.compile(r"^\s*\d+(?:\.\d+)?\s*$")
 # The settings that name something on disk.
 _PATHS = ("model", "weights", "data", "video", "target")
 # The settings that list other models.
@@ -41,128 +44,6 @@ _LATER = (*_MODEL_LISTS, _LABELS)
 _OF_THE_RUN = ("target", "runtimes", "budget", "seed", "candidates", "students")
 # Tasks whose results depend on the frames before, and are judged on frames in a row.
 _IN_A_ROW = ("tracking",)
-# Longest input that an error message repeats.
-_SHOWN = 60
-
-
-def parse_duration(value: object) -> float:
-    """Seconds of ``"5m"``, ``"1h30m"``, ``"90s"`` or a number of seconds, also as text."""
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        return float(value)
-    if isinstance(value, str) and _NUMBER.match(value):
-        return float(value)
-    match = _DURATION.match(str(value))
-    if match is None or not any(match.groups()):
-        raise ValueError("expected a duration such as 5m, 90s or 1h30m")
-    hours, minutes, seconds = (float(part or 0) for part in match.groups())
-    return 3600 * hours + 60 * minutes + seconds
-
-
-class ModelOverrides(BaseModel):
-    """What the user knows better than the model file says. Everything is optional."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    decode: str | None = Field(
-        None,
-        description="what the outputs are: yolov8 (also YOLO11), ssd, detr, nms_inside …",
-    )
-    input_size: int | None = Field(None, ge=32, le=8192, description="longer side, pixels")
-    channel_order: Literal["rgb", "bgr"] | None = None
-    scale: float | None = Field(None, gt=0, description="factor on 0-255 pixels, 1/255 or 1")
-    mean: tuple[float, float, float] | None = None
-    std: tuple[float, float, float] | None = None
-    anchor: Literal["center", "top_left"] | None = None
-    fit: Literal["letterbox", "stretch", "center_crop"] | None = None
-    crop_share: float | None = Field(None, gt=0, le=1)
-    pad_value: int | None = Field(None, ge=0, le=255)
-    iou_threshold: float | None = Field(None, gt=0, le=1)
-    stride: int | None = Field(None, ge=1)
-    box_format: Literal["xyxy", "yxyx", "cxcywh"] | None = None
-    box_unit: Literal["pixels", "normalized"] | None = None
-    scores_as: Literal["probabilities", "sigmoid", "softmax"] | None = None
-    background: Literal["none", "first", "last"] | None = None
-    multi_label: bool | None = None
-    first_label: int | None = Field(None, ge=0)
-    class_names: tuple[str, ...] | None = None
-
-    def given(self) -> dict[str, Any]:
-        """Only what was set."""
-        return self.model_dump(exclude_none=True)
-
-
-class CandidateModel(BaseModel):
-    """Another model of the same task that may take the model's place."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    model: str = Field(min_length=1, description="a file or a name, as for the model itself")
-    weights: Path | None = Field(None, description="state dict of the module that it names")
-    overrides: ModelOverrides = Field(
-        default_factory=lambda: ModelOverrides(),
-        description="corrections of what this model's file says",
-    )
-
-
-class StudentModel(BaseModel):
-    """A smaller model of the same task that is taught to answer as the model does."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    model: str = Field(
-        min_length=1,
-        description="torchvision:NAME, timm:NAME, package.module:factory or a .pt2 file",
-    )
-    weights: Path | None = Field(None, description="state dict of the module that it names")
-    training: Annotated[float, BeforeValidator(parse_duration)] = Field(
-        60.0, gt=0, allow_inf_nan=False, description="time to teach it, such as 2m"
-    )
-
-
-class AlsoSystem(BaseModel):
-    """A second model on the same frames, for another task. Its settings mean what the spec's do."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    task: str = Field(description="what the second model does")
-    model: str = Field(min_length=1, description="a file or a name, as for the model itself")
-    weights: Path | None = Field(None, description="state dict of the module that it names")
-    random_weights: bool = Field(False, description="build the named model untrained")
-    data: Path | None = Field(None, description="labelled images of its own task")
-    video: str | None = Field(None, description="the same as the first system's, if given at all")
-    goals: tuple[str, ...] = Field((), description="on its own accuracy")
-    score_threshold: float = Field(0.25, ge=0, lt=1, description="boxes below are dropped")
-    max_detections: int = Field(300, ge=1, description="boxes kept per image")
-    overrides: ModelOverrides = Field(
-        default_factory=lambda: ModelOverrides(),
-        description="corrections of what this model's file says",
-    )
-    labels: LabelSettings = Field(
-        default_factory=lambda: LabelSettings(), description="how its labels are meant"
-    )
-    classes: tuple[str, ...] = Field((), description="the classes that count, by name")
-    preprocessor: str | None = Field(None, description="your own preprocessing of this model")
-
-    @field_validator("goals", "classes", mode="before")
-    @classmethod
-    def _one_is_a_list(cls, value: object) -> object:
-        return [value] if isinstance(value, str) else value
-
-
-class TrackerSettings(BaseModel):
-    """How objects are followed from frame to frame, by ByteTrack. Everything is optional."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    high_score: float | None = Field(None, ge=0, le=1, description="matched first from here on")
-    new_track_score: float | None = Field(None, ge=0, le=1, description="may begin a track")
-    match_iou: float | None = Field(None, ge=0, le=1, description="least overlap of a match")
-    lost_frames: int | None = Field(None, ge=0, le=100_000, description="until a lost track ends")
-    confirm_hits: int | None = Field(None, ge=1, le=1000, description="until an object has an id")
-
-    def given(self) -> dict[str, Any]:
-        """Only what was set."""
-        return self.model_dump(exclude_none=True)
 
 
 class Spec(BaseModel):
@@ -314,7 +195,7 @@ def make_spec(values: dict[str, Any], base: Path | None = None) -> Spec:
     try:
         spec = Spec.model_validate(_with_second_file(absolute_paths(values, base)))
     except ValidationError as error:
-        raise SpecError(_explain(error)) from None
+        raise SpecError(explain(error, Spec)) from None
     spec.parsed_goals()
     check_name(spec.target)
     return spec
@@ -405,42 +286,3 @@ def _yaml_problem(error: Exception) -> str:
     mark = getattr(error, "problem_mark", None)
     said = getattr(error, "problem", None) or str(error).partition("\n")[0]
     return f"{said} (line {mark.line + 1}, column {mark.column + 1})" if mark else said
-
-
-def _owner(location: tuple[int | str, ...]) -> type[BaseModel]:
-    """Whose setting lies at a location."""
-    if "overrides" in location:
-        return ModelOverrides
-    if _LABELS in location:
-        return LabelSettings
-    owners: dict[object, type[BaseModel]] = {
-        "candidates": CandidateModel,
-        "students": StudentModel,
-        _ALSO: AlsoSystem,
-        "tracker": TrackerSettings,
-    }
-    return owners.get(location[0], Spec)
-
-
-def _explain(error: ValidationError) -> str:
-    """One sentence for the first problem."""
-    # An unknown key may be the reason why another is missing.
-    problem = min(error.errors(), key=lambda found: found["type"] != "extra_forbidden")
-    where = ".".join(str(part) for part in problem["loc"])
-    if problem["type"] == "extra_forbidden":
-        owner = _owner(problem["loc"])
-        key = str(problem["loc"][-1])
-        if owner is Spec and key in ModelOverrides.model_fields:
-            return f"The setting '{key}' is in the wrong place. Put it under 'overrides'."
-        fields = owner.model_fields
-        hint = did_you_mean(key, fields) or f"Known: {', '.join(fields)}."
-        return f"Unknown setting '{where}'. {hint.strip()}"
-    if problem["type"] == "missing" and where in Spec.model_fields:
-        wanted = Spec.model_fields[where].description or "see the documentation"
-        return f"The setting '{where}' is missing. Expected: {wanted}."
-    message = problem["msg"].removeprefix("Value error, ")
-    if not where:
-        return f"The settings do not go together: {message}."
-    got = repr(problem.get("input"))
-    got = got if len(got) <= _SHOWN else f"{got[:_SHOWN]}…"
-    return f"The setting '{where}' is wrong: {message} (got {got})."

@@ -10,8 +10,10 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from saccade.duration import parse_duration
 from saccade.errors import GoalError, SpecError
-from saccade.spec import ModelOverrides, Spec, make_spec, parse_duration, read_spec
+from saccade.spec import Spec, make_spec, read_spec
+from saccade.system_settings import ModelOverrides
 
 
 def refused(values: dict[str, Any], kind: type[SpecError] | type[GoalError] = SpecError) -> str:

@@ -13,8 +13,9 @@ from saccade.playbook.memory import check_file_fits
 from saccade.playbook.model import describe_model
 from saccade.playbook.prepare import naive, verified
 from saccade.progress import Progress
-from saccade.spec import CandidateModel, Spec
+from saccade.spec import Spec
 from saccade.study import RunFolder
+from saccade.system_settings import CandidateModel
 
 
 def with_candidates(job: Job, run: RunFolder, progress: Progress) -> Job:

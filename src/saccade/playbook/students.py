@@ -18,8 +18,9 @@ from saccade.optimize.change import Student
 from saccade.optimize.job import Job
 from saccade.playbook.model import images_of
 from saccade.progress import Progress
-from saccade.spec import Spec, StudentModel
+from saccade.spec import Spec
 from saccade.study import RunFolder
+from saccade.system_settings import StudentModel
 
 PROGRAM = "torch_export"
 # What the weights of a trained student fix; all else it takes from its teacher.

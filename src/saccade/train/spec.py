@@ -7,9 +7,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
 
+from saccade.duration import parse_duration
 from saccade.errors import GoalError, SpecError
 from saccade.goals import TRAINING_METRICS, Goal, parse_goal
-from saccade.spec import parse_duration
 from saccade.suggest import did_you_mean
 from saccade.train.change import Scaling
 from saccade.train.recipe import joined
