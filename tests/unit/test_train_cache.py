@@ -170,8 +170,6 @@ def test_shards_hold_every_file(tmp_path: Path) -> None:
         member = tar.getmembers()[0]
         content = tar.extractfile(member)
         assert content is not None and content.read() == found[0].read_bytes()
-    shards.close()
-    shards.close()
 
 
 def test_shards_are_written_once_and_again_when_files_change(tmp_path: Path) -> None:

@@ -13,8 +13,9 @@ from tiny_steps import CONFIG, adam, job, losses, net, sgd, taken
 from torch import nn
 
 from saccade.errors import RuntimeFailure, SpecError
+from saccade.profile.training import compilations
 from saccade.train import compiling
-from saccade.train.compiling import compilation, compiler_environment, why_not_compiled
+from saccade.train.compiling import compiler_environment, why_not_compiled
 from saccade.train.computing import fused
 from saccade.train.config import TrainingConfig
 from saccade.train.model_facts import model_facts
@@ -69,7 +70,7 @@ def small_net() -> nn.Module:
 
 
 @pytest.mark.skipif(bool(why_not_compiled("cpu")), reason="nothing to compile with")
-def test_a_compiled_model_trains_the_same_and_says_what_was_compiled(
+def test_a_compiled_model_trains_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, value in compiler_environment(tmp_path).items():
@@ -83,9 +84,7 @@ def test_a_compiled_model_trains_the_same_and_says_what_was_compiled(
     for name, value in expected.model.state_dict().items():  # statistics among them
         torch.testing.assert_close(found.model.state_dict()[name], value, rtol=1e-3, atol=1e-4)
     assert compiling.is_warm(tmp_path)
-    report = compilation()
-    assert report.graphs >= 1
-    assert report.seconds > 0
+    assert compilations() >= 1
 
 
 @pytest.mark.skipif(bool(why_not_compiled("cpu")), reason="nothing to compile with")

@@ -31,14 +31,12 @@ DATA = [
 ]
 LARGE = SampleFacts(
     samples=1000,
-    image_files=1.0,
     jpeg=1.0,
     file_kb=300.0,
     decoded_mb=6.0,
     source_hw=(1080, 1920),
     input_hw=(224, 224),
     scalable=0.5,
-    normalizes=True,
 )
 
 
@@ -241,10 +239,10 @@ def test_where_caches_are_is_no_part_of_the_hash() -> None:
 def test_facts_are_read_from_samples(tmp_path: Path) -> None:
     training, config = job(tmp_path)
     found = facts(training, config)
-    assert (found.samples, found.image_files, found.jpeg) == (COUNT, 1.0, 1.0)
+    assert (found.samples, found.jpeg) == (COUNT, 1.0)
     assert (found.source_hw, found.input_hw) == (HW, (CROP, CROP))
     assert found.decoded_mb == pytest.approx(HW[0] * HW[1] * 3 / 1e6, rel=0.01)
-    assert found.scalable == 0.5 and found.normalizes
+    assert found.scalable == 0.5
     assert set(found.refusals) <= {"shards", "cache_resized"}
 
 
@@ -255,7 +253,8 @@ def test_facts_leave_the_generators_and_broken_files_alone(tmp_path: Path) -> No
     wanted = torch.rand(1)
     torch.manual_seed(3)
     found = facts(training, config)
-    assert torch.rand(1) == wanted and found.jpeg == 1.0 and found.normalizes
+    assert torch.rand(1) == wanted and found.jpeg == 1.0
+    assert "normalize_on_device" not in found.refusals
 
 
 class Random:

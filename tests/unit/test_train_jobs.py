@@ -1,10 +1,9 @@
-"""Jobs of every kind train: files that `train init` writes, models with data, Lightning."""
+"""Jobs train: files that `train init` writes, and models with data; what is wrong is said."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +21,6 @@ from saccade.train.labelled import open_split
 from saccade.train.loop import TrainingLoop
 from saccade.train.metrics import BoxAveragePrecision, MeanIou
 from saccade.train.run_file import check_job_unchanged, read_run_file, write_run_file
-from saccade.train.running import TrainingRun
-
-LIGHTNING = Path(__file__).with_name("lightning_example.py")
 
 
 @pytest.fixture(autouse=True)
@@ -187,119 +183,6 @@ def test_a_model_for_another_task_is_refused(tmp_path: Path) -> None:
         open_job(refer("torchvision:resnet18", settings)).model()
 
 
-# -- Lightning -------------------------------------------------------------------------------------
-
-
-def lightning_job(names: str) -> tuple[TrainingJob, TrainingConfig]:
-    pytest.importorskip("lightning")
-    reference = refer(f"{LIGHTNING}:{names}")
-    assert reference.kind == "lightning"
-    job = open_job(reference)
-    return job, TrainingConfig(reference, batch=BatchSettings(job.batch_size))
-
-
-def test_a_lightning_run_folder_can_be_used_from_anywhere(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    pytest.importorskip("lightning")
-    source = LIGHTNING.read_text()
-    (tmp_path / "net.py").write_text(source)
-    (tmp_path / "data.py").write_text(source)
-    monkeypatch.chdir(tmp_path)
-    reference = refer("net.py:Net,data.py:Data")
-    write_run_file(tmp_path / "run", TrainingConfig(reference), 2)
-    monkeypatch.chdir("/")
-    found = read_run_file(tmp_path / "run").config.job
-    assert found.name == f"{tmp_path}/net.py:Net,{tmp_path}/data.py:Data"
-    check_job_unchanged(found)
-    assert len(open_job(found).dataset("train")) > 0
-
-
-def test_a_factory_in_a_file_is_the_same_job_wherever_it_is_named_from(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "nets.py").write_text("def net(): ...")
-    monkeypatch.chdir(tmp_path)
-    reference = refer("nets.py:net", {"task": "classification", "data": "here"})
-    write_run_file(tmp_path / "run", TrainingConfig(reference), 2)
-    monkeypatch.chdir("/")
-    found = read_run_file(tmp_path / "run").config.job
-    assert found.name == f"{tmp_path}/nets.py:net"
-    check_job_unchanged(found)
-    (tmp_path / "nets.py").write_text("def net(): return 1")
-    with pytest.raises(SpecError, match="was changed"):
-        check_job_unchanged(found)
-
-
-def test_a_lightning_module_trains_as_it_would_by_hand(tmp_path: Path) -> None:
-    job, config = lightning_job("Net,Data")
-    job = replace(job, epochs=2)
-    loop = TrainingLoop(job, config)
-    start = {k.removeprefix("module."): v.clone() for k, v in loop.model.state_dict().items()}
-    batches, losses = [], []
-    for _ in range(7):
-        losses.append(float(loop.step()))
-        batches.append(loop.last_batch[0])
-    # The same steps, written out: 22 samples make 5 steps an epoch.
-    net = type(loop.model.module)()
-    net.load_state_dict(start)
-    optimizer = torch.optim.AdamW(net.parameters(), lr=1e-2)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.05, 10)
-    for (images, target), seen in zip(batches, losses, strict=True):
-        loss = torch.nn.functional.cross_entropy(net.net(images), target)
-        assert loss.item() == pytest.approx(seen, rel=1e-5)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        schedule.step()
-    assert loop.model.module.seen[-1] == (1, 1, 6)
-    judged = evaluate(loop)
-    assert judged.samples == 7
-    output = loop.model.module.net(torch.stack([loop.job.dataset("val")[i][0] for i in range(7)]))
-    right = (output.argmax(1) == torch.arange(7) % 3).float().mean()
-    assert judged.metric == pytest.approx(float(right), abs=1e-6)
-    loop.close()
-
-
-def test_a_lightning_schedule_follows_a_fused_optimizer() -> None:
-    job, config = lightning_job("Net,Data")
-    plain = TrainingLoop(job, config)
-    fused = TrainingLoop(
-        job, config.with_compute(fused_optimizer=True).with_batch(learning_rate_scale=2.0)
-    )
-    for _ in range(3):
-        plain.step()
-        fused.step()
-    rates = [loop.optimizer.param_groups[0]["lr"] for loop in (plain, fused)]
-    assert rates[1] == pytest.approx(2 * rates[0])
-    assert rates[0] != pytest.approx(1e-2)
-
-
-def test_a_lightning_run_is_resumed_and_its_weights_load_into_the_module(tmp_path: Path) -> None:
-    job, config = lightning_job("Net,Data")
-    run = TrainingRun(job, config, 2, tmp_path)
-    run.run()
-    again = TrainingRun(job, config, 2, tmp_path)
-    again.run()
-    assert again.state.history == run.state.history
-    assert run.state.best is not None
-    assert run.state.best.metric is not None
-
-
-@pytest.mark.parametrize(
-    ("names", "message"),
-    [
-        ("ByHand,Data", "manual optimization"),
-        ("Clipping,Data", "on_before_optimizer_step"),
-        ("Needy,Data", "cannot be made without arguments"),
-        ("Nothing,Data", "no class or function 'Nothing'"),
-    ],
-)
-def test_what_lightning_does_beyond_is_refused(names: str, message: str) -> None:
-    with pytest.raises(SpecError, match=message):
-        lightning_job(names)
-
-
 # -- errors of a job -------------------------------------------------------------------------------
 
 
@@ -396,6 +279,22 @@ def test_a_run_folder_trains_its_job_as_long_as_that_is_the_same(
     said = refused(cli, "train", "run", out)
     assert "was changed since this run began" in said
     assert "--out <new folder>" in said
+
+
+def test_a_factory_in_a_file_is_the_same_job_wherever_it_is_named_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "nets.py").write_text("def net(): ...")
+    monkeypatch.chdir(tmp_path)
+    reference = refer("nets.py:net", {"task": "classification", "data": "here"})
+    write_run_file(tmp_path / "run", TrainingConfig(reference), 2)
+    monkeypatch.chdir("/")
+    found = read_run_file(tmp_path / "run").config.job
+    assert found.name == f"{tmp_path}/nets.py:net"
+    check_job_unchanged(found)
+    (tmp_path / "nets.py").write_text("def net(): return 1")
+    with pytest.raises(SpecError, match="was changed"):
+        check_job_unchanged(found)
 
 
 def test_a_nan_ends_the_command_with_a_line_and_a_result(cli: Cli, tmp_path: Path) -> None:

@@ -276,14 +276,12 @@ def example_contexts(folder: Path) -> Iterator[TrainingContext]:
     yield replace(plain, config=base.with_loader(workers=2))
     files = SampleFacts(
         samples=5000,
-        image_files=1.0,
         jpeg=1.0,
         file_kb=400.0,
         decoded_mb=6.2,
         source_hw=(1080, 1920),
         input_hw=(224, 224),
         scalable=0.25,
-        normalizes=True,
     )
     yield replace(plain, profile=replace(example_profile(base, data_share=0.7), facts=files))
     # As the RAM's mark on the CPU, so the GPU's: most of it is in use.

@@ -46,14 +46,11 @@ class Checkpoints:
         folder: where they lie; made when the first is written.
 
     Attributes:
-        saved: how many were written by this process.
-        save_s: seconds that took, and of the last of them.
+        last_save_s: seconds that the last one took to write, 0 before the first.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.saved = 0
-        self.save_s = 0.0
         self.last_save_s = 0.0
         self._read_back = False
 
@@ -84,8 +81,6 @@ class Checkpoints:
             if old not in keep:
                 self.path(old).unlink(missing_ok=True)
         self.last_save_s = time.perf_counter() - began
-        self.saved += 1
-        self.save_s += self.last_save_s
 
     def _check_readable(self, step: int) -> None:
         """Read the first one back, so that a job whose state cannot be kept is refused early."""

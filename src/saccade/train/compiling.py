@@ -1,4 +1,4 @@
-"""``torch.compile`` in a training: where it keeps its work, what it needs, what it did."""
+"""``torch.compile`` in a training: where it keeps its work, and what it needs."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ import os
 import shutil
 import sys
 import sysconfig
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,23 +19,6 @@ FOLDER = "compiled"
 WITHOUT_GRAPHS = {"reduce-overhead": "default", "max-autotune": "max-autotune-no-cudagraphs"}
 # The one that Inductor calls where $CXX names none.
 COMPILER = "clang++" if sys.platform == "darwin" else "g++"
-
-
-@dataclass(frozen=True)
-class Compilation:
-    """What was compiled in a process.
-
-    Attributes:
-        graphs: compiled pieces; more than one means that the model was cut.
-        breaks: why it was cut → how often.
-        recompilations: pieces that were compiled again for other shapes or values.
-        seconds: all of it took.
-    """
-
-    graphs: int = 0
-    breaks: Mapping[str, int] = field(default_factory=dict)
-    recompilations: int = 0
-    seconds: float = 0.0
 
 
 def compiler_environment(folder: Path) -> dict[str, str]:
@@ -109,21 +91,3 @@ def begin_pass(settings: ComputeSettings) -> None:
         import torch
 
         torch.compiler.cudagraph_mark_step_begin()
-
-
-def compilation() -> Compilation:
-    """What ``torch.compile`` did so far in this process."""
-    from torch._dynamo import utils
-
-    found = utils.get_compilation_metrics()
-    again = [record for record in found if getattr(record, "recompile_reason", None)]
-    return Compilation(
-        graphs=int(utils.counters["stats"].get("unique_graphs", 0)),
-        breaks={_first_line(why): int(n) for why, n in utils.counters["graph_break"].items()},
-        recompilations=len(again),
-        seconds=sum(record.entire_frame_compile_time_s or 0.0 for record in found),
-    )
-
-
-def _first_line(text: str) -> str:
-    return next((line.strip() for line in str(text).splitlines() if line.strip()), "unknown")

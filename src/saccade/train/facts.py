@@ -75,7 +75,6 @@ def facts(job: TrainingJob, config: TrainingConfig, looks: int = LOOKS) -> Sampl
         refusals = _refusals(job, config, seen, transform, dataset)
     return SampleFacts(
         samples=count,
-        image_files=float(np.mean([bool(look.files) for look in seen])),
         jpeg=_share([path.suffix.lower() in JPEG_SUFFIXES for path in files]),
         file_kb=sum(path.stat().st_size for path in files) / 1e3 / len(seen),
         decoded_mb=float(np.mean([_bytes(look.sample) for look in seen])) / 1e6,
@@ -83,7 +82,6 @@ def facts(job: TrainingJob, config: TrainingConfig, looks: int = LOOKS) -> Sampl
         source_hw=_median_size(sizes),
         input_hw=_input_size(ready),
         scalable=_scalable(transform, sizes) if "scaled_decode" not in refusals else 1.0,
-        normalizes="normalize_on_device" not in refusals,
         refusals=refusals,
     )
 

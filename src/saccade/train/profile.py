@@ -17,8 +17,7 @@ class SampleFacts:
 
     Attributes:
         samples: in the training split.
-        image_files: share 0-1 of the samples that name image files which saccade decodes.
-        jpeg: share 0-1 of those files that are JPEGs.
+        jpeg: share 0-1 of the image files in them that are JPEGs.
         file_kb: mean size of a sample's files, 10^3 bytes.
         decoded_mb: mean size of a decoded sample, 10^6 bytes.
         resized_mb: the same after the resizing with which the transforms begin.
@@ -26,13 +25,11 @@ class SampleFacts:
         input_hw: height and width of what the transforms make of them; None where it has none.
         scalable: how much smaller, 1/2, 1/4 or 1/8, images may be decoded and still be no smaller
             than what the transforms take of them; 1.0 where they must be decoded whole.
-        normalizes: the transforms end in a conversion and normalization that can be done later.
         refusals: change of how data is loaded → why the job's samples or transforms do not allow
             it; found by trying it on a few samples.
     """
 
     samples: int
-    image_files: float = 0.0
     jpeg: float = 0.0
     file_kb: float = 0.0
     decoded_mb: float = 0.0
@@ -40,7 +37,6 @@ class SampleFacts:
     source_hw: tuple[int, int] | None = None
     input_hw: tuple[int, int] | None = None
     scalable: float = 1.0
-    normalizes: bool = False
     refusals: Mapping[str, str] = field(default_factory=dict)
 
     @property

@@ -11,7 +11,7 @@ from typing import Any
 
 from saccade.train.agreement import ranks_of
 from saccade.train.config import TrainingConfig
-from saccade.train.distributed import join, leave
+from saccade.train.distributed import join
 from saccade.train.records import LossCurve, TrainingBlock
 from saccade.train.subject import TrainingSubject
 
@@ -91,10 +91,6 @@ class RankedSubject(TrainingSubject):
             distributed.all_reduce(tensor)
         _finished(cuda)
         return (time.perf_counter() - began) / ROUNDS
-
-    def finish(self) -> None:
-        """Leave the others."""
-        leave()
 
 
 def _finished(cuda: bool) -> None:

@@ -75,11 +75,6 @@ class ShardReader:
             self._open[number] = os.open(self.folder / _name(number), os.O_RDONLY)
         return self._open[number]
 
-    def close(self) -> None:
-        """Close the shards. Calling it twice is allowed."""
-        while self._open:
-            os.close(self._open.popitem()[1])
-
 
 def _changed(path: Path, entry: Entry) -> bool:
     """Whether a file that is still there is another one than was copied."""

@@ -11,7 +11,6 @@ from typing import Any
 
 import psutil
 
-from saccade.train.compiling import Compilation, compilation
 from saccade.train.config import JobReference, TrainingConfig
 from saccade.train.evaluating import evaluate
 from saccade.train.job import open_job
@@ -28,7 +27,6 @@ from saccade.train.model_facts import model_facts
 from saccade.train.output_clock import time_output
 from saccade.train.profile import ModelFacts
 from saccade.train.records import (
-    Evaluation,
     JudgedStep,
     LoaderBlock,
     LossCurve,
@@ -88,10 +86,6 @@ class TrainingSubject:
         """What the model and its optimizer are made of."""
         return model_facts(self._loop.model, self._loop.optimizer)
 
-    def compilation(self) -> Compilation:
-        """What ``torch.compile`` did so far in this process."""
-        return compilation()
-
     def block(self, steps: int) -> TrainingBlock:
         """Take steps and time them."""
         loop = self._loop
@@ -141,10 +135,6 @@ class TrainingSubject:
         block = joined_blocks(blocks)
         outcome = evaluate(self._loop) if judge else None
         return LossCurve(seed, block.losses, outcome, block, tuple(along))
-
-    def evaluate(self) -> Evaluation:
-        """Judge the model as it is."""
-        return evaluate(self._loop)
 
     def loader(self, batches: int) -> LoaderBlock:
         """Fetch batches and throw them away, beside no compute."""
