@@ -105,3 +105,9 @@ class OutOfMemory(SaccadeError):  # noqa: N818 - the field's words
 
 class StorageError(SaccadeError):
     """The run folder cannot be written."""
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error, for one-line messages."""
+    text = str(error).strip()
+    return text.splitlines()[0][:300] if text else type(error).__name__

@@ -26,6 +26,7 @@ from saccade.models.onnx_run import run_once
 from saccade.models.sources.contract import SourceRequest, noise
 from saccade.models.sources.resolve import resolve_model
 from saccade.models.sources.torchvision import _preprocessing_of
+from saccade.models.torch_weights import load_weights
 from saccade.pipeline.config import RuntimeOptions
 from saccade.playbook.model import COMPARED, images_of
 from saccade.playbook.prepare import prepare
@@ -407,6 +408,17 @@ def test_an_operator_without_onnx_is_named(tmp_path: Path) -> None:
     request = ConversionRequest(tmp_path, HW, np.zeros((1, 3, *HW), np.float32))
     with pytest.raises(ModelError, match="linalg_eig"):
         torch_to_onnx.TorchToOnnx.convert(model_file(tmp_path / "odd.pt2"), request)
+
+
+def test_an_exception_without_text_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: Any, **__: Any) -> None:
+        raise EOFError
+
+    monkeypatch.setattr(torch, "load", fails)
+    with pytest.raises(ModelError, match=r"cannot be loaded: EOFError\."):
+        load_weights(torch.nn.Linear(1, 1), tmp_path / "weights.pt")
 
 
 def test_conversions_are_found_by_format() -> None:

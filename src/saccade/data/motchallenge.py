@@ -15,7 +15,7 @@ from saccade.data.assemble import assemble, probe_all, unlabelled_image
 from saccade.data.contract import DataProblem, DataSplits, FrameOf, LabelledImage
 from saccade.data.images import VIDEO_SUFFIXES, display_path, walk_images
 from saccade.data.mot_text import PEDESTRIAN, MotRows, read_rows
-from saccade.errors import DataError
+from saccade.errors import DataError, first_line
 
 _TRUTH = Path("gt") / "gt.txt"
 _IMAGES = "img1"
@@ -139,9 +139,9 @@ def _info(folder: Path) -> dict[str, str]:
     try:
         parser.read(folder / _INFO, encoding="utf-8-sig")
     except (ConfigError, UnicodeDecodeError) as error:
-        said = str(error).partition("\n")[0]
         raise DataError(
-            f"{display_path(folder / _INFO)} cannot be read: {said}. Correct or remove it."
+            f"{display_path(folder / _INFO)} cannot be read: {first_line(error)}. "
+            "Correct or remove it."
         ) from error
     return dict(parser["Sequence"]) if parser.has_section("Sequence") else {}
 

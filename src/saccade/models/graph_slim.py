@@ -6,7 +6,7 @@ from importlib.util import find_spec
 
 import onnx
 
-from saccade.errors import MissingExtraError, ModelError
+from saccade.errors import MissingExtraError, ModelError, first_line
 
 
 def can_slim() -> bool:
@@ -34,7 +34,6 @@ def slimmed(model: onnx.ModelProto) -> onnx.ModelProto:
     try:
         result: onnx.ModelProto = onnxslim.slim(given)
     except Exception as error:  # its exceptions share no base
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise ModelError(f"onnxslim could not rewrite the graph ({first[:300]})") from error
+        raise ModelError(f"onnxslim could not rewrite the graph ({first_line(error)})") from error
     del result.graph.value_info[:]
     return result

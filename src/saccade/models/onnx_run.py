@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from saccade.errors import ModelError
+from saccade.errors import ModelError, first_line
 
 # Rewriting into operators that few other runtimes take: the four slices
 # with which some detectors begin become a gather of channels.
@@ -33,8 +33,7 @@ def run_once(model: onnx.ModelProto, inputs: dict[str, NDArray[Any]]) -> list[ND
         )
         return [np.asarray(output) for output in session.run(None, inputs)]
     except Exception as error:  # onnxruntime's exceptions share no base
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise ModelError(f"ONNX Runtime refuses the graph ({first[:300]})") from error
+        raise ModelError(f"ONNX Runtime refuses the graph ({first_line(error)})") from error
 
 
 def simplified(model: onnx.ModelProto) -> onnx.ModelProto:

@@ -13,7 +13,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from saccade.errors import ModelError
+from saccade.errors import ModelError, first_line
 from saccade.models.conversions.contract import drafted
 from saccade.models.conversions.layers import NO_NAMES, by_value
 from saccade.models.conversions.torch_to_onnx import INPUT
@@ -54,8 +54,7 @@ def _exported(module: Any, example: NDArray[np.float32]) -> bytes:
     try:
         return traced_onnx(module, example, INPUT)
     except Exception as error:  # its own errors share no base
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise ModelError(f"torch.onnx refuses it: {first[:300]}") from error
+        raise ModelError(f"torch.onnx refuses it: {first_line(error)}") from error
 
 
 def _compare(module: Any, model: onnx.ModelProto, inputs: NDArray[np.float32]) -> None:

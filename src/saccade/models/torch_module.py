@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from saccade.errors import ModelError
+from saccade.errors import ModelError, first_line
 from saccade.models.conversions.contract import ConversionRequest
 from saccade.models.conversions.layers import NO_NAMES, Layer, by_value
 from saccade.models.conversions.torch_to_onnx import TorchToOnnx
@@ -158,8 +158,7 @@ def _exported(loaded: LoadedModule, example: Any) -> Any:
     try:
         return export(loaded.module, torch.from_numpy(example))
     except Exception as error:
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ExportError(
-            f"torch.export refuses the module: {first[:300]}. Its forward has to take one image "
-            "(1, 3, H, W), without control flow that depends on values; or bring ONNX."
+            f"torch.export refuses the module: {first_line(error)}. Its forward has to take one "
+            "image (1, 3, H, W), without control flow that depends on values; or bring ONNX."
         ) from error

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from saccade.errors import MissingExtraError, ModelError
+from saccade.errors import MissingExtraError, ModelError, first_line
 
 
 def read_program(path: str | Path, documents: dict[str, str] | None = None) -> Any:
@@ -33,9 +33,8 @@ def read_program(path: str | Path, documents: dict[str, str] | None = None) -> A
     try:
         return torch.export.load(str(path), extra_files=documents)
     except Exception as error:
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ModelError(
-            f"PyTorch cannot load {Path(path).name}: {first[:200]}. Save it again with "
+            f"PyTorch cannot load {Path(path).name}: {first_line(error)}. Save it again with "
             "torch.export.save, by the version of PyTorch that is installed here."
         ) from error
 

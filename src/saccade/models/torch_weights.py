@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from saccade.errors import ModelError
+from saccade.errors import ModelError, first_line
 
 # Under which names training scripts put the state dict in a checkpoint.
 _NESTED = ("state_dict", "model_state_dict", "model", "ema")
@@ -47,7 +47,7 @@ def _state_dict(path: Path) -> Mapping[str, Any]:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         raise ModelError(
-            f"The weights {path} cannot be loaded: {str(error).strip().splitlines()[0][:200]}. "
+            f"The weights {path} cannot be loaded: {first_line(error)}. "
             "Expected a state dict, saved with torch.save(module.state_dict(), path)."
         ) from error
     for name in _NESTED:

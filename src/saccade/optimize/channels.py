@@ -11,7 +11,7 @@ import copy
 import warnings
 from typing import Any
 
-from saccade.errors import MissingExtraError, ModelError
+from saccade.errors import MissingExtraError, ModelError, first_line
 
 # What reads channel counts or channel positions that the graph holds as numbers.
 _POSITIONAL = (
@@ -61,10 +61,9 @@ def without_channels(module: Any, example: Any, share: float, multiple: int) -> 
             pruner.step()
             found = _shapes(pruned, example)
         except Exception as error:
-            first = (str(error).strip().splitlines() or [type(error).__name__])[0]
             raise ModelError(
-                f"The model does not run with fewer channels: {first[:200]}. It probably computes "
-                "with channel counts; leave pruning out."
+                f"The model does not run with fewer channels: {first_line(error)}. It probably "
+                "computes with channel counts; leave pruning out."
             ) from error
     if found != expected:
         raise ModelError(

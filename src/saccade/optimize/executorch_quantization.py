@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from saccade.errors import ModelError
+from saccade.errors import ModelError, first_line
 from saccade.models.files import model_file
 from saccade.models.torch_lowering import lowered, quiet
 from saccade.models.torch_program import read_program
@@ -28,7 +28,6 @@ from saccade.optimize.quantization.recipe import Recipe
 from saccade.optimize.quantization.torch_activations import observe_program
 from saccade.optimize.worker import Worker
 from saccade.pipeline.config import ModelFile, PipelineConfig, digest
-from saccade.runtimes.contract import first_line
 
 # Part of a file's name: raised when the same settings are made in another way.
 METHOD = "pt2e 2"

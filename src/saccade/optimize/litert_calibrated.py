@@ -17,10 +17,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from saccade.errors import ModelError
+from saccade.errors import ModelError, first_line
 from saccade.optimize.litert_bias import corrected
 from saccade.optimize.litert_recipe import LiteRtRecipe, Ports, Ranges
-from saccade.runtimes.contract import first_line
 
 Statistics = Mapping[str, Mapping[str, Any]]
 # Images that biases are corrected on; means settle sooner than ranges.

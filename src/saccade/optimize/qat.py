@@ -16,12 +16,11 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from saccade.errors import RuntimeFailure
+from saccade.errors import RuntimeFailure, first_line
 from saccade.optimize.distill import Distillation, Lesson, TrainingFrames, distill
 from saccade.optimize.pruning import program_of
 from saccade.optimize.worker import Worker
 from saccade.pipeline.config import PipelineConfig
-from saccade.runtimes.contract import first_line
 
 # Small steps: the weights are good, only their rounding is not. Attention maps of a quantized
 # model differ by rounding alone, so answers are all that is learnt from.

@@ -13,10 +13,9 @@ from typing import Any
 
 import onnx
 
-from saccade.errors import RuntimeFailure
+from saccade.errors import RuntimeFailure, first_line
 from saccade.models.traced_onnx import traced_onnx
 from saccade.optimize.quantization.ort_form import for_onnxruntime
-from saccade.runtimes.contract import first_line
 
 
 def write_qdq(module: Any, example: Any, name: str, free: bool, target: Path) -> None:

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
-from saccade.errors import RuntimeFailure, SaccadeError, StorageError
+from saccade.errors import RuntimeFailure, SaccadeError, StorageError, first_line
 from saccade.optimize.job import Job
 from saccade.optimize.race import RacePlan, Runner, race
 from saccade.pipeline.config import PipelineConfig
@@ -145,7 +145,7 @@ def database_errors(run: RunFolder) -> Iterator[None]:
         yield
     except (optuna.exceptions.StorageInternalError, sqlalchemy.exc.DatabaseError) as error:
         cause = error.__cause__ if isinstance(error.__cause__, sqlalchemy.exc.DBAPIError) else error
-        said = str(getattr(cause, "orig", None) or cause).partition("\n")[0]
+        said = first_line(getattr(cause, "orig", None) or cause)
         raise StorageError(
             f"'{target}' could not be used: {said}. Free some space, or remove the file if it is "
             "damaged, and run the same command again; it resumes where it stopped."

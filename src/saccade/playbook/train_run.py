@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from saccade.environment import usable_cores
-from saccade.errors import OutOfMemory, SaccadeError, SpecError
-from saccade.runtimes.contract import first_line
+from saccade.errors import OutOfMemory, SaccadeError, SpecError, first_line
 from saccade.study import RunFolder
 from saccade.train.batch_fit import smallest_factor
 from saccade.train.checkpoint import Checkpoints, write_tensors

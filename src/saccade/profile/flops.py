@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from saccade.errors import ModelError
+from saccade.errors import ModelError, first_line
 
 Shape = tuple[int, ...]
 
@@ -200,7 +200,7 @@ def _observed_shapes(model: Any, names: list[str]) -> dict[str, Shape]:
         outputs = session.run(names, feed)
     except Exception as error:
         raise ModelError(
-            f"The shapes inside the model cannot be determined: {str(error).splitlines()[0]}. "
+            f"The shapes inside the model cannot be determined: {first_line(error)}. "
             "Expected an ONNX model that ONNX Runtime can run; check it with onnx.checker."
         ) from error
     return {name: np.shape(out) for name, out in zip(names, outputs, strict=True)}

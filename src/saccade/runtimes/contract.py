@@ -170,9 +170,3 @@ class Runtime(ABC):
             MissingExtraError: the runtime is not installed.
             RuntimeFailure: it refused the model or the options.
         """
-
-
-def first_line(error: BaseException) -> str:
-    """The first line of an error, for one-line messages."""
-    text = str(error).strip()
-    return text.splitlines()[0][:300] if text else type(error).__name__

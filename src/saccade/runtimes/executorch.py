@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from saccade.errors import MissingExtraError, RuntimeFailure
-from saccade.runtimes.contract import Availability, Runtime, Session, SessionRequest, first_line
+from saccade.errors import MissingExtraError, RuntimeFailure, first_line
+from saccade.runtimes.contract import Availability, Runtime, Session, SessionRequest
 from saccade.runtimes.pixel_input import to_planes
 from saccade.runtimes.pooled import PooledSession, checked
 

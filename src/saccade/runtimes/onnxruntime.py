@@ -14,14 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from saccade.environment import detect
-from saccade.errors import MissingExtraError, RuntimeFailure
+from saccade.errors import MissingExtraError, RuntimeFailure, first_line
 from saccade.runtimes.contract import (
     Availability,
     OperatorTime,
     Runtime,
     Session,
     SessionRequest,
-    first_line,
 )
 from saccade.runtimes.ort_binding import Binding, DeviceBinding, HostBinding
 from saccade.runtimes.pooled import ALONE, PooledSession

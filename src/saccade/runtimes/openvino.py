@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from saccade.errors import MissingExtraError, RuntimeFailure
+from saccade.errors import MissingExtraError, RuntimeFailure, first_line
 from saccade.models.description import Preprocessing
 from saccade.pipeline.config import RuntimeOptions
 from saccade.runtimes.contract import (
@@ -20,7 +20,6 @@ from saccade.runtimes.contract import (
     Session,
     SessionRequest,
     Ticket,
-    first_line,
 )
 from saccade.runtimes.model_cache import LIMIT_BYTES, cache_folder
 from saccade.user_cache import trim

@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from saccade.errors import MissingExtraError, RuntimeFailure, SaccadeError
+from saccade.errors import MissingExtraError, RuntimeFailure, SaccadeError, first_line
 from saccade.models.description import Preprocessing
 from saccade.runtimes import tensorrt_package
-from saccade.runtimes.contract import Availability, Runtime, Session, SessionRequest, first_line
+from saccade.runtimes.contract import Availability, Runtime, Session, SessionRequest
 from saccade.runtimes.pooled import PooledSession, checked
 from saccade.runtimes.tensorrt_cache import Builder, engine_path, keep, kept, timings_path
 from saccade.runtimes.tensorrt_engine import built_engine

@@ -14,9 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from saccade.errors import RuntimeFailure, SaccadeError
+from saccade.errors import RuntimeFailure, SaccadeError, first_line
 from saccade.runtimes import tensorrt_package
-from saccade.runtimes.contract import first_line
 from saccade.runtimes.tensorrt_cache import keep, kept
 from saccade.runtimes.tensorrt_settings import WORKSPACE_MIB, EngineSettings
 from saccade.runtimes.tensorrt_trtexec import (

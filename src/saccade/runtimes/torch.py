@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from saccade.errors import RuntimeFailure
+from saccade.errors import RuntimeFailure, first_line
 from saccade.models.torch_nms import suppressed
 from saccade.models.torch_program import flat, leaves
 from saccade.runtimes.contract import (
@@ -18,7 +18,6 @@ from saccade.runtimes.contract import (
     Runtime,
     Session,
     SessionRequest,
-    first_line,
 )
 from saccade.runtimes.pooled import PooledSession, checked
 from saccade.runtimes.torch_loading import (

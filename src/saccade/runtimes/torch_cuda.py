@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from saccade.errors import RuntimeFailure
+from saccade.errors import RuntimeFailure, first_line
 from saccade.models.torch_program import leaves
 from saccade.runtimes.contract import (
     Availability,
@@ -25,7 +25,6 @@ from saccade.runtimes.contract import (
     Session,
     SessionRequest,
     Ticket,
-    first_line,
 )
 from saccade.runtimes.pooled import checked
 from saccade.runtimes.torch_device import CudaDevice, Device

@@ -8,10 +8,10 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
-from saccade.errors import MissingExtraError, ModelError, RuntimeFailure
+from saccade.errors import MissingExtraError, ModelError, RuntimeFailure, first_line
 from saccade.models.description import Preprocessing
 from saccade.models.torch_nms import Suppression, read_suppressing
-from saccade.runtimes.contract import SessionRequest, first_line
+from saccade.runtimes.contract import SessionRequest
 
 FORMATS = ("torch_export", "torchscript")
 Forward = Callable[[Any], Any]

@@ -12,9 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from saccade.errors import RuntimeFailure
+from saccade.errors import RuntimeFailure, first_line
 from saccade.models.torch_nms import Suppression, suppressed
-from saccade.runtimes.contract import first_line
 from saccade.runtimes.torch_device import Device
 from saccade.runtimes.torch_lanes import Lane
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from saccade.errors import SpecError
+from saccade.errors import SpecError, first_line
 from saccade.study import storage_errors
 
 FORMAT = 1
@@ -94,7 +94,7 @@ class Checkpoints:
             raise SpecError(
                 "The training could not go on after an interruption, because the state of its "
                 "optimizer, scheduler or model holds more than tensors and plain values: "
-                f"{_first_line(error)}. Let their state_dict() hold nothing else."
+                f"{first_line(error)}. Let their state_dict() hold nothing else."
             ) from error
 
     def load(self, step: int) -> dict[str, Any] | None:
@@ -174,7 +174,3 @@ def _flush_folder(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]

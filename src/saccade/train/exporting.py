@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from saccade.errors import ModelError
+from saccade.errors import ModelError, first_line
 from saccade.models.equivalence import check_same
 from saccade.models.torch_program import flat, read_program
 
@@ -31,8 +31,7 @@ def export_program(model: Any, example: Any, folder: Path) -> Path:
     try:
         program = torch.export.export(model, (example,))
     except Exception as error:
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise ModelError(f"torch.export refuses it: {first[:200]}") from error
+        raise ModelError(f"torch.export refuses it: {first_line(error)}") from error
     path, partial = folder / FILE, folder / f"partial-{FILE}"
     torch.export.save(program, str(partial))
     try:

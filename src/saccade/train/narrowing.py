@@ -10,7 +10,7 @@ from __future__ import annotations
 import warnings
 from typing import Any, Literal
 
-from saccade.errors import MissingExtraError, SpecError
+from saccade.errors import MissingExtraError, SpecError, first_line
 
 Choice = Literal["random", "magnitude"]
 
@@ -60,10 +60,9 @@ def narrow(
             pruner.step()
         found = _shapes(model, example)
     except Exception as error:
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise SpecError(
-            f"The model does not run with fewer channels: {first[:200]}. It probably computes with "
-            "channel counts; make it narrower by hand."
+            f"The model does not run with fewer channels: {first_line(error)}. It probably "
+            "computes with channel counts; make it narrower by hand."
         ) from error
     model.train(was_training)
     if found != shapes:

@@ -11,7 +11,7 @@ import numpy as np
 
 from saccade.deploy.exports.contract import ExportRequest, Run
 from saccade.deploy.exports.phones import COMPARED, NO_FRAMES, on_runtime
-from saccade.errors import ModelError
+from saccade.errors import ModelError, first_line
 from saccade.models.files import model_file
 from saccade.pipeline.config import ModelFile, PipelineConfig
 
@@ -62,8 +62,7 @@ class TorchScript:
         try:
             torch.jit.save(_traced(exported, request.input_hw), str(target))
         except Exception as error:  # whatever an operator's tracing raises
-            first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            raise ModelError(f"PyTorch cannot trace the program: {first[:200]}") from error
+            raise ModelError(f"PyTorch cannot trace the program: {first_line(error)}") from error
         module, made = exported.module(), model_file(target)
         inputs = np.concatenate(request.tensors[:COMPARED])
         check_converted(lambda image: run_program(module, image), made, Torch, inputs)

@@ -7,7 +7,7 @@ import zipfile
 from pathlib import Path
 from typing import Any, ClassVar
 
-from saccade.errors import MissingExtraError, ModelError
+from saccade.errors import MissingExtraError, ModelError, first_line
 from saccade.models.conversions.values import script_layers
 from saccade.models.files import model_file
 from saccade.models.script_onnx import script_onnx
@@ -84,7 +84,7 @@ def _load(path: Path) -> Any:
         return torch.jit.load(str(path), map_location="cpu").eval()
     except Exception as error:
         raise ModelError(
-            f"PyTorch cannot load {path.name}: {str(error).strip().splitlines()[0][:200]}. "
+            f"PyTorch cannot load {path.name}: {first_line(error)}. "
             "Save it again with torch.jit.save."
         ) from error
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, ClassVar
 
-from saccade.errors import MissingExtraError, ModelError
+from saccade.errors import MissingExtraError, ModelError, first_line
 from saccade.models.sources.contract import ResolvedModel, SourceRequest
 from saccade.models.sources.hub import choose_weights, unknown_name
 from saccade.models.torch_module import LoadedModule, resolve_module
@@ -71,10 +71,9 @@ def _from_checkpoint(load: Any, path: Path, request: SourceRequest) -> Any:
     try:
         return load(str(path)).model.float().eval()
     except Exception as error:  # whatever unpickling raises
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ModelError(
-            f"ultralytics cannot load {path.name}: {first[:200]}. A checkpoint that it saved was "
-            "expected."
+            f"ultralytics cannot load {path.name}: {first_line(error)}. A checkpoint that it saved "
+            "was expected."
         ) from error
 
 

@@ -10,7 +10,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
-from saccade.errors import RuntimeFailure
+from saccade.errors import RuntimeFailure, first_line
 from saccade.optimize.quantization.contract import Samples
 from saccade.optimize.quantization.layers import layers
 
@@ -91,8 +91,7 @@ def float_session(model: onnx.ModelProto) -> Any:
             model.SerializeToString(), options, providers=["CPUExecutionProvider"]
         )
     except Exception as error:  # onnxruntime's exceptions share no base
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise RuntimeFailure(f"ONNX Runtime refused the model: {first[:300]}") from error
+        raise RuntimeFailure(f"ONNX Runtime refused the model: {first_line(error)}") from error
 
 
 def _watched(model: onnx.ModelProto) -> Sequence[str]:

@@ -6,9 +6,8 @@ import logging
 from collections.abc import Sequence
 from typing import Any
 
-from saccade.errors import RuntimeFailure
+from saccade.errors import RuntimeFailure, first_line
 from saccade.optimize.quantization.recipe import Estimator, Recipe
-from saccade.runtimes.contract import first_line
 
 # Of ranges, NNCF's default first.
 ESTIMATORS: tuple[Estimator, ...] = ("mean_min_max", "percentile", "mse", "min_max")

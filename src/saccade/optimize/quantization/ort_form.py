@@ -19,9 +19,8 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
-from saccade.errors import RuntimeFailure
+from saccade.errors import RuntimeFailure, first_line
 from saccade.optimize.quantization.layers import KINDS
-from saccade.runtimes.contract import first_line
 
 ROUND, BACK = "QuantizeLinear", "DequantizeLinear"
 # From signed to unsigned, with the same size of steps.

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import onnx
 
-from saccade.errors import ModelError
+from saccade.errors import ModelError, first_line
 from saccade.optimize.quantization.calibration import Tensors
 from saccade.pipeline.config import PipelineConfig
 
@@ -71,8 +71,7 @@ def recent(model: onnx.ModelProto) -> onnx.ModelProto:
     try:
         return version_converter.convert_version(model, LEAST_OPSET)
     except Exception as error:  # the converter's exceptions share no base
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ModelError(
             f"The model is in ONNX opset {opset}, and converting it to {LEAST_OPSET}, which "
-            f"quantizing needs, fails ({first[:200]}). Export it with a newer opset."
+            f"quantizing needs, fails ({first_line(error)}). Export it with a newer opset."
         ) from error

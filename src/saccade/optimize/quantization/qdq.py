@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 
 import onnx
 
-from saccade.errors import RuntimeFailure
+from saccade.errors import RuntimeFailure, first_line
 from saccade.optimize.quantization.bias import corrected
 from saccade.optimize.quantization.contract import Samples, Scheme
 from saccade.optimize.quantization.layers import head_nodes
@@ -57,9 +57,8 @@ class OnnxRuntimeQdq:
                 _static(prepared(model), samples, recipe, excluded, partial)
         except Exception as error:  # onnxruntime's exceptions share no base
             partial.unlink(missing_ok=True)
-            first = (str(error).strip().splitlines() or [type(error).__name__])[0]
             raise RuntimeFailure(
-                f"ONNX Runtime could not quantize the model: {first[:300]}"
+                f"ONNX Runtime could not quantize the model: {first_line(error)}"
             ) from error
         if recipe.bias_correction:
             onnx.save(corrected(model, onnx.load(str(partial)), samples), str(partial))
