@@ -23,6 +23,7 @@ from saccade.goals import Goal, parse_goal
 from saccade.label_settings import LabelSettings
 from saccade.model_reference import is_name
 from saccade.spec_problems import explain
+from saccade.stream_address import without_password
 from saccade.system_settings import (
     AlsoSystem,
     CandidateModel,
@@ -140,8 +141,10 @@ class Spec(BaseModel):
         """The goals.
 
         Raises:
-            GoalError: one of them cannot be read, met or told apart.
+            GoalError: one of them cannot be read, met or told apart; or one of a second system's
+                own is about speed, which is that of both together.
         """
+        _check_own(self.also.goals if self.also is not None else ())
         goals = tuple(parse_goal(text) for text in self.goals)
         names = [(goal.metric, goal.op) for goal in goals]
         twice = {metric for metric, _ in names if names.count((metric, _)) > 1}
@@ -156,6 +159,23 @@ class Spec(BaseModel):
         if document.get(_ALSO, {}).get(_LABELS) == {}:
             del document[_ALSO][_LABELS]
         return {k: v for k, v in document.items() if v or k not in _LATER}
+
+    def published(self) -> dict[str, Any]:
+        """`document` for results and reports, which are passed on: no password of a stream."""
+        document = self.document()
+        for system in (document, document.get(_ALSO, {})):
+            if "video" in system:
+                system["video"] = without_password(system["video"])
+        return document
+
+
+def _check_own(goals: tuple[str, ...]) -> None:
+    for text in goals:
+        if not parse_goal(text).is_accuracy:
+            raise GoalError(
+                f"The goal '{text}' of 'also' is not about accuracy. Speed and size are those of "
+                "both systems together; give such goals beside 'also', not within it."
+            )
 
 
 def check_together(spec: Spec, also: AlsoSystem) -> None:

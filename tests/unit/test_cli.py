@@ -200,13 +200,16 @@ def test_a_folder_of_somebody_elses_is_left_alone(
     assert (mine / "spec.yaml").read_text(encoding="utf-8").startswith("# my notes")
 
 
-def test_another_job_is_not_mixed_into_a_run(cli: Cli, inputs: Inputs, tmp_path: Path) -> None:
-    inputs.model.write_bytes(b"broken")
+def test_another_job_is_not_mixed_into_a_run_but_a_slip_may_be_corrected(
+    cli: Cli, inputs: Inputs, tmp_path: Path
+) -> None:
     run = ("--out", tmp_path / "run")
-    refused(cli, "optimize", *inputs.flags, *run)
-    other = tmp_path / "other.onnx"
-    said = refused(cli, "optimize", "--model", other, "--video", inputs.video, *run)
-    assert "holds a run with another model" in said
+    typo = ("--model", tmp_path / "tyni.onnx", "--video", inputs.video)
+    refused(cli, "optimize", *typo, *run)
+    inputs.model.write_bytes(b"broken")
+    assert "cannot be read as an ONNX model" in refused(cli, "optimize", *inputs.flags, *run)
+    (tmp_path / "run" / "baseline.json").write_text("{}", encoding="utf-8")
+    assert "holds a run with another model" in refused(cli, "optimize", *typo, *run)
 
 
 def test_the_traceback_is_in_the_run_folder(cli: Cli, inputs: Inputs, tmp_path: Path) -> None:

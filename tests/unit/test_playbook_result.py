@@ -19,7 +19,7 @@ from saccade.playbook.final import Accuracy, Final
 from saccade.playbook.partial import baseline_report
 from saccade.playbook.prepare import guard_goal, prepare
 from saccade.playbook.result import Story, count_problems, goal_rows, loss, result_document
-from saccade.playbook.steps import Baseline
+from saccade.playbook.steps import Baseline, baseline_document
 from saccade.progress import SilentProgress
 from saccade.spec import make_spec
 from saccade.study import Drop, Ratio, RunFolder, Trial
@@ -105,6 +105,15 @@ def test_goals_are_judged_by_their_intervals(job: Job) -> None:
     assert statuses(missed) == ["not_met", "inconclusive", "not_met"]
     assert result_document(missed)["status"] == "not_met"
     assert result_document(met)["status"] == "inconclusive"
+
+
+def test_the_password_of_a_stream_is_in_no_document(job: Job) -> None:
+    video = "rtsp://user:secret@host:554/1?password=secret"
+    spec = job.spec.model_copy(update={"video": video})
+    live = replace(job, spec=spec, source=video)
+    found = [result_document(story_of(live)), baseline_document(live, story_of(live).baseline)]
+    assert "secret" not in str(found) and "rtsp://host:554/1" in str(found)
+    assert spec.document()["video"] == video  # which a run is resumed by
 
 
 def test_without_a_final_measurement_nothing_is_decided(job: Job) -> None:

@@ -6,6 +6,7 @@ import json
 from dataclasses import replace
 from io import StringIO
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ from saccade.errors import BundleError, DataError, GoalError, SpecError
 from saccade.optimize.sharing.one_pass import OnePass
 from saccade.pipeline.system import SystemConfig
 from saccade.pipeline.system_pipeline import SystemPipeline
+from saccade.playbook import system as system_playbook
 from saccade.playbook.prepare import check_alone
 from saccade.playbook.system import _second_spec
 from saccade.report.console import summary
@@ -88,17 +90,33 @@ def test_a_file_that_is_not_there_is_named() -> None:
 
 
 def test_goals_of_speed_are_those_of_both_together() -> None:
-    spec = make_spec({**FIRST, "also": {**ALSO, "goals": ["throughput_fps>=30"]}})
     with pytest.raises(GoalError, match="beside 'also'"):
-        _second_spec(spec, "v.mp4")
+        make_spec({**FIRST, "also": {**ALSO, "goals": ["throughput_fps>=30"]}})
 
 
 def test_the_second_system_runs_on_the_frames_of_the_first() -> None:
     goals = ["throughput_fps>=30", "map50_95_drop<=0.01"]
-    spec = make_spec({**FIRST, "goals": goals, "also": {**ALSO, "goals": ["miou_drop<=0.02"]}})
-    second = _second_spec(spec, "/frames")
+    also = {**ALSO, "goals": ["miou_drop<=0.02"]}
+    models = {"candidates": ["c.onnx"], "students": ["torchvision:resnet18"]}
+    second = _second_spec(make_spec({**FIRST, **models, "goals": goals, "also": also}), "/frames")
     assert second.video == "/frames" and second.task == "segmentation" and second.also is None
     assert second.goals == ("miou_drop<=0.02", "throughput_fps>=30")
+    assert second.candidates == second.students == ()
+
+
+def test_both_are_looked_at_before_either_is_improved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def look(spec: Spec, *_: Any) -> Any:
+        if spec.task == "segmentation":
+            raise DataError("no masks")
+        return SimpleNamespace(source=spec.video)
+
+    monkeypatch.setattr(system_playbook, "job_of", look)
+    monkeypatch.setattr(system_playbook, "improve", lambda *_: pytest.fail("was improved"))
+    spec = make_spec({**FIRST, "also": ALSO}, tmp_path)
+    with pytest.raises(DataError, match="no masks"):
+        saccade.optimize(spec, out=tmp_path / "run")
 
 
 def test_other_verbs_say_that_they_take_one_system() -> None:

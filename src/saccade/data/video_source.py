@@ -6,7 +6,6 @@ import errno
 import os
 import sys
 from pathlib import Path
-from urllib.parse import urlsplit, urlunsplit
 
 import av
 import av.error
@@ -16,10 +15,10 @@ from av.video.stream import VideoStream
 
 from saccade.data.images import display_path
 from saccade.errors import DataError
+from saccade.stream_address import is_address, without_password
 
 Source = str | int | os.PathLike[str]
 
-_LIVE_SCHEMES = ("rtsp://", "rtsps://", "rtmp://", "udp://", "srt://", "http://", "https://")
 _FILE_PREFIX = "file:"
 _DEVICE_PREFIX = "/dev/video"
 # Seconds until a stream counts as absent, and as lost.
@@ -37,7 +36,7 @@ def is_live(source: Source) -> bool:
     # A file that is called '0' is still reached as './0'.
     return (
         text.isdecimal()
-        or text.lower().startswith(_LIVE_SCHEMES)
+        or is_address(text)
         or (text.startswith(_DEVICE_PREFIX) and text.removeprefix(_DEVICE_PREFIX).isdecimal())
     )
 
@@ -49,11 +48,7 @@ def source_name(source: Source) -> str:
     text = os.fspath(source)
     if text.isdecimal():
         return f"camera {text}"
-    if not text.lower().startswith(_LIVE_SCHEMES):
-        return display_path(text)
-    parts = urlsplit(text)
-    host = parts.netloc.rpartition("@")[2]
-    return urlunsplit((parts.scheme, host, parts.path, "", ""))
+    return without_password(text) if is_address(text) else display_path(text)
 
 
 def open_container(source: Source) -> InputContainer:
@@ -110,7 +105,7 @@ def _open_file(path: str) -> InputContainer:
 
 def _open_live(text: str) -> InputContainer:
     timeout = (_OPEN_TIMEOUT_S, READ_TIMEOUT_S)
-    if text.lower().startswith(_LIVE_SCHEMES):
+    if is_address(text):
         # Over UDP, FFmpeg's default, lost packets become grey or smeared frames.
         options = {"rtsp_transport": "tcp"} if text.lower().startswith("rtsp") else {}
         return av.open(text, "r", options=options, timeout=timeout)

@@ -28,6 +28,7 @@ from saccade.pipeline.geometry import Letterbox, center_cropped, letterbox, stre
 from saccade.pipeline.sessions import SessionPool
 from saccade.pipeline.two_looks import FirstLook, run_overlapped_twice, run_sequential_twice
 from saccade.runtimes.contract import Session
+from saccade.stream_address import without_password
 
 KEPT_PROBLEMS = 100
 
@@ -169,8 +170,9 @@ class Pipeline:
                 yield frame
             if not count:
                 raise DataError(
-                    f"No frame could be read from '{source}'. Expected a playable video, a folder "
-                    "with images, or a live stream; check that the file is complete."
+                    f"No frame could be read from '{without_password(source)}'. Expected a "
+                    "playable video, a folder with images, or a live stream; check that the file "
+                    "is complete."
                 )
             if not loop:
                 return
@@ -293,7 +295,7 @@ def letterbox_of(config: PipelineConfig, frame_hw: tuple[int, int]) -> Letterbox
 def input_hw(config: PipelineConfig) -> tuple[int, int]:
     """Height and width of an input that every frame fills."""
     described = config.description
-    height, width = described.input_hw or (described.input_size,) * 2
+    height, width = described.own_hw
     ratio, stride = config.input_size / max(height, width), described.stride
     vertical, horizontal = (config.squeeze, 1.0) if height > width else (1.0, config.squeeze)
     return (

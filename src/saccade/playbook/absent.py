@@ -172,7 +172,7 @@ def document(
         "budget_s": job.spec.budget,
         "wall_s": wall_s,
         "notes": [*job.notes, *notes],
-        "spec": job.spec.document(),
+        "spec": job.spec.published(),
         "bundle": None,
         "model": {"description": asdict(job.description), "license": job.description.license},
     }

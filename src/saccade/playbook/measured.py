@@ -290,7 +290,7 @@ def _document(
         "objective": "throughput_fps" if job.objective == "throughput" else "latency_ms.p50",
         "budget_s": job.spec.budget,
         "notes": [*job.notes, *notes],
-        "spec": job.spec.document(),
+        "spec": job.spec.published(),
         "bundle": None,
         "model": {"description": asdict(job.description), "license": job.description.license},
     }

@@ -41,6 +41,7 @@ from saccade.playbook.students import with_students
 from saccade.profile.records import Profile
 from saccade.progress import Progress, SilentProgress
 from saccade.spec import Spec, read_spec
+from saccade.stream_address import without_password
 from saccade.study import RunFolder, Study, Trial, finite
 from saccade.validate.referee import VIDEO_FRAMES, LabelReferee
 
@@ -52,6 +53,8 @@ FINAL_FRAME_S = 1.5
 REPORT_S = 3.0
 # The race that confirms what tuning found.
 CONFIRM_S = 14.0
+# What a run has found; until there is one of these, its settings may still be corrected.
+FOUND = ("baseline.json", "profile.json", "trials.jsonl", "estimates.json", "result.json")
 
 
 def optimize(
@@ -135,7 +138,7 @@ def improve(job: Job, run: RunFolder, say: Progress, began: float) -> Study:
 
 
 def remember_spec(run: RunFolder, spec: Spec) -> None:
-    """Write ``spec.yaml``; refuse to mix another job into a run folder.
+    """Write ``spec.yaml``; refuse to mix another job into what a run has found.
 
     Raises:
         InputError: the folder holds a run of another job.
@@ -150,14 +153,15 @@ def remember_document(run: RunFolder, document: Mapping[str, Any]) -> None:
         InputError: the folder holds a run of another job.
     """
     path = run.path / "spec.yaml"
-    if path.exists():
+    if path.exists() and any((run.path / name).exists() for name in FOUND):
         before = read_spec(path)
         # More time or other goals continue a run; another model or other data do not.
         fixed = [k for k in {**before, **document} if k not in ("budget", "goals")]
         changed = [k for k in fixed if before.get(k) != document.get(k)]
         if changed:
             raise InputError(
-                f"'{run.path}' holds a run with another {changed[0]} ({before.get(changed[0])}). "
+                f"'{run.path}' holds a run with another {changed[0]} "
+                f"({without_password(str(before.get(changed[0])))}). "
                 "Choose another --out, or give the same settings to resume it."
             )
     run.write_text("spec.yaml", yaml.safe_dump(dict(document), sort_keys=False, allow_unicode=True))

@@ -20,6 +20,7 @@ from saccade.profile import roofline as roofs
 from saccade.profile.records import Profile, Roofline
 from saccade.profile.trace import write_trace
 from saccade.progress import Progress
+from saccade.stream_address import without_password
 from saccade.study import RunFolder, block_from_dict
 
 AA_PAIRS = 6
@@ -93,7 +94,7 @@ def baseline_document(job: Job, baseline: Baseline) -> dict[str, Any]:
     )
     return {
         "config": baseline.config.to_dict(),
-        "source": job.source,
+        "source": without_password(job.source),
         "resolution": baseline.resolution,
         "metrics": {name: asdict(value) for name, value in baseline.metrics.items()},
         **asdict(measurement),
@@ -107,7 +108,7 @@ def _known_baseline(job: Job, run: RunFolder) -> Baseline | None:
     same = (
         document.get("config_hash") == job.baseline.hash
         and document.get("environment_hash") == job.environment.hash
-        and document.get("source") == job.source
+        and document.get("source") == without_password(job.source)
         and document.get("resolution") is not None
     )
     if not same:

@@ -14,7 +14,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from saccade.deploy.bundle import write_system_bundle
-from saccade.errors import GoalError
 from saccade.goals import Goal, parse_goal
 from saccade.measurement import Block
 from saccade.optimize.job import Job, plan_context
@@ -28,7 +27,7 @@ from saccade.optimize.sharing.subject import SystemRunner
 from saccade.pipeline.config import PipelineConfig
 from saccade.pipeline.system import SystemConfig
 from saccade.playbook.final import FINAL_RACE, Accuracy, FinalJudge
-from saccade.playbook.optimize import improve, job_of
+from saccade.playbook.optimize import improve, job_of, remember_spec
 from saccade.playbook.prepare import guard_goal
 from saccade.playbook.referees import search_referee
 from saccade.playbook.steps import AA_BLOCK_S, AA_MIN_PAIRS, AA_PAIRS, AA_SHARE, profiler_of
@@ -43,6 +42,21 @@ OWN_SHARE = 0.25
 FINAL_SHARE = 0.3
 # Frames of the pass that says where the time goes.
 STAGE_FRAMES = 30
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """One system before its own study.
+
+    Attributes:
+        job: what it is about.
+        run: its run folder.
+        finished: its study, where an earlier run has finished it.
+    """
+
+    job: Job
+    run: RunFolder
+    finished: Study | None
 
 
 @dataclass(frozen=True)
@@ -77,9 +91,11 @@ def optimize_system(spec: Spec, run: RunFolder, say: Progress, began: float) -> 
         SaccadeError: the input is unusable, or the disk refused.
         KeyboardInterrupt: after everything known was written to the run folder.
     """
-    first = _improved(_first_spec(spec), run, say)
-    second = _improved(_second_spec(spec, first.job.source), run, say)
-    sharing = _Sharing(spec, (first, second), run, say, began)
+    spec.parsed_goals()
+    # Both, before either is improved: what is wrong with the second should not cost the first.
+    first = _prepared(_first_spec(spec), run, say)
+    second = _prepared(_second_spec(spec, first.job.source), run, say)
+    sharing = _Sharing(spec, (_improved(first, say), _improved(second, say)), run, say, began)
     interrupted = False
     try:
         sharing.carry_out()
@@ -96,40 +112,31 @@ def _first_spec(spec: Spec) -> Spec:
 
 
 def _second_spec(spec: Spec, source: str) -> Spec:
-    """The second system's own spec: its settings, on the frames of the first.
-
-    Raises:
-        GoalError: one of its goals is about speed, which is the whole system's.
-    """
+    """The second system's own spec: its settings, on the frames of the first."""
     also = spec.also
     assert also is not None
-    for text in also.goals:
-        if not parse_goal(text).is_accuracy:
-            raise GoalError(
-                f"The goal '{text}' of 'also' is not about accuracy. Speed and size are those of "
-                "both systems together; give such goals beside 'also', not within it."
-            )
     speeds = tuple(text for text in spec.goals if not parse_goal(text).is_accuracy)
     given: dict[str, Any] = {name: getattr(also, name) for name in type(also).model_fields}
     given |= {"video": source, "goals": (*also.goals, *speeds)}
-    return _first_spec(spec).model_copy(update={**given, "candidates": ()})
+    return _first_spec(spec).model_copy(update={**given, "candidates": (), "students": ()})
 
 
-def _improved(spec: Spec, run: RunFolder, say: Progress) -> Improved:
-    """One system's own study; one that is finished is used again."""
-    from saccade.playbook.optimize import remember_spec
-
+def _prepared(spec: Spec, run: RunFolder, say: Progress) -> Prepared:
+    """One system, looked at; one that is finished is used again."""
     own = RunFolder(run.path / spec.task)
-    say.step(f"{spec.task.replace('_', ' ').capitalize()} on its own")
-    began = time.monotonic()
     finished = _finished(own, spec)
     remember_spec(own, spec)
-    job = job_of(spec, own, say)
-    if finished is None:
-        study = improve(job, own, say, began)
+    return Prepared(job_of(spec, own, say), own, finished)
+
+
+def _improved(prepared: Prepared, say: Progress) -> Improved:
+    """One system's own study."""
+    job, study = prepared.job, prepared.finished
+    say.step(f"{job.spec.task.replace('_', ' ').capitalize()} on its own")
+    if study is None:
+        study = improve(job, prepared.run, say, time.monotonic())
     else:
         say.note("was improved before and is used again")
-        study = finished
     guard = guard_goal(job)
     assert guard is not None
     best = PipelineConfig.from_dict(study.result["best"]["config"])
@@ -141,7 +148,7 @@ def _finished(run: RunFolder, spec: Spec) -> Study | None:
     result = run.read_json("result.json")
     if result is None or result.get("interrupted") or result.get("bundle") is None:
         return None
-    same = {**spec.document(), "budget": 0} == {**result.get("spec", {}), "budget": 0}
+    same = {**spec.published(), "budget": 0} == {**result.get("spec", {}), "budget": 0}
     return Study.load(run.path) if same else None
 
 

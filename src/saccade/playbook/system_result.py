@@ -93,7 +93,7 @@ def system_document(story: SystemStory, folder: Path) -> dict[str, Any]:
         "wall_s": story.wall_s,
         "objective": "throughput_fps" if first.objective == "throughput" else "latency_ms.p50",
         "notes": notes,
-        "spec": story.spec.document(),
+        "spec": story.spec.published(),
         "bundle": str(folder / "bundle") if story.best is not None else None,
         "guard": {"metric": story.guards[0].base, "allowed": story.guards[0].bound},
         "interrupted": story.interrupted,
