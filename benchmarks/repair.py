@@ -29,7 +29,7 @@ METRIC, ALLOWED = "top1", 0.01
 
 @dataclass(frozen=True)
 class Climb:
-    """What the ladder did for one runtime.
+    """What the ladder did with one quantizer.
 
     Attributes:
         steps: its log, on selection data.
@@ -56,14 +56,14 @@ def measure(setting: Setting) -> list[Row]:
     spec = make_spec({"task": "classification", "model": model, "data": data})
     job = prepare(spec, RunFolder(folder / "run"), SilentProgress())
     profile = profiler_of(job, None)(job.baseline)
-    return [_row(runtime, climb(job, profile, runtime)) for runtime in plugins.names("quantizers")]
+    return [_row(name, climb(job, profile, name)) for name in plugins.names("quantizers")]
 
 
-def climb(job: Job, profile: Profile, runtime: str) -> Climb:
+def climb(job: Job, profile: Profile, quantizer: str) -> Climb:
     """The ladder as the search climbs it, without its races."""
     assert job.roles is not None and job.roles.selection is not None
     context = plan_context(job, job.baseline, profile)
-    context = replace(context, folder=context.folder / runtime)
+    context = replace(context, folder=context.folder / quantizer)
     baseline = Runner(job.baseline, job.source)
     try:
         referee = LabelReferee(job.roles.selection, baseline, METRIC, ALLOWED, seed=0)
@@ -72,13 +72,13 @@ def climb(job: Job, profile: Profile, runtime: str) -> Climb:
     finally:
         baseline.close()
     repair = Repair()
-    change = next(c for c in QuantizeInt8.variants(context) if c.runtime == runtime)
+    change = next(c for c in QuantizeInt8.variants(context) if c.quantizer == quantizer)
     drops: list[tuple[float, float]] = []
     while True:
         trial, unseen = _tried(job, context, change, referee, top1)
         trial = repair.record(change, trial, context)
         drops.append((trial.drop.estimate if trial.drop else 1.0, reference - unseen))
-        note(f"{runtime}: {trial.change}: {trial.verdict}, {trial.reason}")
+        note(f"{quantizer}: {trial.change}: {trial.verdict}, {trial.reason}")
         if trial.kept or not isinstance(repair.forced, QuantizeInt8):
             break
         change = repair.forced

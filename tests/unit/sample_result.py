@@ -174,8 +174,8 @@ def _class(
 ) -> dict[str, Any]:
     return {
         "class": name,
-        "baseline_ap": before,
-        "best_ap": after,
+        "baseline": before,
+        "best": after,
         "drop_low": low,
         "drop_high": high,
         "instances": instances,

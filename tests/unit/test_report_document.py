@@ -20,7 +20,7 @@ from saccade.report.document import (
 
 def test_load_run_reads_what_was_written(tmp_path: Path) -> None:
     (tmp_path / "result.json").write_text(json.dumps(sample_result()), encoding="utf-8")
-    assert load_run(tmp_path) == sample_result()
+    assert load_run(tmp_path) == {**sample_result(), "folder": str(tmp_path)}
 
 
 @pytest.mark.parametrize(
@@ -130,7 +130,7 @@ def test_headline_without_a_best_system_claims_nothing() -> None:
 
 def test_commands_survive_a_shell() -> None:
     result = sample_result()
-    result["bundle"] = "my runs/$(rm -rf x)/bundle"
+    result["folder"] = "my runs/$(rm -rf x)"
     assert provenance.commands(result)[0].startswith(
         "saccade optimize 'my runs/$(rm -rf x)/spec.yaml'"
     )

@@ -194,7 +194,8 @@ def test_write_html_writes_beside_the_result(tmp_path: Path) -> None:
     (tmp_path / "result.json").write_text(json.dumps(sample_result()), encoding="utf-8")
     path = write_html(tmp_path)
     assert path == tmp_path / "report.html"
-    assert path.read_text(encoding="utf-8") == render_html(sample_result())
+    shown = {**sample_result(), "folder": str(tmp_path)}
+    assert path.read_text(encoding="utf-8") == render_html(shown)
     write_html(tmp_path)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["report.html", "result.json"]
 

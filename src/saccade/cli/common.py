@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -14,7 +13,7 @@ import typer
 from saccade.errors import EXIT_INCONCLUSIVE, EXIT_MET, EXIT_NOT_MET, SpecError
 from saccade.progress import Progress, SilentProgress
 from saccade.spec import Spec, absolute_paths, make_spec, read_spec
-from saccade.study import finite
+from saccade.study import to_json
 
 SpecFile = Annotated[Path | None, typer.Argument(help="A YAML spec; flags override it.")]
 Task = Annotated[
@@ -141,9 +140,7 @@ def progress_for() -> Progress:
 
 def print_json(document: Mapping[str, Any]) -> None:
     """One JSON document on stdout."""
-    content = {"schema_version": 1, **document}
-    json.dump(finite(content), sys.stdout, indent=1, ensure_ascii=False)
-    sys.stdout.write("\n")
+    sys.stdout.write(to_json({"schema_version": 1, **document}, indent=1) + "\n")
 
 
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

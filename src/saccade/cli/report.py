@@ -26,8 +26,11 @@ def report(folder: Folder, as_json: AsJson = False) -> None:
     from rich.console import Console
 
     from saccade.report.console import summary
+    from saccade.report.training.console import training_summary
 
-    summary(study.result, Console(), report=str(path))
+    training = study.result.get("kind") == "training"
+    tell = training_summary if training else summary
+    tell(study.result, Console(), report=str(path))
 
 
 def register(app: typer.Typer) -> None:

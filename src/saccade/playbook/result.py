@@ -72,7 +72,7 @@ def result_document(story: Story) -> dict[str, Any]:
         "wall_s": story.wall_s,
         "objective": "throughput_fps" if job.objective == "throughput" else "latency_ms.p50",
         "notes": [*job.notes, *story.notes],
-        "spec": job.spec.document(),
+        "spec": job.spec.published(),
         "bundle": str(job.folder / "bundle") if final else None,
         "model": {
             "description": asdict(job.description),
@@ -219,8 +219,8 @@ def _classes(accuracy: Accuracy | None) -> list[dict[str, Any]]:
     return [
         {
             "class": c.name,
-            "baseline_ap": c.base_ap,
-            "best_ap": c.candidate_ap,
+            "baseline": c.base,
+            "best": c.candidate,
             "drop_low": c.interval.low,
             "drop_high": c.interval.high,
             "instances": c.images,

@@ -107,7 +107,7 @@ def load_run(folder: str | Path) -> dict[str, Any]:
         folder: the run folder, the one given to ``saccade optimize --out``.
 
     Returns:
-        The document of `result.json`.
+        The document of `result.json`, and the ``folder`` it was read from.
 
     Raises:
         InputError: there is no result, it is not what saccade wrote, or it is too new.
@@ -127,7 +127,7 @@ def load_run(folder: str | Path) -> dict[str, Any]:
             f"'{path}' is not valid JSON: {error}. It was cut short or edited; running "
             "'saccade optimize' again with the same --out resumes the run and writes it anew."
         ) from error
-    return _checked(document, path)
+    return {**_checked(document, path), "folder": str(folder)}
 
 
 def _checked(document: Any, path: Path) -> dict[str, Any]:

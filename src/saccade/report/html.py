@@ -6,8 +6,6 @@ template escapes all of it, and the page's policy forbids scripts and foreign re
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import cache, partial
@@ -41,6 +39,7 @@ from saccade.report.document import (
 )
 from saccade.report.front_chart import FrontAxes, front_chart
 from saccade.report.repair import Ladder, ladders, sensitivity_chart
+from saccade.study import write_whole
 
 REPORT_FILE = "report.html"
 # Widths in px the charts are drawn for: the page's text column, and a phone.
@@ -64,15 +63,7 @@ def write_html(folder: str | Path) -> Path:
     page = _renderer(str(result.get("kind") or ""))(result)
     target = Path(folder) / REPORT_FILE
     try:
-        handle, temporary = tempfile.mkstemp(dir=folder, prefix=".report-", suffix=".html")
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8") as stream:
-                stream.write(page)
-            Path(temporary).chmod(0o644)
-            Path(temporary).replace(target)
-        except OSError:
-            Path(temporary).unlink(missing_ok=True)
-            raise
+        write_whole(target, page)
     except OSError as error:
         raise StorageError(
             f"'{target}' cannot be written: {error.strerror or error}. Free some space or make "
@@ -293,8 +284,8 @@ def _classes(result: Mapping[str, Any]) -> list[dict[str, Any]]:
         {
             "name": str(row.get("class", "")),
             "instances": q.number(row.get("instances")),
-            "before": q.metric_text("map50_95", row.get("baseline_ap")),
-            "after": q.metric_text("map50_95", row.get("best_ap")),
+            "before": q.metric_text("map50_95", row.get("baseline")),
+            "after": q.metric_text("map50_95", row.get("best")),
             "drop": q.between(
                 [row.get("drop_low"), row.get("drop_high")], lambda value: q.fixed(value, 3)
             ),

@@ -49,8 +49,7 @@ def data_splits(result: Mapping[str, Any]) -> str:
 
 def commands(result: Mapping[str, Any]) -> list[str]:
     """Shell commands that repeat the run and use its result."""
-    bundle = str(result.get("bundle") or "")
-    folder = bundle.replace("\\", "/").rstrip("/").rpartition("/")[0] or "RUN_FOLDER"
+    bundle, folder = str(result.get("bundle") or ""), str(result.get("folder") or "RUN_FOLDER")
     repeat = f"saccade optimize {shlex.quote(folder + '/spec.yaml')} --out repeated"
     if not bundle:
         return [repeat]

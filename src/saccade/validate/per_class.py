@@ -23,8 +23,8 @@ class ClassDrop:
     Attributes:
         class_id: the class.
         name: its name, or its id as text.
-        base_ap: AP50-95 of the baseline.
-        candidate_ap: of the candidate.
+        base: what the baseline scored: AP50-95, IoU or top-1, by the task.
+        candidate: what the candidate scored.
         interval: two-sided 95% of the drop, for this class on its own.
         images: images with an object of this class; with one, the interval is infinite.
         p_value: that the drop is no worse than tolerable, corrected for all classes (Holm).
@@ -34,8 +34,8 @@ class ClassDrop:
 
     class_id: int
     name: str
-    base_ap: float
-    candidate_ap: float
+    base: float
+    candidate: float
     interval: Interval
     images: int
     p_value: float
@@ -45,7 +45,7 @@ class ClassDrop:
     @property
     def message(self) -> str:
         """One sentence for a person."""
-        change = f"AP {self.base_ap:.2f}→{self.candidate_ap:.2f}"
+        change = f"{self.base:.2f}→{self.candidate:.2f}"
         if self.broken:
             return f"class {self.name} is broken: {change} (at least {self.at_least:.2f} lower)"
         return f"class {self.name}: {change}"
@@ -86,8 +86,8 @@ def per_class_drops(
         return ClassDrop(
             class_id=class_id,
             name=class_names[class_id] if class_id < len(class_names) else str(class_id),
-            base_ap=base.per_class[class_id].point,
-            candidate_ap=candidate.per_class[class_id].point,
+            base=base.per_class[class_id].point,
+            candidate=candidate.per_class[class_id].point,
             interval=bound.interval,
             images=bound.images,
             p_value=adjusted[class_id],
@@ -96,7 +96,7 @@ def per_class_drops(
         )
 
     rows = [row(class_id, bound) for class_id, bound in bounds.items()]
-    return tuple(sorted(rows, key=lambda drop: drop.candidate_ap - drop.base_ap))
+    return tuple(sorted(rows, key=lambda drop: drop.candidate - drop.base))
 
 
 def _step_levels(p_values: Mapping[int, float]) -> dict[int, float]:

@@ -72,7 +72,6 @@ def result_document(story: TrainingStory) -> dict[str, Any]:
     task, found = story.task, story.found
     return {
         "kind": "training",
-        "folder": str(task.folder),
         "status": overall(goals, story),
         "goals": goals,
         "baseline": _side(story, story.baseline, story.profile, _reference(story)),
