@@ -85,6 +85,8 @@ def test_model_file_is_known_by_content(good: Path, external: Path) -> None:
     data = external.parent / "external.data"
     data.write_bytes(data.read_bytes()[:-1] + b"\x7f")
     assert model_file(external).sha256 != before
+    both = external.stat().st_size + data.stat().st_size
+    assert model_file(external).size_mb == pytest.approx(both / 1e6)
     with pytest.raises(ModelError, match="cannot be read"):
         model_file(good.with_name("absent.onnx"))
 

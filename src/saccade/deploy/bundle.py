@@ -167,7 +167,7 @@ def _copy_model(folder: Path, model: ModelFile, stem: str = "model") -> ModelFil
             onnx.save(read_onnx(model.path), str(target))
         else:
             shutil.copyfile(model.path, target)
-        return replace(model, path=target.name)
+        return replace(model, path=target.name, external_bytes=0)
     shutil.copyfile(model.path, target)
     if model.weights is None:
         return replace(model, path=target.name)

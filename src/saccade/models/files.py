@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 
 from saccade.errors import ModelError
@@ -41,7 +42,17 @@ def model_file(path: str | Path) -> ModelFile:
         weights = path.with_suffix(_WEIGHTS[kind])
         return ModelFile(str(path), _sha256([path, weights]), kind, str(weights))
     beside = _external(path) if kind == "onnx" else []
-    return ModelFile(str(path), _sha256([path, *beside]), kind)
+    size = sum(file.stat().st_size for file in beside)
+    return ModelFile(str(path), _sha256([path, *beside]), kind, external_bytes=size)
+
+
+def rewritten_file(path: Path, original: ModelFile) -> ModelFile:
+    """A file made by changing another one's graph: its weights are stored as they were.
+
+    Raises:
+        ModelError: the file cannot be read.
+    """
+    return replace(model_file(path), stored=original.stored)
 
 
 def _external(path: Path) -> list[Path]:

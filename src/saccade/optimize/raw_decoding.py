@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 
 from saccade.errors import ModelError
-from saccade.models.files import model_file
+from saccade.models.files import rewritten_file
 from saccade.models.onnx_file import read_onnx
 from saccade.models.onnx_run import run_once
 from saccade.models.raw_head import RAW_DECODES, can_cut, cut_head, raw_description
@@ -61,7 +61,8 @@ def with_raw_decoding(config: PipelineConfig, folder: Path) -> PipelineConfig:
         partial = target.with_name("partial-" + target.name)
         onnx.save(cut, str(partial))
         partial.replace(target)
-    return replace(config, model=model_file(target), description=raw_description(description))
+    model = rewritten_file(target, config.model)
+    return replace(config, model=model, description=raw_description(description))
 
 
 def _compare(whole: onnx.ModelProto, cut: onnx.ModelProto, config: PipelineConfig) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from saccade.models.files import model_file
+from saccade.models.files import rewritten_file
 from saccade.models.onnx_file import read_onnx
 from saccade.models.onnx_run import run_once
 from saccade.pipeline.config import ModelFile, PipelineConfig, digest
@@ -42,7 +42,7 @@ def rewritten(
     stem = method.split()[0]
     target = folder / f"{stem}-{digest([config.model.sha256, method])}.onnx"
     if target.exists():
-        return model_file(target)
+        return rewritten_file(target, config.model)
     folder.mkdir(parents=True, exist_ok=True)
     before = read_onnx(config.model.path)
     after = rewrite(before)
@@ -51,14 +51,14 @@ def rewritten(
     partial = target.with_name("partial-" + target.name)
     onnx.save(after, str(partial))
     partial.replace(target)
-    return model_file(target)
+    return rewritten_file(target, config.model)
 
 
 def _noise(config: PipelineConfig) -> NDArray[Any]:
     """An image of noise as the model takes it, in the range that its pixels have."""
     description = config.description
     spec, pre = description.input, description.preprocessing
-    height, width = description.input_hw or (config.input_size,) * 2
+    height, width = description.own_hw
     sizes = {"N": 1, "C": 3, "H": spec.height or height, "W": spec.width or width}
     channels = tuple(3 if axis == "C" else 1 for axis in spec.layout)
     pixels = np.random.default_rng(0).uniform(0, 255, [sizes[axis] for axis in spec.layout])

@@ -32,6 +32,9 @@ VERSIONED_PACKAGES = (
     "executorch",
 )
 
+# Formats whose files are made for one input size, whatever the model took that they were made from.
+ONE_SIZE = ("tflite", "ncnn", "executorch")
+
 Shape = Literal["square", "rect"]
 Execution = Literal["sequential", "overlapped"]
 Precision = Literal["fp32", "bf16", "fp16"]
@@ -56,6 +59,8 @@ class ModelFile:
             runtime it was made for only.
         program: the exported PyTorch program that the file was made from, where it was: what
             changes weights changes that one and makes the file again.
+        external_bytes: size of the files that an ONNX graph was given with and names by itself,
+            where `weights` does not.
     """
 
     path: str
@@ -65,6 +70,7 @@ class ModelFile:
     dynamic: bool = False
     stored: Stored = "fp32"
     program: str | None = None
+    external_bytes: int = 0
 
     @property
     def quantized(self) -> bool:
@@ -75,7 +81,7 @@ class ModelFile:
     def size_mb(self) -> float:
         """Size on disk of all its files, in 10^6 bytes."""
         files = [self.path] + ([self.weights] if self.weights else [])
-        return sum(Path(name).stat().st_size for name in files) / 1e6
+        return (sum(Path(name).stat().st_size for name in files) + self.external_bytes) / 1e6
 
 
 @dataclass(frozen=True)
@@ -221,13 +227,16 @@ class PipelineConfig:
     @property
     def dynamic(self) -> bool:
         """Whether the model file takes any height and width as it is."""
+        if self.model.format in ONE_SIZE:
+            return False
         return self.description.input.dynamic or self.model.dynamic
 
     @property
     def hash(self) -> str:
         """Content hash: equal hash means equal behaviour.
 
-        File paths are left out and file contents are in, so a moved model is the same model.
+        File paths are left out and file contents are in, so a moved model is the same model. How
+        its weights are stored is in as well: runtimes go by that, and not by what they read.
         """
         return digest({**_without_paths(dataclasses.asdict(self)), "versions": library_versions()})
 
@@ -283,6 +292,6 @@ def library_versions() -> dict[str, str]:
 
 
 def _without_paths(document: dict[str, Any]) -> dict[str, Any]:
-    model = {key: value for key, value in document["model"].items() if key == "sha256"}
+    model = {key: document["model"][key] for key in ("sha256", "stored")}
     described = {k: v for k, v in document["description"].items() if k not in ("evidence",)}
     return {**document, "model": model, "description": described}

@@ -94,14 +94,14 @@ class SessionPool:
         fixed = (shape.height, shape.width)
         if input_hw is None or shape.dynamic or input_hw == fixed or model.format != "onnx":
             return model
-        from saccade.models.files import model_file
+        from saccade.models.files import rewritten_file
         from saccade.models.onnx_model import read_onnx
         from saccade.models.reshape import reshape
 
         path = Path(self._rewritten.name) / f"{input_hw[0]}x{input_hw[1]}.onnx"
         if not path.exists():
             path.write_bytes(reshape(read_onnx(Path(model.path)), input_hw).SerializeToString())
-        return model_file(path)
+        return rewritten_file(path, model)
 
     def _with_nms(self, model: ModelFile, threshold: float) -> ModelFile:
         """The model file with NMS at its end.
@@ -114,7 +114,7 @@ class SessionPool:
                 "NMS in the graph needs the ONNX model or the exported PyTorch program, and this "
                 f"one is in {model.format} format. Use nms='vectorized'."
             )
-        from saccade.models.files import model_file
+        from saccade.models.files import rewritten_file
 
         name = f"nms-{threshold:g}-{model.sha256[:16]}{Path(model.path).suffix}"
         path = Path(self._rewritten.name) / name
@@ -127,7 +127,7 @@ class SessionPool:
                 iou_threshold=self._config.iou_threshold,
                 max_detections=self._config.max_detections,
             )
-        return model_file(path)
+        return rewritten_file(path, model)
 
     def close(self) -> None:
         """Close every session. Calling it twice is allowed."""

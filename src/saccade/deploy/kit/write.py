@@ -182,7 +182,7 @@ def _add_file(folder: Path, file: KitFile) -> dict[str, Any]:
     }
     np.savez(folder / expected, **kept)  # type: ignore[arg-type]
     weights = paths[1] if model.weights else None
-    moved = replace(model, path=paths[0], weights=weights, program=None)
+    moved = replace(model, path=paths[0], weights=weights, program=None, external_bytes=0)
     return {
         "paths": paths,
         "label": file.label,

@@ -52,8 +52,10 @@ class FullRankConstants(OneVariant):
         from saccade.models.full_rank import with_full_rank
         from saccade.optimize.rewriting import rewritten
 
-        model = rewritten(context.config, context.folder, METHOD, with_full_rank, _same_values)
-        return replace(context.config, model=model)
+        config = context.config
+        model = rewritten(config, context.folder, METHOD, with_full_rank, _same_values)
+        # The outputs are those of the program still, so changes of weights may begin there.
+        return replace(config, model=replace(model, program=config.model.program))
 
 
 @lru_cache(maxsize=16)

@@ -37,7 +37,7 @@ class MapWeights(OneVariant):
             return f"the model is in {config.model.format} format"
         if config.runtime != "onnxruntime":
             return f"{config.runtime} copies the weights all the same"
-        if config.model.weights is not None:
+        if config.model.weights is not None or config.model.external_bytes:
             return "already in use"
         share = self._share(context)
         if share < LEAST_SHARE:

@@ -55,8 +55,8 @@ def mapped_file(model: ModelFile, folder: Path) -> ModelFile:
         folder.mkdir(parents=True, exist_ok=True)
         with Worker("saccade.optimize.quantization.weights:WeightWorker", ()) as worker:
             worker.call("map", model.path, str(target))
-    weights = str(target.with_suffix(DATA))
-    return replace(model, path=str(target), sha256=model_file(target).sha256, weights=weights)
+    found, weights = model_file(target), str(target.with_suffix(DATA))
+    return replace(model, path=found.path, sha256=found.sha256, weights=weights, external_bytes=0)
 
 
 def mapped_path(model: ModelFile, folder: Path) -> Path:
