@@ -221,6 +221,23 @@ def make_spec(values: dict[str, Any], base: Path | None = None) -> Spec:
     return spec
 
 
+def given_spec(spec: Spec | None, settings: dict[str, Any]) -> Spec:
+    """The spec that was given, or that of the settings.
+
+    Raises:
+        SpecError: both were given, or the settings are wrong.
+        GoalError: an invalid goal.
+    """
+    if spec is None:
+        return make_spec(settings)
+    if settings:
+        raise SpecError(
+            f"There are a spec and settings beside it ({', '.join(settings)}), which would be "
+            "ignored. Put them into the spec, or give settings alone."
+        )
+    return spec
+
+
 def absolute_paths(values: dict[str, Any], base: Path | None = None) -> dict[str, Any]:
     """The document with its paths made absolute; ``~`` is the home folder.
 

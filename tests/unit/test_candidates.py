@@ -10,13 +10,21 @@ from typing import Any, cast
 import numpy as np
 import onnx
 import pytest
+from command_line import Cli, refused
 from hypothesis import given
 from hypothesis import strategies as st
 from test_optimize_parts import block
 from tiny_system import CLASSES, tiny_yolo, write_labels, write_model, write_video
 
 from saccade.cli.app import spread
-from saccade.errors import ModelError, SpecError
+from saccade.errors import (
+    MissingExtraError,
+    ModelError,
+    RuntimeFailure,
+    SaccadeError,
+    SpecError,
+    StorageError,
+)
 from saccade.models.candidates import candidate_name, check_candidate, classes_differ
 from saccade.optimize import search as search_module
 from saccade.optimize.change import PlanContext
@@ -72,7 +80,14 @@ def test_several_values_after_one_option() -> None:
         *("optimize", "spec.yaml", "--candidates", "a.onnx", "--candidates", "b.onnx"),
         *("--budget", "5m"),
     ]
-    assert spread(["--candidates"], ["--candidates"]) == ["--candidates"]
+    assert spread(["--candidates=a", "b"], ["--candidates"]) == [
+        *("--candidates=a", "--candidates", "b")
+    ]
+
+
+@pytest.mark.parametrize("more", [(), ("--out", "x")])
+def test_an_option_without_a_value_is_not_dropped(cli: Cli, more: tuple[str, ...]) -> None:
+    assert "'--candidates' requires an argument" in refused(cli, "plan", "--candidates", *more)
 
 
 @given(st.lists(st.sampled_from(["a", "b.onnx", "--json", "--out", "-"])))
@@ -89,8 +104,10 @@ def test_what_a_candidate_may_be(tmp_path: Path) -> None:
     check_candidate("torchvision:resnet50")
     assert candidate_name(str(path)) == path.stem
     assert candidate_name("torchvision:resnet50") == "resnet50"
-    with pytest.raises(ModelError, match="no candidate model at"):
+    with pytest.raises(ModelError, match=r"no candidate model at .*Check the path\.$"):
         check_candidate(str(tmp_path / "absent.onnx"))
+    with pytest.raises(ModelError, match=r"such as ultralytics:yolo11n"):
+        check_candidate("yolo11n")
 
 
 @pytest.mark.parametrize(
@@ -165,6 +182,27 @@ def test_a_candidate_that_cannot_take_the_place_is_named_and_the_rest_goes_on(
     assert "swapped.onnx" in swapped and "class 0 is 'dog' there" in swapped
     assert "broken.onnx" in broken and "cannot be read as an ONNX model" in broken
     assert "it is the model itself" in same
+
+
+@pytest.mark.parametrize(
+    "error", [MissingExtraError("ultralytics", "ultralytics", "it"), RuntimeFailure("refused")]
+)
+def test_no_fault_of_a_candidate_ends_the_study_but_a_full_disk_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: SaccadeError
+) -> None:
+    faults = [error]
+    monkeypatch.setattr(
+        "saccade.playbook.candidates.describe_model", lambda *_: raise_(faults.pop())
+    )
+    job = job_with(tmp_path, "ultralytics:yolo11n")
+    assert job.candidates == () and str(error) in job.notes[0]
+    faults.append(StorageError("full"))
+    with pytest.raises(StorageError):
+        job_with(tmp_path, "ultralytics:yolo11n")
+
+
+def raise_(error: Exception) -> None:
+    raise error
 
 
 def test_a_missing_candidate_is_an_input_error(tmp_path: Path) -> None:

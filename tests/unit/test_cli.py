@@ -212,6 +212,17 @@ def test_another_job_is_not_mixed_into_a_run_but_a_slip_may_be_corrected(
     assert "holds a run with another model" in refused(cli, "optimize", *typo, *run)
 
 
+def test_ctrl_c_promises_nothing_where_nothing_is_kept(
+    cli: Cli, inputs: Inputs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopped(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("saccade.playbook.judge.judge_bundle", stopped)
+    said = refused(cli, "validate", "bundle", "--data", inputs.data, code=4)
+    assert said == "saccade: Interrupted."
+
+
 def test_the_traceback_is_in_the_run_folder(cli: Cli, inputs: Inputs, tmp_path: Path) -> None:
     inputs.model.write_bytes(b"broken")
     refused(cli, "optimize", *inputs.flags, "--out", tmp_path / "run")

@@ -6,6 +6,7 @@ import ast
 import copy
 import hashlib
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -199,6 +200,19 @@ def test_compare_of_two_candidates(cli: Cli, measured: Measured) -> None:
 def test_a_race_still_needs_its_arguments(cli: Cli, tmp_path: Path) -> None:
     assert "two configurations and --video" in refused(cli, "compare")
     assert "Give --kit" in refused(cli, "compare", "--measurements", tmp_path / "m.json")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("compare", "--measurements", "m.json", "--kit", "kit", "--video", "v.mp4"),
+        ("compare", "a", "b", "--video", "v.mp4", "--kit", "kit"),
+        ("optimize", "--model", "m.onnx", "--kit", "kit"),
+        ("doctor", "--target", "rpi5", "--install", "litert"),
+    ],
+)
+def test_an_option_that_would_be_ignored_is_refused(cli: Cli, arguments: tuple[str, ...]) -> None:
+    assert re.search(r"Give (--measurements too|one of them)", refused(cli, *arguments))
 
 
 @pytest.mark.parametrize("keep", [0, 100, 0.7])

@@ -82,6 +82,9 @@ def test_verbs_take_the_fields_of_a_spec(name: str, tmp_path: Path) -> None:
     """The call reaches the spec, which names what was meant."""
     with pytest.raises(SpecError, match="model"):
         getattr(saccade, name)(modle="yolo11n.onnx", out=tmp_path / "run")
+    spec = saccade.Spec(model="m.onnx")
+    with pytest.raises(SpecError, match=r"settings beside it .budget.* ignored"):
+        getattr(saccade, name)(spec, budget="10m", out=tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import replace
 from fractions import Fraction
@@ -152,9 +153,47 @@ def test_a_folder_is_not_drawn_into_a_file(
     pipeline: Pipeline, images: Path, tmp_path: Path, save: str
 ) -> None:
     before = snapshot(tmp_path)
-    with pytest.raises(DataError, match="Expected the name of a folder"):
+    with pytest.raises(DataError, match=r"Expected the name of a folder|was left alone"):
         run_source(pipeline, str(images), tmp_path / save, None)
     assert snapshot(tmp_path) == before
+
+
+@pytest.mark.parametrize(
+    ("source", "save", "mot"),
+    [
+        ("in.mp4", "old.mp4", None),
+        ("images", "drawn", None),
+        ("images/a/x.png", "drawn", None),
+        ("images/a/x.png", "drawn/x.png", None),
+        ("in.mp4", None, "gt.txt"),
+    ],
+)
+@pytest.mark.usefixtures("video", "images")
+def test_what_exists_is_never_written_over(
+    pipeline: Pipeline, tmp_path: Path, source: str, save: str | None, mot: str | None
+) -> None:
+    (tmp_path / "drawn").mkdir()
+    for name in ("old.mp4", "gt.txt", "drawn/x.png"):
+        (tmp_path / name).write_bytes(b"mine")
+    before = snapshot(tmp_path)
+    places = (tmp_path / save if save else None, None, tmp_path / mot if mot else None)
+    with pytest.raises(DataError, match="exists and was left alone"):
+        run_source(pipeline, str(tmp_path / source), *places)
+    assert snapshot(tmp_path) == before
+
+
+def test_ctrl_c_is_the_end_of_a_live_source_only(
+    pipeline: Pipeline, video: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def frames(self: Pipeline, source: str, **_: Any) -> Iterator[Any]:
+        yield from itertools.islice(whole(self, str(video)), 3)
+        raise KeyboardInterrupt
+
+    whole = Pipeline.emissions
+    monkeypatch.setattr(Pipeline, "emissions", frames)
+    assert run_source(pipeline, "rtsp://user:secret@host/1", None, None)["frames"] == 3
+    with pytest.raises(KeyboardInterrupt):
+        run_source(pipeline, str(video), None, None)
 
 
 @pytest.mark.parametrize("save", ["out.txt", "out", "out.webm", "images"])

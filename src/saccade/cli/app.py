@@ -14,6 +14,7 @@ from pathlib import Path
 import typer
 
 from saccade.errors import EXIT_ERROR, EXIT_INCONCLUSIVE, EXIT_INPUT, SaccadeError
+from saccade.stream_address import without_password
 from saccade.study import RunFolder
 
 VERBS = (
@@ -82,20 +83,27 @@ def spread(arguments: Sequence[str], options: Collection[str]) -> list[str]:
     What follows such an option belongs to it up to the next option, so a spec file goes first.
     """
     found: list[str] = []
-    many = ""
-    for argument in arguments:
-        if argument.startswith("-"):
-            many = argument if argument in options else ""
-            if not many:
-                found.append(argument)
-        else:
+    many, empty = "", []
+    for index, argument in enumerate(arguments):
+        if not argument.startswith("-"):
             found += [many, argument] if many else [argument]
-    # Without a value, Typer says what is missing.
-    return [*found, many] if many and arguments[-1] == many else found
+            continue
+        name, given, _ = argument.partition("=")
+        many = name if name in options else ""
+        if not many or given:
+            found.append(argument)
+        elif all(after.startswith("-") for after in arguments[index + 1 : index + 2]):
+            empty.append(many)
+    # At the end, where Typer says that a value is missing: it would take the next option for one.
+    return [*found, *empty[:1]]
 
 
 def _interrupted() -> int:
-    say("Interrupted. What was measured is kept; run the same command again to resume.")
+    folder = _run_folder()
+    if folder is not None and RunFolder.holds_run(folder):
+        say("Interrupted. What was measured is kept; run the same command again to resume.")
+    else:
+        say("Interrupted.")
     return EXIT_INCONCLUSIVE
 
 
@@ -132,7 +140,8 @@ def record_traceback() -> None:
         return
     try:
         with (folder / "error.log").open("a", encoding="utf-8") as file:
-            file.write(f"--- {datetime.now(UTC).isoformat(timespec='seconds')} {sys.argv[1:]}\n")
+            said = [without_password(argument) for argument in sys.argv[1:]]
+            file.write(f"--- {datetime.now(UTC).isoformat(timespec='seconds')} {said}\n")
             file.write(traceback.format_exc() + "\n")
     except OSError:
         return  # a full disk must not hide the message that is already on the screen

@@ -36,11 +36,17 @@ Video = Annotated[
 ]
 Candidates = Annotated[
     list[str] | None,
-    typer.Option(help="Other models of the same task to try in its place: one or more files."),
+    typer.Option(
+        help="Other models of the same task to try in its place: one or more files or names such "
+        "as ultralytics:yolo11n. A spec file goes before this option."
+    ),
 ]
 Students = Annotated[
     list[str] | None,
-    typer.Option(help="Smaller torch models that the model teaches and that may take its place."),
+    typer.Option(
+        help="Smaller torch models that the model teaches and that may take its place: one or "
+        "more. A spec file goes before this option."
+    ),
 ]
 Also = Annotated[
     Path | None,
@@ -121,6 +127,19 @@ def spec_from(
             "`saccade init` writes a spec."
         )
     return make_spec(document)
+
+
+def check_measured(kit: Path | None, measurements: Path | None) -> None:
+    """Refuse a kit without what it measured.
+
+    Raises:
+        SpecError: as said.
+    """
+    if kit is not None and measurements is None:
+        raise SpecError(
+            "--kit says which kit was measured. Give --measurements too, the file that its "
+            "measure.py wrote; to make a kit, use `saccade export --kit`."
+        )
 
 
 def remember_folder(out: Path) -> None:

@@ -13,6 +13,7 @@ from saccade.cli.common import (
     AsJson,
     KitFolder,
     MeasurementsFile,
+    check_measured,
     print_json,
     print_table,
     progress_for,
@@ -48,6 +49,12 @@ def compare(
     Example: saccade compare runs/street/baseline.json runs/street/bundle --video street.mp4
     """
     objective: Objective = "latency" if latency else "throughput"
+    check_measured(kit, measurements)
+    if measurements is not None and video is not None:
+        raise SpecError(
+            "--video is what a race on this machine runs on, and --measurements were taken on "
+            "another. Give one of them."
+        )
     if measurements is not None:
         document = _measured(measurements, kit, first, second, objective)
     else:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from saccade.cli.common import AsJson, print_json, print_table
+from saccade.errors import SpecError
 from saccade.targets.read import is_here, names, read_target, rules_of
 from saccade.targets.target import Figure, Target
 
@@ -36,6 +37,11 @@ def doctor(target: About = None, install: Install = None, as_json: AsJson = Fals
     Example: saccade doctor --target jetson-orin-nano
     """
     if target is not None and not is_here(target):
+        if install:
+            raise SpecError(
+                f"--install makes tool environments on this machine, and --target tells of "
+                f"'{target}'. Give one of them."
+            )
         describe_target(read_target(target), as_json)
         return
     _install(install or [])

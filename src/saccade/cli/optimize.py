@@ -26,6 +26,7 @@ from saccade.cli.common import (
     Task,
     Video,
     Weights,
+    check_measured,
     print_json,
     progress_for,
     remember_folder,
@@ -66,6 +67,7 @@ def optimize(
     """
     from saccade.playbook.optimize import optimize as carry_out
 
+    check_measured(kit, measurements)
     spec = spec_from(
         spec_file,
         task=task,

@@ -14,10 +14,10 @@ Source = Annotated[
     str, typer.Option(help="A video, an image, a folder of images, a stream URL or a camera.")
 ]
 Save = Annotated[
-    Path | None, typer.Option(help="Draw the results into this video (or folder, for images).")
+    Path | None, typer.Option(help="Draw the results into this new video (or folder, for images).")
 ]
 Mot = Annotated[
-    Path | None, typer.Option(help="Write the tracks into this text file, as MOTChallenge does.")
+    Path | None, typer.Option(help="Write the tracks into this new file, as MOTChallenge does.")
 ]
 Limit = Annotated[int | None, typer.Option(min=1, help="Stop after so many frames.")]
 Score = Annotated[float | None, typer.Option(min=0, max=1, help="Drop boxes below this score.")]
@@ -33,6 +33,8 @@ def run(
     as_json: AsJson = False,
 ) -> None:
     """Run a bundle; with --save, draw what it finds; with --mot, write its tracks.
+
+    Ctrl-C ends a camera or stream.
 
     Example: saccade run runs/street/bundle --source street.mp4 --save out.mp4
     """

@@ -28,6 +28,7 @@ from saccade.errors import DataError
 from saccade.pipeline.engine import Emission
 from saccade.pipeline.pipeline import Pipeline
 from saccade.pipeline.system_pipeline import SystemPipeline
+from saccade.stream_address import without_password
 from saccade.study import storage_errors
 
 DEFAULT_FPS = 25
@@ -73,13 +74,14 @@ def run_source(
     Args:
         pipeline: what runs.
         source: video, image, folder, URL or camera.
-        save: where drawn frames go.
+        save: where drawn frames go; a folder for images is new or empty.
         limit: stop after so many frames.
         mot: where tracks go, as a MOTChallenge text file.
 
     Raises:
-        DataError: the source cannot be read, ``save`` or ``mot`` would overwrite it, or ``mot`` is
-            given for a pipeline that does not track.
+        DataError: the source cannot be read, ``save`` or ``mot`` would overwrite something, or
+            ``mot`` is given for a pipeline that does not track.
+        KeyboardInterrupt: before the end of a source that has one; it is how a live one ends.
         StorageError: the result cannot be written.
     """
     if save is not None:
@@ -93,6 +95,7 @@ def run_source(
         if canvas is not None:
             open_files.callback(canvas.close)
         tracks = open_files.enter_context(open_tracks(pipeline, mot)) if mot is not None else None
+        open_files.enter_context(_ended_by_hand(source))
         for name, rgb, result in _results(pipeline, source, canvas is not None):
             if tracks is not None:
                 tracks.write(tally.frames, result)
@@ -104,7 +107,7 @@ def run_source(
     wall_s = time.perf_counter() - began
     counts = Counter((problem.kind, problem.action) for problem in pipeline.problems)
     return {
-        "source": source,
+        "source": without_password(source),
         "frames": tally.frames,
         "objects": tally.objects,
         "classes": dict(tally.classes.most_common()),
@@ -117,6 +120,16 @@ def run_source(
             for (kind, action), count in counts.items()
         ],
     }
+
+
+@contextmanager
+def _ended_by_hand(source: str) -> Iterator[None]:
+    """Ctrl-C is the end of a live source, which has no other."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        if not is_live(source):
+            raise
 
 
 def _results(
@@ -170,21 +183,24 @@ def holds_images(source: str) -> bool:
     return not is_live(source) and (Path(source).is_dir() or is_image_name(Path(source).name))
 
 
-def refuse_to_overwrite(source: str, save: Path, option: str = "--save") -> None:
-    """Nothing of the source must be written over.
+def refuse_to_overwrite(source: str, target: Path, option: str = "--save") -> None:
+    """Nothing that exists is written over, and nothing is put into a folder that is read.
 
     Raises:
         DataError: it would be.
     """
-    if is_live(source) or not Path(source).exists():
-        return
-    origin, target = Path(source).resolve(), save.resolve()
-    # Drawn images keep their names, so a folder that holds the source would meet it again.
-    within = origin.is_dir() and origin in target.parents
-    beside = origin.is_file() and target.is_dir() and target / origin.name == origin
-    if target == origin or within or beside:
+    origin = Path(source).resolve()
+    # A drawn image keeps its name, so a folder may hold one of that name.
+    if target.is_dir() and origin.is_file() and holds_images(source):
+        target /= origin.name
+    there = target.resolve()
+    if not is_live(source) and origin.exists() and origin in (there, *there.parents):
         raise DataError(
-            f"{option} '{save}' would write over the source '{source}'. Choose another place."
+            f"{option} '{target}' would write over the source '{source}'. Choose another place."
+        )
+    if target.is_file() or (holds_images(source) and target.is_dir() and any(target.iterdir())):
+        raise DataError(
+            f"{option} '{target}' exists and was left alone. Choose another place, or remove it."
         )
 
 

@@ -21,8 +21,15 @@ def check_candidate(reference: str) -> None:
         ModelError: there is no such file.
     """
     file = reference.rpartition(":")[0] if ".py:" in reference else reference
-    if not is_name(reference) and not Path(file).is_file():
-        raise ModelError(f"There is no candidate model at '{reference}'. Check the path.")
+    if is_name(reference) or Path(file).is_file():
+        return
+    said = f"There is no candidate model at '{reference}'. Check the path."
+    if not Path(file).suffix:
+        said += (
+            " A model of a library is named with the library, such as ultralytics:yolo11n or "
+            "torchvision:ssd300_vgg16."
+        )
+    raise ModelError(said)
 
 
 def candidate_name(reference: str) -> str:

@@ -27,6 +27,7 @@ class _Callable(ModuleType):
                 it is a training that is optimized.
 
         Raises:
+            SpecError: there are both a spec and settings.
             SaccadeError: see `saccade.errors`.
         """
         if spec is None and "job" in settings:
@@ -35,9 +36,9 @@ class _Callable(ModuleType):
 
             return optimize_training(make_training_spec(settings), Path(out))
         from saccade.playbook.optimize import optimize
-        from saccade.spec import make_spec
+        from saccade.spec import given_spec
 
-        return optimize(spec if spec is not None else make_spec(settings), Path(out))
+        return optimize(given_spec(spec, settings), Path(out))
 
 
 sys.modules[__name__].__class__ = _Callable

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from saccade.errors import ModelError
+from saccade.errors import ModelError, SaccadeError, StorageError
 from saccade.models.candidates import candidate_name, check_candidate, classes_differ
 from saccade.models.files import model_file
 from saccade.optimize.change import ModelCandidate
@@ -27,6 +27,7 @@ def with_candidates(job: Job, run: RunFolder, progress: Progress) -> Job:
     Raises:
         ModelError: a candidate's file does not exist; that is a slip to correct before anything
             is measured.
+        StorageError: the run folder cannot be written.
     """
     found: list[ModelCandidate] = []
     notes: list[str] = []
@@ -35,7 +36,9 @@ def with_candidates(job: Job, run: RunFolder, progress: Progress) -> Job:
     for wanted in job.spec.candidates:
         try:
             candidate, said = _candidate(wanted, job, run, progress)
-        except ModelError as error:
+        except StorageError:
+            raise
+        except SaccadeError as error:
             notes.append(f"The candidate '{wanted.model}' is left out: {error}")
             progress.note(notes[-1])
             continue

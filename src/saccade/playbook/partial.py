@@ -10,7 +10,7 @@ from typing import Any
 
 from saccade.diagnose.records import Finding
 from saccade.environment import detect
-from saccade.errors import ModelError, SpecError
+from saccade.errors import SaccadeError, SpecError, StorageError
 from saccade.measurement import STAGES
 from saccade.models.candidates import candidate_name, check_candidate
 from saccade.models.files import model_file
@@ -162,7 +162,9 @@ def _named(
         name, asked = candidate_name(wanted.model), spec_of(spec, wanted)
         try:
             described = describe_model(asked, folder / f"candidate-{name}")
-        except ModelError as error:
+        except StorageError:
+            raise
+        except SaccadeError as error:
             left_out.append((name, str(error)))
             continue
         model = model_file(described.resolved.graph)

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from saccade import plugins
-from saccade.errors import InputError, ModelError
+from saccade.errors import ModelError, SaccadeError, StorageError
 from saccade.models.candidates import candidate_name, check_candidate, classes_differ
 from saccade.models.description import ModelDescription
 from saccade.models.files import model_file
@@ -35,6 +35,7 @@ def with_students(job: Job, run: RunFolder, progress: Progress) -> Job:
     Raises:
         ModelError: a student's file does not exist; that is a slip to correct before anything is
             measured.
+        StorageError: the run folder cannot be written.
     """
     found: list[Student] = []
     notes: list[str] = []
@@ -43,7 +44,9 @@ def with_students(job: Job, run: RunFolder, progress: Progress) -> Job:
     for wanted in job.spec.students:
         try:
             student = _student(wanted, job, run)
-        except InputError as error:
+        except StorageError:
+            raise
+        except SaccadeError as error:
             notes.append(f"The student '{wanted.model}' is left out: {error}")
             progress.note(notes[-1])
             continue

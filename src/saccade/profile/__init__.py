@@ -18,11 +18,16 @@ class _Callable(ModuleType):
     def __call__(
         self, spec: Spec | None = None, *, out: str | Path = "runs/latest", **settings: Any
     ) -> Profile:
-        """Profile the baseline of a `Spec`, or of its settings as keywords."""
-        from saccade.playbook.partial import profile_baseline
-        from saccade.spec import make_spec
+        """Profile the baseline of a `Spec`, or of its settings as keywords.
 
-        return profile_baseline(spec if spec is not None else make_spec(settings), Path(out))
+        Raises:
+            SpecError: there are both a spec and settings.
+            SaccadeError: see `saccade.errors`.
+        """
+        from saccade.playbook.partial import profile_baseline
+        from saccade.spec import given_spec
+
+        return profile_baseline(given_spec(spec, settings), Path(out))
 
 
 sys.modules[__name__].__class__ = _Callable
