@@ -9,7 +9,7 @@ import os
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -203,6 +203,16 @@ class RunFolder:
             if file.tell() and not _ends_line(target):
                 file.write("\n")
             file.write(line + "\n")
+
+    def record_trial(self, trial: Trial) -> Trial:
+        """Add a trial under the next free number, unless the very same is there; as it is there."""
+        before = self.trials()
+        for known in before:
+            if to_json(replace(known, number=trial.number).to_dict()) == to_json(trial.to_dict()):
+                return known
+        numbered = replace(trial, number=1 + max((t.number for t in before), default=0))
+        self.append_trial(numbered)
+        return numbered
 
     def trials(self) -> list[Trial]:
         """Every complete trial on record, in order."""

@@ -20,14 +20,21 @@ import pytest
 from command_line import Cli, Inputs, document, make_inputs, refused
 from kit_script import REFERENCE, jetson_kit, run_script
 
+import saccade
 from saccade.deploy.kit.assemble import script
 from saccade.deploy.kit.device import not_the_target
-from saccade.deploy.kit.judge import compare_two, resolution_of, rows
+from saccade.deploy.kit.judge import Row, compare_two, resolution_of, rows
 from saccade.deploy.kit.read import read_kit, read_measurements
 from saccade.deploy.kit.script.subject import output_error
+from saccade.deploy.kit.write import check_place
 from saccade.errors import InputError
+from saccade.goals import parse_goal
+from saccade.optimize.metrics import Estimate
+from saccade.playbook.final import Accuracy
+from saccade.playbook.measured import _goal
 from saccade.playbook.partial import export_kit
 from saccade.spec import make_spec
+from saccade.study import MARKER
 
 Change = Callable[[dict[str, Any]], None]
 
@@ -264,6 +271,29 @@ def test_a_folder_of_somebody_elses_is_not_replaced(measured: Measured, tmp_path
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
 
 
+def test_what_a_device_measured_outlives_a_new_kit(measured: Measured, tmp_path: Path) -> None:
+    kit = shutil.copytree(measured.kit, tmp_path / "run" / "kit")
+    check_place(kit)
+    (kit / "measurements.json").write_bytes(measured.file.read_bytes())
+    spec = {"model": str(measured.inputs.model), "data": str(measured.inputs.data)}
+    (tmp_path / "run" / MARKER).touch()
+    for made in (export_kit, lambda spec, kit: saccade.optimize(spec, out=kit.parent)):
+        with pytest.raises(InputError, match=r"did not come with it: measurements\.json"):
+            made(make_spec({**spec, "target": "rpi5"}), kit)
+    assert (kit / "measurements.json").is_file()
+    (kit / "kit.json").write_text('{"schema_version": 1, "kit_id": "x"}', encoding="utf-8")
+    with pytest.raises(InputError, match="is no kit"):
+        check_place(kit)
+
+
+def test_a_kit_is_not_made_of_the_current_folder(
+    measured: Measured, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match=r"'\.' is the current folder"):
+        check_place(Path())
+
+
 # What the numbers say
 
 
@@ -358,6 +388,17 @@ def test_optimize_picks_the_fastest_that_keeps_the_bound(
     kept = [trial["change"] for trial in found["trials"] if trial["kept"]]
     assert kept == [fast]
     assert "Measured on the device" in (tmp_path / "run" / "report.html").read_text("utf-8")
+
+
+def test_a_percentile_of_too_few_frames_is_said_to_be_that(measured: Measured) -> None:
+    row = Row("a", "measured", "", metrics={"latency_ms.p99": Estimate(None)})
+    chosen, device = (row, Accuracy({}, {}, {}, None)), read_measurements(measured.file)
+    goals = [parse_goal("latency_ms.p99<=5"), parse_goal("peak_rss_mb<=5")]
+    notes = [_goal(goal, chosen, "", device)["note"] for goal in goals]
+    assert notes == [
+        "too few frames were measured for latency_ms.p99",
+        "the kit does not measure peak_rss_mb",
+    ]
 
 
 def test_a_candidate_that_is_not_faster_does_not_replace_the_reference(

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import onnx
@@ -14,14 +17,18 @@ from kit_script import REFERENCE, run_script
 from test_targets import write_toy
 from tiny_system import tiny_yolo
 
+from saccade.deploy.exports.contract import Run
 from saccade.deploy.kit.read import read_kit, read_measurements
-from saccade.deploy.kit.record import KitCandidate, reference_of, slug
+from saccade.deploy.kit.record import KitCandidate, KitFile, reference_of, slug
 from saccade.goals import Goal
 from saccade.models.files import model_file
-from saccade.playbook.absent import unmeasured_goal
+from saccade.optimize.referee import Judgement
+from saccade.playbook.absent import _trial, unmeasured_goal
 from saccade.playbook.estimates import estimate, smaller, with_others
+from saccade.playbook.kit import _judgeable
 from saccade.playbook.partial import export_kit
 from saccade.spec import make_spec
+from saccade.study import Drop, Trial
 from saccade.testing.tiny_models import SIZE, tiny_config, write_tiny
 
 # The candidate's file has a name that neither file systems nor shells like.
@@ -218,6 +225,65 @@ def test_smaller_sizes_are_in_the_kit_in_what_is_made_quickly(tmp_path: Path) ->
     run_script(tmp_path / "kit", tmp_path / "m.json", "--rounds", "3", "--seconds", "0.01", *only)
     found = read_measurements(tmp_path / "m.json")
     assert found.candidates[only[2]]["error"] < 1e-4
+
+
+def test_a_run_that_nothing_stands_for_here_is_left_out(measured: MeasuredKit) -> None:
+    """Accuracy of an engine in int8 is not that of its float file."""
+    runs = (Run("tensorrt", "fp32"), Run("tensorrt", "int8", judged_as="onnx_int8_symmetric"))
+    file = KitFile("onnx", "ONNX", "fp32", read_kit(measured.kit).config("onnx"), (), runs)
+    left_out: list[tuple[str, str]] = []
+    assert _judgeable(file, {"onnx": file}, left_out).runs == runs[:1]
+    assert left_out[0][0] == "ONNX in tensorrt int8"
+    assert _judgeable(file, {"onnx_int8_symmetric": file}, []).runs == runs
+
+
+def test_only_a_file_that_was_judged_counts_for_a_goal_of_size(measured: MeasuredKit) -> None:
+    own, kit = estimate(measured.inputs.model, (64, 64), "rpi5"), read_kit(measured.kit)
+    goal = Goal("model_mb", "<=", 50)
+    drop = Drop("map50_95", 0.0, -0.01, 0.01, 0.975, 8)
+
+    def status(**changes: Any) -> str:
+        trial = Trial(1, 0, "ONNX", "onnx", {}, "", "", "inconclusive", "")
+        return str(unmeasured_goal(goal, own, kit, (replace(trial, **changes),))["status"])
+
+    assert status(drop=drop) == "met"
+    assert status() == status(drop=drop, verdict="broke a goal") == "inconclusive"
+
+
+def test_another_model_is_judged_by_a_stricter_rule_than_rounding(
+    measured: MeasuredKit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    effects: list[str] = []
+
+    def judged(config: Any, job: Any, referee: Any, effect: str) -> Judgement:
+        effects.append(effect)
+        return Judgement(True, "")
+
+    monkeypatch.setattr("saccade.playbook.absent._judgement", judged)
+    kit = read_kit(measured.kit)
+    referee: Any = object()
+    job: Any = SimpleNamespace(
+        spec=SimpleNamespace(target=TARGET),
+        baseline=kit.config("onnx"),
+        environment=SimpleNamespace(hash=""),
+    )
+    for name in ("onnx", f"{SAFE}.onnx"):
+        _trial(1, name, job, kit, referee)
+    assert effects == ["near_lossless", "lossy"]
+
+
+def test_why_a_goal_of_accuracy_is_open_is_said_as_it_is(measured: MeasuredKit) -> None:
+    own = estimate(measured.inputs.model, (64, 64), "rpi5")
+    drop = Drop("map50_95", 0.0, -0.01, 0.01, 0.975, 8)
+    given = Trial(1, 0, "ONNX", "onnx", {}, "", "", "inconclusive", "", drop=drop)
+
+    def note(metric: str, *trials: Trial) -> str:
+        return str(unmeasured_goal(Goal(metric, ">=", 0.5), own, None, trials)["note"])
+
+    assert note("map50_95") == note("map50", given).replace("map50", "map50_95")
+    assert note("map50_95", given) == "only the model as it was given was judged"
+    made = replace(given, name="onnx_int8")
+    assert note("map50_95", made) == "only the drop of map50_95 was judged"
 
 
 def test_the_model_itself_is_the_reference_wherever_it_runs() -> None:

@@ -198,6 +198,13 @@ def test_trials_come_back_as_they_were(run: RunFolder) -> None:
     assert run.trials() == [TRIAL, failed]
 
 
+def test_a_rerun_goes_on_counting_and_puts_nothing_on_record_twice(run: RunFolder) -> None:
+    assert run.record_trial(TRIAL) == run.record_trial(TRIAL) == TRIAL
+    again = run.record_trial(replace(TRIAL, reason="ratio 1.6"))
+    assert again.number == 2
+    assert run.trials() == [TRIAL, again]
+
+
 @given(st.text(max_size=40), st.text(max_size=40))
 def test_any_text_in_a_trial_survives_one_line(reason: str, change: str) -> None:
     trial = replace(TRIAL, reason=reason, change=change)

@@ -12,13 +12,16 @@ from dataclasses import asdict
 from typing import Any
 
 from saccade.deploy.kit.read import Kit, read_kit
+from saccade.deploy.kit.write import check_place
 from saccade.errors import SaccadeError
 from saccade.estimate.candidates import LABEL
 from saccade.goals import METRICS, Goal
+from saccade.optimize.change import Effect
 from saccade.optimize.job import Job
 from saccade.optimize.metrics import Estimate
 from saccade.optimize.race import Runner
 from saccade.optimize.referee import Judgement, Referee
+from saccade.pipeline.config import PipelineConfig
 from saccade.pipeline.pipeline import Pipeline
 from saccade.playbook.elsewhere import prepare_elsewhere
 from saccade.playbook.estimates import Estimates, estimate_job
@@ -37,9 +40,11 @@ def optimize_absent(spec: Spec, run: RunFolder, say: Progress) -> Study:
     """Estimate and prepare what can only be measured elsewhere.
 
     Raises:
+        InputError: the kit of an earlier run holds what a device measured.
         SaccadeError: the input is unusable, or the target cannot run the model at all.
     """
     began = time.monotonic()
+    check_place(run.path / KIT)
     say.step("Goals, model and data")
     job = prepare_elsewhere(spec, run, say)
     run.write_json("environment.json", {**job.environment.to_dict(), "hash": job.environment.hash})
@@ -90,10 +95,9 @@ def _judged(job: Job, kit: Kit, run: RunFolder, say: Progress, began: float) -> 
     for number, name in enumerate(kit.document["files"], start=1):
         say.trial_started(number, kit.document["files"][name]["label"], None)
         late = time.monotonic() - began > job.spec.budget
-        trial = _trial(number, name, job, kit, None if late else referee)
-        run.append_trial(trial)
+        trial = run.record_trial(_trial(number, name, job, kit, None if late else referee))
         trials.append(trial)
-        say.trial_finished(number, trial.change, trial.verdict, None, None, trial.reason)
+        say.trial_finished(trial.number, trial.change, trial.verdict, None, None, trial.reason)
     return tuple(trials)
 
 
@@ -104,16 +108,17 @@ def frame_hw(job: Job) -> tuple[int, int]:
 
 
 def _trial(number: int, name: str, job: Job, kit: Kit, referee: Referee | None) -> Trial:
-    config = kit.config(name)
+    config, file = kit.config(name), kit.document["files"][name]
     judgement = Judgement(True, "accuracy not judged: the budget was used up")
     if referee is not None:
-        judgement = _judgement(config, job, referee)
+        # Another model, or a smaller input, may have lost what no rounding would.
+        judgement = _judgement(config, job, referee, "lossy" if file["model"] else "near_lossless")
     unmeasured = f"speed on {job.spec.target} is not measured"
     metric = judgement.drop.metric if judgement.drop else ""
     return Trial(
         number=number,
         parent=0,
-        change=kit.document["files"][name]["label"],
+        change=file["label"],
         name=name,
         config=config.to_dict(),
         config_hash=config.hash,
@@ -126,13 +131,13 @@ def _trial(number: int, name: str, job: Job, kit: Kit, referee: Referee | None) 
     )
 
 
-def _judgement(config: Any, job: Job, referee: Referee) -> Judgement:
+def _judgement(config: PipelineConfig, job: Job, referee: Referee, effect: Effect) -> Judgement:
     try:
         runner = Runner(config, job.source)
     except SaccadeError as error:
         return Judgement(False, f"it does not run here: {error}")
     try:
-        return referee.judge(runner, "near_lossless")
+        return referee.judge(runner, effect)
     finally:
         runner.close()
 
@@ -218,13 +223,7 @@ def unmeasured_goal(
     if goal.is_accuracy:
         return _accuracy_row(goal, trials)
     if goal.metric == "model_mb" and kit is not None:
-        broken = {t.name for t in trials if t.verdict == "broke a goal"}
-        usable = {c["file"] for c in kit.document["candidates"]} - broken
-        size = min(
-            kit.document["files"][name]["size_mb"] for name in usable or kit.document["files"]
-        )
-        note = "the smallest file of the kit that keeps its accuracy"
-        return goal_row(goal, Estimate(size, size, size), note)
+        return _size_row(goal, kit, trials)
     row = goal_row(goal, Estimate(None), f"not measured on {_name(estimates)}")
     limit = _limit(goal, estimates)
     if limit is None:
@@ -235,6 +234,17 @@ def unmeasured_goal(
         return {**row, "note": f"{row['note']}; {said} ({LABEL})"}
     note = f"ruled out by an estimate: {said} ({LABEL})"
     return {**row, "status": "not_met", "note": note}
+
+
+def _size_row(goal: Goal, kit: Kit, trials: tuple[Trial, ...]) -> dict[str, Any]:
+    """By the smallest file that was judged and keeps its accuracy."""
+    keeps = {t.name for t in trials if t.drop is not None and t.verdict != "broke a goal"}
+    usable = keeps & {c["file"] for c in kit.document["candidates"]}
+    if not usable:
+        return goal_row(goal, Estimate(None), "no file of the kit is known to keep its accuracy")
+    size = min(kit.document["files"][name]["size_mb"] for name in usable)
+    note = "the smallest file of the kit that keeps its accuracy"
+    return goal_row(goal, Estimate(size, size, size), note)
 
 
 def _limit(goal: Goal, estimates: Estimates) -> tuple[float, str] | None:
@@ -264,8 +274,12 @@ def _accuracy_row(goal: Goal, trials: tuple[Trial, ...]) -> dict[str, Any]:
     """Met only if a file other than the given one keeps it; which one is picked is not known."""
     judged = [t for t in trials if t.drop is not None and t.drop.metric == goal.base]
     changed = [t for t in judged if t.name != "onnx"]
-    if not goal.is_drop or not changed:
-        return goal_row(goal, Estimate(None), "accuracy was not judged")
+    if not judged:
+        return goal_row(goal, Estimate(None), f"{goal.base} was not judged")
+    if not changed:
+        return goal_row(goal, Estimate(None), "only the model as it was given was judged")
+    if not goal.is_drop:
+        return goal_row(goal, Estimate(None), f"only the drop of {goal.base} was judged")
     kept = [t for t in changed if t.drop and t.drop.upper <= goal.bound]
     note = f"{len(kept)} of {len(changed)} files keep it on the selection data"
     assert METRICS[goal.base].accuracy

@@ -166,10 +166,7 @@ def make_files(
                 reason = str(error)
         left_out.append((export.label, reason))
         say.note(f"{export.label}: left out, {reason}")
-    files = tuple(
-        replace(file, runs=tuple(_judged_by_what_exists(run, made) for run in file.runs))
-        for file in made.values()
-    )
+    files = tuple(_judgeable(file, made, left_out) for file in made.values())
     return files, tuple(left_out)
 
 
@@ -211,8 +208,20 @@ def _allowed_runs(
     return allowed
 
 
-def _judged_by_what_exists(run: Run, made: Mapping[str, KitFile]) -> Run:
-    return run if run.judged_as in made else replace(run, judged_as="")
+def _judgeable(
+    file: KitFile, made: Mapping[str, KitFile], left_out: list[tuple[str, str]]
+) -> KitFile:
+    """The file without the runs whose accuracy nothing could stand for here."""
+    runs = tuple(run for run in file.runs if not run.judged_as or run.judged_as in made)
+    left_out += [
+        (
+            f"{file.label} in {run.runtime} {run.precision}",
+            f"its accuracy is that of '{run.judged_as}', which could not be made",
+        )
+        for run in file.runs
+        if run not in runs
+    ]
+    return replace(file, runs=runs)
 
 
 def _nothing(target: str, left_out: tuple[tuple[str, str], ...]) -> str:

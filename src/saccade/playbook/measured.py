@@ -70,8 +70,7 @@ def optimize_measured(
     say.step("Accuracy of the fastest on unseen data, judged on this machine")
     picker = _Picker(job, kit, measured.reference, found, say)
     chosen = picker.pick()
-    for trial in picker.trials:
-        run.append_trial(trial)
+    picker.trials = [run.record_trial(trial) for trial in picker.trials]
     result = _document(job, kit, measured, found, picker, chosen)
     result["wall_s"] = time.monotonic() - began
     if chosen is not None:
@@ -335,8 +334,10 @@ def _goal(
     if goal.metric == "model_mb":
         return goal_row(goal, (row.metrics or {})["model_mb"], "size of the file")
     found = (row.metrics or {}).get(goal.metric)
-    if found is None or found.value is None:
+    if found is None:
         return goal_row(goal, Estimate(None), f"the kit does not measure {goal.metric}")
+    if found.value is None:
+        return goal_row(goal, Estimate(None), f"too few frames were measured for {goal.metric}")
     if elsewhere:
         said = goal_row(goal, found, f"{elsewhere}; {SCOPE}")
         return {**said, "status": "inconclusive"}

@@ -8,6 +8,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from saccade.deploy.kit.write import check_place
 from saccade.diagnose.records import Finding
 from saccade.environment import detect
 from saccade.errors import SaccadeError, SpecError, StorageError
@@ -178,6 +179,8 @@ def export_kit(spec: Spec, out: Path, progress: Progress | None = None) -> dict[
     Raises:
         SaccadeError: the input is unusable, or no file that can be made here runs there.
     """
+    out = out.resolve()
+    check_place(out)
     say = progress or SilentProgress()
     with tempfile.TemporaryDirectory(prefix="saccade-") as folder:
         say.step("Model and frames")

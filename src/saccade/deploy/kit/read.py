@@ -90,13 +90,7 @@ def read_kit(folder: Path) -> Kit:
     Raises:
         InputError: it is no kit, is newer than this saccade, or was changed.
     """
-    path = folder / KIT_FILE
-    document = _document(path, "kit", "the folder that `saccade export --kit` writes")
-    if document.get("kit_id") != kit_id(document):
-        raise InputError(
-            f"The kit '{folder}' was changed after it was written: {KIT_FILE} does not match its "
-            "own hash. Export it again."
-        )
+    document = read_kit_document(folder)
     for name, expected in document["sha256"].items():
         file = folder / name
         if not file.is_file() or hashlib.sha256(file.read_bytes()).hexdigest() != expected:
@@ -105,6 +99,21 @@ def read_kit(folder: Path) -> Kit:
                 "Export it again."
             )
     return Kit(folder, document)
+
+
+def read_kit_document(folder: Path) -> dict[str, Any]:
+    """The document of a kit, whatever became of its other files.
+
+    Raises:
+        InputError: it is no kit, is newer than this saccade, or the document was changed.
+    """
+    document = _document(folder / KIT_FILE, "kit", "the folder that `saccade export --kit` writes")
+    if document["kit_id"] != kit_id(document):
+        raise InputError(
+            f"The kit '{folder}' was changed after it was written: {KIT_FILE} does not match its "
+            "own hash. Export it again."
+        )
+    return document
 
 
 def read_measurements(path: Path) -> Measurements:

@@ -20,6 +20,7 @@ from saccade.deploy.exports.onnx_fixed import CALIBRATION_CACHE
 from saccade.deploy.kit.assemble import script
 from saccade.deploy.kit.edgetpu import COMPILE_SCRIPT, compile_script, edgetpu_notes
 from saccade.deploy.kit.edgetpu import RUNTIME as EDGETPU
+from saccade.deploy.kit.read import read_kit_document
 from saccade.deploy.kit.readme import readme
 from saccade.deploy.kit.record import (
     KIT_FILE,
@@ -40,7 +41,7 @@ from saccade.targets.read import read_target
 
 # Frames that are measured on, and how many of them are compared with what is expected.
 FRAMES, CHECK_FRAMES = 8, 3
-SCRIPT, BUILD_SCRIPT = "measure.py", "build_tensorrt.sh"
+SCRIPT, BUILD_SCRIPT, README = "measure.py", "build_tensorrt.sh", "README.md"
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,13 +67,10 @@ def write_kit(contents: KitContents, out: Path) -> dict[str, Any]:
     """Write a kit whole or not at all; an older one at ``out`` is replaced. Returns its document.
 
     Raises:
-        InputError: something that is no kit is at ``out``.
+        InputError: see `check_place`.
         StorageError: the disk is full or read-only.
     """
-    if out.exists() and not _replaceable(out):
-        raise InputError(
-            f"'{out}' exists and is no kit. Nothing was changed; choose another --out."
-        )
+    check_place(out)
     with storage_errors(out):
         out.parent.mkdir(parents=True, exist_ok=True)
         folder = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}."))
@@ -86,8 +84,30 @@ def write_kit(contents: KitContents, out: Path) -> dict[str, Any]:
     return document
 
 
-def _replaceable(out: Path) -> bool:
-    return out.is_dir() and ((out / KIT_FILE).is_file() or not any(out.iterdir()))
+def check_place(out: Path) -> None:
+    """Refuse to replace anything but a kit as it was written; what a device measured stays.
+
+    Raises:
+        InputError: something else is at ``out``, or that is the current folder.
+    """
+    if out.resolve() in (Path.cwd(), *Path.cwd().parents):
+        raise InputError(f"'{out}' is the current folder. Choose a folder within it as --out.")
+    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+        return
+    try:
+        known = read_kit_document(out)["sha256"].keys() | {KIT_FILE, README, CALIBRATION_CACHE}
+    except InputError:
+        raise InputError(
+            f"'{out}' exists and is no kit. Nothing was changed; choose another --out."
+        ) from None
+    files = (path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file())
+    more = sorted(name for name in files if name not in known)
+    if more:
+        raise InputError(
+            f"The kit '{out}' holds what did not come with it: {', '.join(more[:3])}. A new kit "
+            "would delete that. Move it away, or choose another --out; measurements are read with "
+            "--measurements."
+        )
 
 
 def _fill(folder: Path, contents: KitContents) -> dict[str, Any]:
@@ -123,7 +143,7 @@ def _fill(folder: Path, contents: KitContents) -> dict[str, Any]:
     document = dict(finite(document))
     document["kit_id"] = kit_id(document)
     (folder / KIT_FILE).write_text(to_json(document, indent=1), encoding="utf-8")
-    (folder / "README.md").write_text(readme(document), encoding="utf-8")
+    (folder / README).write_text(readme(document), encoding="utf-8")
     return document
 
 
