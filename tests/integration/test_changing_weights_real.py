@@ -11,15 +11,16 @@ import pytest
 
 from saccade.data.images import read_image
 from saccade.errors import SaccadeError
+from saccade.models.conversions.contract import program_of
 from saccade.optimize import students
 from saccade.optimize.change import PlanContext
 from saccade.optimize.changes.distill import Distill
 from saccade.optimize.changes.runtime import SwitchRuntime
 from saccade.optimize.distill import Distillation
 from saccade.optimize.job import Job, plan_context
-from saccade.optimize.pruning import program_of
 from saccade.optimize.qat import TEACHING, Written, train_int8
 from saccade.optimize.quantization.make import quantized_model
+from saccade.optimize.quantization.recipe import Recipe
 from saccade.optimize.training_frames import FrameSource
 from saccade.pipeline.config import PipelineConfig
 from saccade.pipeline.pipeline import Pipeline
@@ -99,7 +100,7 @@ def test_training_for_int8_keeps_what_a_real_model_knows(job: Job, context: Plan
     context.folder.mkdir(parents=True, exist_ok=True)
     settings: Distillation = replace(TEACHING, max_steps=2, budget_s=60.0)
     try:
-        lesson = train_int8(program, frames, 0, settings, Written(), target)
+        lesson = train_int8(program, frames, Recipe(), settings, Written(), target)
     except SaccadeError as error:
         pytest.fail(str(error))
     assert lesson.steps >= 1

@@ -56,10 +56,11 @@ class TestOnnxToNcnn:
             pytest.skip(str(OnnxToNcnn.why_not()))
 
     def test_the_converted_model_answers_the_same(self, tmp_path: Path) -> None:
-        model = model_file(write_tiny("onnx", tmp_path, HW))
-        request = request_of(tmp_path)
+        # One of another fixed size is given the size that is asked for.
+        model = model_file(write_tiny("onnx", tmp_path, (96, 96)))
+        model, request = replace(model, program="net.pt2"), request_of(tmp_path)
         made = OnnxToNcnn.convert(model, request)
-        assert (made.format, made.stored) == ("ncnn", "fp32")
+        assert (made.format, made.stored, made.program) == ("ncnn", "fp32", "net.pt2")
         check_converted(lambda image: [reference(image)], made, Ncnn, request.inputs)
         assert OnnxToNcnn.convert(model, request) == made
 

@@ -257,6 +257,15 @@ def test_taking_int8_back_restores_the_precision_that_the_float_model_ran_in(
     assert [name for name, _ in fallbacks(baseline, bf16, bf16)] == ["bf16"]
 
 
+def test_a_file_made_for_a_smaller_input_is_taken_back_with_that_input(
+    tmp_path: Path, inputs: dict[str, Any]
+) -> None:
+    baseline = job_of(tmp_path, model=inputs["model"], video=inputs["video"]).baseline
+    made = replace(baseline.model, format="ncnn", sha256="small")
+    small = replace(baseline, model=made, runtime="ncnn", input_size=baseline.input_size // 2)
+    assert dict(fallbacks(baseline, small, small))["resolution"] == baseline
+
+
 def test_the_last_unquantized_configuration_may_have_a_cut_model(
     tmp_path: Path, inputs: dict[str, Any]
 ) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,13 +11,14 @@ import onnx
 import onnxruntime
 import pytest
 
+from saccade.models.conversions.contract import program_of
 from saccade.optimize import qat
 from saccade.optimize.change import PlanContext
 from saccade.optimize.distill import Distillation
 from saccade.optimize.distill_loss import output_loss
-from saccade.optimize.pruning import program_of
 from saccade.optimize.qat import NncfTrainer
-from saccade.optimize.qat_onnx import write_qdq
+from saccade.optimize.qat_onnx import _rounding, write_qdq
+from saccade.optimize.quantization.recipe import Recipe
 from saccade.optimize.quantization.training import why_not_trained
 from saccade.optimize.training_frames import FrameSource
 from saccade.testing.tiny_torch import HW, classifier_context, exported, residual_net
@@ -67,7 +67,7 @@ def test_training_brings_int8_closer_to_the_float_model(
     for name, steps in (("untrained", 0), ("trained", SETTINGS.max_steps)):
         found.append(tmp_path / f"{name}.xml")
         settings = replace(SETTINGS, max_steps=steps)
-        qat.train_int8(program, frames, 0, settings, qat.Written(), found[-1])
+        qat.train_int8(program, frames, Recipe(), settings, qat.Written(), found[-1])
     kinds = [node.get_type_name() for node in ov.Core().read_model(found[1]).get_ops()]
     assert kinds.count("FakeQuantize") >= 4
     with torch.inference_mode():
@@ -103,7 +103,7 @@ def test_the_rung_of_the_ladder_writes_the_file(
 ) -> None:
     monkeypatch.setattr(qat, "TEACHING", replace(SETTINGS, max_steps=1))
     samples = [tensor[None] for tensor in FrameSource.of(context).load(8).tensors]
-    target, recipe = tmp_path / "trained.xml", SimpleNamespace(float_depth=1)
+    target, recipe = tmp_path / "trained.xml", Recipe(float_depth=1)
     NncfTrainer.quantize(context.config, samples, recipe, "openvino", target)
     assert answers(str(target), np.concatenate(samples)).shape == (8, 5)
 
@@ -120,7 +120,7 @@ def student() -> Any:
         for name, value in qat.ENVIRONMENT.items():
             patch.setenv(name, value)
         module = qat.plain_module(uneven_net())
-        return qat.quantized_module(module, INPUTS[:8], 0, per_tensor=True)
+        return qat.quantized_module(module, INPUTS[:8], Recipe(), per_tensor=True)
 
 
 def onnx_answers(path: Path, level: Any = None) -> Any:
@@ -147,6 +147,15 @@ def test_trained_rounding_is_the_same_in_onnxruntime(student: Any, tmp_path: Pat
     assert not list(tmp_path.glob("partial-*"))
 
 
+def test_one_range_narrower_than_8_bits_is_clipped() -> None:
+    nncf = pytest.importorskip("nncf.torch.quantization.layers")
+    mode = nncf.QuantizationMode.SYMMETRIC
+    spec = nncf.PTQuantizerSpec(8, mode, True, False, True, (1,), False)  # half the range
+    quantizer = nncf.SymmetricQuantizer(spec).eval()
+    values = torch.tensor([-2.0, -0.3, 0.4, 2.0])
+    assert torch.allclose(_rounding(quantizer)(values), quantizer(values))
+
+
 def test_onnxruntime_runs_what_was_trained_on_int8_kernels(student: Any, tmp_path: Path) -> None:
     target = tmp_path / "trained.onnx"
     write_qdq(student, INPUTS[:1], "images", False, target)
@@ -161,6 +170,6 @@ def test_the_rung_writes_for_onnxruntime(
 ) -> None:
     monkeypatch.setattr(qat, "TEACHING", replace(SETTINGS, max_steps=1))
     samples = [tensor[None] for tensor in FrameSource.of(context).load(8).tensors]
-    target, recipe = tmp_path / "trained.onnx", SimpleNamespace(float_depth=1)
+    target, recipe = tmp_path / "trained.onnx", Recipe(float_depth=1)
     NncfTrainer.quantize(context.config, samples, recipe, "onnxruntime", target)
     assert onnx_answers(target).shape == (len(INPUTS), 5)

@@ -21,12 +21,16 @@ from saccade.models.onnx_file import read_onnx
 from saccade.models.reshape import can_reshape, reshape
 from saccade.optimize.change import PlanContext
 from saccade.optimize.changes.resolution import LowerResolution
+from saccade.optimize.changes.runtime import SwitchRuntime
+from saccade.optimize.real_inputs import conversion_request
 from saccade.pipeline.geometry import letterbox, stretched
 from saccade.pipeline.pipeline import Pipeline, input_hw
 from saccade.report.by_size import size_rows
+from saccade.runtimes.contract import Availability
 from saccade.testing.optimization_conformance import example_contexts
 from saccade.testing.tiny_models import tiny_config
 from saccade.testing.tiny_segmenter import tiny_segmenter_config
+from saccade.testing.tiny_torch import pictures
 from saccade.validate import detection_metrics as metrics
 from saccade.validate.bootstrap import resample_weights
 from saccade.validate.contract import compared_by_size
@@ -85,6 +89,29 @@ def test_sizes_and_aspects_are_offered_in_multiples_of_the_stride(tmp_path: Path
     assert gains == sorted(gains)
     small = replace(context, config=offered[3].apply(context))
     assert [c.label for c in offered if c.applies(small) is None] == []
+
+
+def test_what_is_converted_for_one_size_is_converted_for_the_one_in_use(tmp_path: Path) -> None:
+    config = tiny_config(tmp_path, (64, 64))
+    config = replace(config, model=replace(config.model, program="net.pt2"))
+    ncnn = Availability(True, formats=("ncnn",), dynamic=False)
+    context = replace(
+        contexts(tmp_path)[0],
+        config=config,
+        calibration=pictures(tmp_path / "images", 4),
+        runtimes={"onnxruntime": Availability(True), "ncnn": ncnn},
+    )
+    switch = SwitchRuntime("ncnn")
+    assert switch._start(context) == config.model
+    for change, hw in (LowerResolution(48), (48, 48)), (LowerResolution(48, 0.8), (48, 40)):
+        smaller = replace(context, config=change.apply(context))
+        request = conversion_request(smaller, "ncnn")
+        assert request.hw == request.inputs.shape[2:] == hw
+        assert conversion_request(smaller, "onnxruntime").inputs.shape[2:] == (64, 64)
+        # The program is of one size, and the ONNX made from it can be given another.
+        assert switch._start(smaller) == replace(config.model, program=None)
+    made = replace(config, model=replace(config.model, format="ncnn"))
+    assert "fixed" in (LowerResolution(48).applies(replace(context, config=made)) or "")
 
 
 def test_a_crop_keeps_its_aspect(tmp_path: Path) -> None:

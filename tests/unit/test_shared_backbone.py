@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from saccade import plugins
+from saccade.data.assemble import unlabelled_image
 from saccade.data.image_folder import ImageFolderFormat
 from saccade.data.open import open_labelled
 from saccade.models.equivalence import check_same
@@ -209,8 +210,8 @@ def frames_in(folder: Path, config: PipelineConfig) -> FrameSource:
     folder.mkdir()
     for index, image in enumerate(scenes(40, seed=5)[0]):
         Image.fromarray(image).save(folder / f"{index:03}.png")
-    paths = tuple(sorted(folder.iterdir()))
-    return FrameSource(replace(config, preprocessor="fused"), paths, (-1,) * len(paths), None)
+    images = tuple(unlabelled_image((path, 32, 32)) for path in sorted(folder.iterdir()))
+    return FrameSource(replace(config, preprocessor="fused"), images, (-1,) * len(images), None)
 
 
 def test_teaching_makes_one_backbone_serve_both(relatives: tuple[Any, Any], tmp_path: Path) -> None:

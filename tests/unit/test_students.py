@@ -9,7 +9,10 @@ from typing import Any, cast
 
 import numpy as np
 import pytest
+from tiny_system import write_video
 
+from saccade.data.assemble import unlabelled_image
+from saccade.data.contract import Dataset, FrameOf
 from saccade.errors import ChangeRefused, ModelError, SpecError
 from saccade.models.description import Preprocessing
 from saccade.models.files import model_file
@@ -188,8 +191,19 @@ def test_only_calibration_frames_are_learnt_from(tmp_path: Path) -> None:
     half = replace(context.calibration, images=context.calibration.images[:12])
     rest = replace(context.calibration, images=context.calibration.images[12:])
     source = FrameSource.of(replace(context, calibration=half, selection=rest))
-    assert source.images == tuple(image.path for image in half.images)
+    assert source.images == half.images
     assert source.video is None
+
+
+def test_labelled_frames_of_a_video_are_decoded(tmp_path: Path) -> None:
+    context = classifier_context(tmp_path, exported(colour_net(8), tmp_path / "net.pt2"))
+    video = write_video(tmp_path / "street.mp4")
+    frames = [
+        replace(unlabelled_image((video, 128, 96)), frame=FrameOf(video, index))
+        for index in (0, 3, 7)
+    ]
+    context = replace(context, calibration=Dataset(tuple(frames), ("a",)))
+    assert len(frames_of(context)) == 3
 
 
 def test_answers_of_other_shapes_are_named(tmp_path: Path) -> None:

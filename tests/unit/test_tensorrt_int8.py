@@ -16,6 +16,8 @@ from fake_tensorrt import PREFIX, fake_tensorrt
 from saccade.data.assemble import unlabelled_image
 from saccade.data.contract import LabelledImage
 from saccade.errors import DataError, RuntimeFailure
+from saccade.models.onnx_file import read_onnx
+from saccade.models.onnx_model import image_input
 from saccade.optimize import tensorrt_quantization
 from saccade.optimize.quantization.calibration import CalibrationData
 from saccade.optimize.quantization.make import details_path
@@ -52,7 +54,7 @@ def test_images_of_the_kind_in_use_calibrate(tmp_path: Path, trt: Any) -> None:
     images = pictures(tmp_path / "images", 10, 1.0)
     data = CalibrationData(images[:5], compared=images[5:])
     target = tmp_path / "int8.engine"
-    TensorRtQuantizer().run(tiny_config(tmp_path, (64, 64)), data, str(target))
+    TensorRtQuantizer().run(tiny_config(tmp_path, (64, 64)), (64, 64), data, str(target))
     assert target.read_bytes() == PREFIX + b"FP16+INT8"
     assert list(tmp_path.glob("partial-*")) == []
     details = json.loads(details_path(target).read_text("utf-8"))
@@ -80,12 +82,26 @@ def test_tensorrt_is_fed_every_sample_and_then_told_the_end(
     monkeypatch.setitem(sys.modules, "torch", SimpleNamespace(from_numpy=OnGpu))
     config = tiny_config(tmp_path, (64, 64))
     samples = [np.full((1, 3, 64, 64), value, np.float32) for value in (0.25, 0.75)]
-    TensorRtQuantizer().engine(config, samples)
+    TensorRtQuantizer().engine(config, (64, 64), samples)
     calibrator = trt.config.int8_calibrator
     assert calibrator.get_batch_size() == 1
     given = [calibrator.get_batch(["images"]) for _ in range(3)]
     assert given == [[1], [2], None]
     assert [float(array.mean()) for array in held] == [0.25, 0.75]
+
+
+def test_a_fixed_model_is_built_for_the_size_in_use(
+    tmp_path: Path, trt: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shapes = []
+
+    def built(model: Path, *_: Any) -> bytes:
+        shapes.append(image_input(read_onnx(model))[0].shape)
+        return b"engine"
+
+    monkeypatch.setattr(tensorrt_quantization, "built_engine", built)
+    TensorRtQuantizer().engine(tiny_config(tmp_path, (96, 96)), (64, 64), [])
+    assert shapes == [(1, 3, 64, 64)]
 
 
 def test_images_of_another_kind_are_refused_before_anything_is_built(
@@ -96,7 +112,7 @@ def test_images_of_another_kind_are_refused_before_anything_is_built(
     target = tmp_path / "int8.engine"
     with pytest.raises(DataError, match="not of the kind that the model is used on"):
         data = CalibrationData(blank, compared=used)
-        TensorRtQuantizer().run(tiny_config(tmp_path, (64, 64)), data, str(target))
+        TensorRtQuantizer().run(tiny_config(tmp_path, (64, 64)), (64, 64), data, str(target))
     assert not target.exists()
     assert trt.log == []
 
@@ -116,6 +132,6 @@ def test_a_failure_in_the_worker_is_one_that_the_search_knows(
     with Worker(kind, (), environment={"PYTHONPATH": str(package.parent)}) as worker:
         target = tmp_path / "int8.engine"
         with pytest.raises(RuntimeFailure):
-            worker.call("run", config, CalibrationData(images), str(target))
+            worker.call("run", config, (64, 64), CalibrationData(images), str(target))
         assert worker.alive
     assert not target.exists()

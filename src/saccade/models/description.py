@@ -161,3 +161,8 @@ class ModelDescription:
     transposed: bool = False
     input_hw: tuple[int, int] | None = None
     outputs: BoxOutputs | None = None
+
+    @property
+    def own_hw(self) -> tuple[int, int]:
+        """Height and width of the input that the model is meant for, pixels."""
+        return self.input_hw or (self.input_size, self.input_size)

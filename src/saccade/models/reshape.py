@@ -51,6 +51,16 @@ def reshape(
         ) from refusal
 
 
+def at_size(model: onnx.ModelProto, hw: tuple[int, int]) -> onnx.ModelProto:
+    """The model itself where it takes that size, else a rewritten copy.
+
+    Raises:
+        ModelError: it cannot be rewritten, with the reason.
+    """
+    spec, _ = image_input(model)
+    return model if spec.dynamic or (spec.height, spec.width) == hw else reshape(model, hw)
+
+
 def can_reshape(model: onnx.ModelProto, hw: tuple[int, int] | None) -> str | None:
     """None where `reshape` works, else the reason why it does not. Tries it, including a run."""
     try:

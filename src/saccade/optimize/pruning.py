@@ -17,16 +17,17 @@ from pathlib import Path
 from typing import Any
 
 from saccade.errors import ChangeRefused, ModelError
-from saccade.models.conversions.contract import ConversionRequest, conversion_to
+from saccade.models.conversions.contract import program_of
 from saccade.models.files import model_file
 from saccade.optimize.change import PlanContext
+from saccade.optimize.converting import converted
 from saccade.optimize.distill import Distillation, Lesson
 from saccade.optimize.float_model import float_context, rounded_again
 from saccade.optimize.race import RacePlan, Runner, race
-from saccade.optimize.real_inputs import real_inputs
+from saccade.optimize.real_inputs import conversion_request
 from saccade.optimize.training_frames import FrameSource
 from saccade.optimize.worker import Worker
-from saccade.pipeline.config import ModelFile, PipelineConfig, digest
+from saccade.pipeline.config import PipelineConfig, digest
 from saccade.statistics import Comparison
 
 # Channel counts that vector units like: a register of float32 holds 8 (AVX2) or 16 (AVX-512).
@@ -94,11 +95,6 @@ class Measured:
             "verdict": self.comparison.verdict,
             "gain": [interval.low, self.gain, interval.high],
         }
-
-
-def program_of(model: ModelFile) -> str | None:
-    """The exported PyTorch program behind a model file; None where there is none."""
-    return model.path if model.format == "torch_export" else model.program
 
 
 def is_pruned(program: str | Path) -> bool:
@@ -175,7 +171,7 @@ def _make(
     partial = target.with_name("partial-" + target.name)
     with (
         tempfile.TemporaryDirectory(dir=context.folder) as scratch,
-        Worker(PRUNER, (original, _hw(context.config))) as worker,
+        Worker(PRUNER, (original, context.config.description.own_hw)) as worker,
     ):
         candidates = _candidates(worker, share, Path(scratch))
         # The worker waits, without using a core, while they race.
@@ -268,14 +264,6 @@ def with_program(context: PlanContext, program: str | Path) -> PipelineConfig:
     config = context.config
     model = model_file(program)
     if config.model.format != model.format:
-        conversion = conversion_to(model.format, (config.model.format,))
-        if conversion is None:
-            raise ModelError(f"A changed program cannot be made into {config.model.format}.")
-        request = ConversionRequest(context.folder, _hw(config), real_inputs(context))
-        model = conversion.convert(model, request)
+        request = conversion_request(context, config.runtime)
+        model = converted(model, (config.model.format,), request)
     return replace(config, model=model)
-
-
-def _hw(config: PipelineConfig) -> tuple[int, int]:
-    described = config.description
-    return described.input_hw or (described.input_size,) * 2

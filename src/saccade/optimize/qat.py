@@ -11,14 +11,16 @@ import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from saccade.errors import RuntimeFailure, first_line
+from saccade.models.conversions.contract import program_of
 from saccade.optimize.distill import Distillation, Lesson, TrainingFrames, distill
-from saccade.optimize.pruning import program_of
+from saccade.optimize.quantization.nncf_call import post_training
+from saccade.optimize.quantization.recipe import Recipe
 from saccade.optimize.worker import Worker
 from saccade.pipeline.config import PipelineConfig
 
@@ -34,7 +36,8 @@ TRAINER = "saccade.optimize.qat:QuantizedTrainer"
 # there is none it falls back on PyTorch's own operators. So none is offered, and PyTorch is kept
 # from compiling those operators anew for every layer's shape.
 ENVIRONMENT = {"CXX": "no-compiler", "TORCHDYNAMO_DISABLE": "1"}
-CONVOLUTIONS = ("conv1d", "conv2d", "conv3d", "conv_transpose2d")
+# What NNCF calls layers with weights; a product of two activations is a "matmul".
+KINDS = ("conv1d", "conv2d", "conv3d", "conv_transpose2d", "linear")
 
 
 @dataclass(frozen=True)
@@ -50,15 +53,6 @@ class Written:
     runtime: str = "openvino"
     input_name: str = "images"
     free: bool = False
-
-
-class Depth(Protocol):
-    """What training needs of a recipe."""
-
-    @property
-    def float_depth(self) -> int:
-        """Convolutions before an output that stay float."""
-        ...
 
 
 class NncfTrainer:
@@ -86,7 +80,7 @@ class NncfTrainer:
     def quantize(
         config: PipelineConfig,
         samples: Sequence[NDArray[np.float32]],
-        recipe: Depth,
+        recipe: Recipe,
         runtime: str,
         target: Path,
     ) -> None:
@@ -101,13 +95,13 @@ class NncfTrainer:
         frames = TrainingFrames(np.concatenate(alike))
         shape = config.description.input
         file = Written(runtime, shape.name, shape.dynamic)
-        train_int8(program, frames, recipe.float_depth, TEACHING, file, target)
+        train_int8(program, frames, recipe, TEACHING, file, target)
 
 
 def train_int8(
     program: str | Path,
     frames: TrainingFrames,
-    float_depth: int,
+    recipe: Recipe,
     settings: Distillation,
     file: Written,
     target: Path,
@@ -117,7 +111,7 @@ def train_int8(
     Args:
         program: the exported program.
         frames: what it is calibrated on and learns from.
-        float_depth: how many convolutions before an output stay float, with all that follows.
+        recipe: what stays float.
         settings: how it is taught.
         file: what is written.
         target: the ``.onnx`` file, or the ``.xml`` file, whose weights go beside it.
@@ -129,7 +123,7 @@ def train_int8(
         lesson: Lesson = worker.call(
             "run",
             frames,
-            float_depth,
+            recipe,
             settings,
             file,
             str(target),
@@ -150,7 +144,7 @@ class QuantizedTrainer:
     def run(
         self,
         frames: TrainingFrames,
-        float_depth: int,
+        recipe: Recipe,
         settings: Distillation,
         file: Written,
         target: str,
@@ -160,7 +154,7 @@ class QuantizedTrainer:
         # ONNX Runtime has no int8 kernels for activations with a range per channel.
         per_tensor = file.runtime == "onnxruntime"
         few = frames.tensors[:CALIBRATION_FRAMES]
-        student = quantized_module(teacher, few, float_depth, per_tensor)
+        student = quantized_module(teacher, few, recipe, per_tensor)
         lesson = distill(student, teacher, frames, settings)
         WRITERS[file.runtime](student, frames.tensors[:1], file, Path(target))
         return lesson
@@ -181,49 +175,27 @@ def plain_module(module: Any) -> Any:
     return Plain().eval()
 
 
-def quantized_module(module: Any, tensors: Any, float_depth: int, per_tensor: bool = False) -> Any:
+def quantized_module(module: Any, tensors: Any, recipe: Recipe, per_tensor: bool = False) -> Any:
     """A module with NNCF's quantizers, calibrated.
 
     Args:
         module: an ``nn.Module`` with one input, in ``eval`` mode.
         tensors: ``(N, 3, H, W)`` float32, to calibrate on.
-        float_depth: how many convolutions before an output stay float, with all that follows.
+        recipe: what stays float.
         per_tensor: activations of depthwise layers have one range as well, not one per channel.
 
     Raises:
         RuntimeFailure: NNCF refused it.
     """
-    import logging
-
-    import nncf
     import torch
-    from nncf.quantization.advanced_parameters import (
-        AdvancedQuantizationParameters,
-        QuantizationParameters,
-    )
 
-    advanced = {}
-    if per_tensor:
-        advanced["activations_quantization_params"] = QuantizationParameters(per_channel=False)
-    nncf.set_log_level(logging.ERROR)
     samples = [torch.from_numpy(tensor[None]) for tensor in tensors]
-    ignored = float_layers(module, samples[0], float_depth)
-    scope = nncf.IgnoredScope(names=ignored, validate=False) if ignored else None
-    try:
-        return nncf.quantize(
-            module,
-            nncf.Dataset(samples),
-            preset=nncf.QuantizationPreset.MIXED,
-            subset_size=len(samples),
-            ignored_scope=scope,
-            advanced_parameters=AdvancedQuantizationParameters(**advanced),
-        )
-    except Exception as error:
-        raise RuntimeFailure(f"NNCF refused the PyTorch model: {first_line(error)}") from error
+    ignored = float_layers(module, samples[0], recipe.float_depth)
+    return post_training(module, samples, recipe, ignored, per_tensor=per_tensor)
 
 
 def float_layers(module: Any, example: Any, depth: int) -> list[str]:
-    """NNCF's names of what lies fewer than ``depth`` convolutions before an output."""
+    """NNCF's names of what lies fewer than ``depth`` layers with weights before an output."""
     if not depth:
         return []
     from nncf.torch.function_hook import wrap_model
@@ -237,7 +209,7 @@ def float_layers(module: Any, example: Any, depth: int) -> list[str]:
         if passed >= depth or seen.get(node.node_name, depth) <= passed:
             continue
         seen[node.node_name] = passed
-        step = node.node_type in (*CONVOLUTIONS, "linear")
+        step = node.node_type in KINDS
         queue += [(before, passed + step) for before in graph.get_previous_nodes(node)]
     return sorted(seen)
 

@@ -14,14 +14,14 @@ from pathlib import Path
 from typing import Any
 
 from saccade.errors import ChangeRefused, ModelError
-from saccade.models.conversions.contract import ConversionRequest, conversion_to
 from saccade.models.files import model_file
 from saccade.optimize.change import PlanContext, Student
 from saccade.optimize.changes.model_swap import takes_shape
+from saccade.optimize.converting import converted
 from saccade.optimize.distill import Distillation, Lesson
 from saccade.optimize.float_model import float_context, rounded_again
 from saccade.optimize.pruning import measured_contest
-from saccade.optimize.real_inputs import real_inputs
+from saccade.optimize.real_inputs import conversion_request
 from saccade.optimize.teachers import TeacherSpec
 from saccade.optimize.training_frames import FrameSource
 from saccade.optimize.worker import Worker
@@ -129,12 +129,12 @@ def _teach(context: PlanContext, student: Student, settings: Distillation, targe
     described = student.description
     spec = TeacherSpec(
         teacher.model.path,
-        input_hw(teacher),
+        teacher.description.own_hw,
         teacher.description.preprocessing,
-        described.input_hw or (described.input_size,) * 2,
+        described.own_hw,
         described.preprocessing,
     )
-    frames = FrameSource.of(replace(context, config=in_place(context, student, student.model)))
+    frames = FrameSource.of(replace(context, config=_fed(context, student)))
     partial = target.with_name("partial-" + target.name)
     with Worker(SCHOOL, ()) as worker:
         lesson: Lesson = worker.call(
@@ -158,33 +158,25 @@ def in_place(context: PlanContext, student: Student, program: ModelFile) -> Pipe
     Raises:
         ModelError: the program cannot be made into that format.
     """
-    now, described = context.config, student.description
-    model = program
-    if now.model.format != program.format:
-        conversion = conversion_to(program.format, (now.model.format,))
-        if conversion is None:
-            raise ModelError(f"A student cannot be made into {now.model.format}.")
-        hw = described.input_hw or (described.input_size,) * 2
-        model = conversion.convert(program, ConversionRequest(context.folder, hw, _inputs(context)))
-    placed = replace(
-        now,
-        model=model,
+    wanted, placed = context.config.model.format, _fed(context, student)
+    if wanted == program.format:
+        placed = replace(placed, model=program)
+    else:
+        request = conversion_request(replace(context, config=placed), placed.runtime)
+        placed = replace(placed, model=converted(program, (wanted,), request))
+    if wanted == "onnx" and takes_shape(placed, context.frame_hw):
+        return placed
+    return replace(placed, shape="square", margin=0)
+
+
+def _fed(context: PlanContext, student: Student) -> PipelineConfig:
+    """The pipeline as it is, feeding a student instead; the model is still the old one."""
+    described = student.description
+    return replace(
+        context.config,
         description=described,
         input_size=described.input_size,
         squeeze=1.0,
         # Learnt on the old model's scores.
         dynamic_resolution=None,
     )
-    if model.format == "onnx" and takes_shape(placed, context.frame_hw):
-        return placed
-    return replace(placed, shape="square", margin=0)
-
-
-def _inputs(context: PlanContext) -> Any:
-    assert context.teacher is not None
-    return real_inputs(replace(context, config=context.teacher))
-
-
-def input_hw(config: PipelineConfig) -> tuple[int, int]:
-    """Height and width of a configuration's full input, pixels."""
-    return config.description.input_hw or (config.description.input_size,) * 2

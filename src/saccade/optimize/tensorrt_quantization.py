@@ -6,25 +6,35 @@ hardware: no GPU was at hand in this project.
 
 from __future__ import annotations
 
-import json
+import tempfile
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 from numpy.typing import NDArray
 
+from saccade.errors import DataError
 from saccade.models.files import model_file
+from saccade.models.onnx_file import read_onnx
+from saccade.models.reshape import at_size
 from saccade.optimize.change import PlanContext
 from saccade.optimize.quantization.activations import observe
 from saccade.optimize.quantization.calibration import CalibrationData, calibration_tensors
 from saccade.optimize.quantization.checked import check_calibration
 from saccade.optimize.quantization.layers import named
-from saccade.optimize.quantization.make import calibration_data, details_path, identity
+from saccade.optimize.quantization.make import (
+    calibration_data,
+    calibration_key,
+    details_path,
+    write_details,
+)
 from saccade.optimize.quantization.prepared import float_model
 from saccade.optimize.quantization.recipe import Recipe
 from saccade.optimize.worker import Worker
 from saccade.pipeline.config import ModelFile, PipelineConfig, digest
+from saccade.pipeline.pipeline import letterbox_of
 from saccade.runtimes import tensorrt_package
 from saccade.runtimes.tensorrt_cache import Builder, timings_path
 from saccade.runtimes.tensorrt_engine import built_engine
@@ -49,49 +59,67 @@ def calibrated_engine(context: PlanContext) -> ModelFile:
         context.folder.mkdir(parents=True, exist_ok=True)
         data = calibration_data(context, Recipe())
         with Worker("saccade.optimize.tensorrt_quantization:TensorRtQuantizer", ()) as worker:
-            worker.call("run", context.config, data, str(target), timeout_s=TIMEOUT_S)
+            worker.call("run", context.config, _hw(context), data, str(target), timeout_s=TIMEOUT_S)
     found = model_file(target)
     return ModelFile(found.path, found.sha256, found.format, stored="int8")
 
 
 def calibrated_path(context: PlanContext) -> Path:
     """Where the engine is or will be: equal path means equal calibration."""
-    config, data = context.config, calibration_data(context, Recipe())
-    names = [[identity(image) for image in images] for images in (data.images, data.compared)]
-    key = digest([METHOD, config.model.sha256, config.shape, config.input_size, *names])
+    config = context.config
+    calibrated = calibration_key(config, calibration_data(context, Recipe()))
+    key = digest([METHOD, config.model.sha256, *_hw(context), calibrated])
     return context.folder / f"int8-{key}.engine"
+
+
+def _hw(context: PlanContext) -> tuple[int, int]:
+    """Height and width that the engine is for: those in use."""
+    return letterbox_of(context.config, context.frame_hw).input_hw
 
 
 class TensorRtQuantizer:
     """Runs a job. Lives in a worker process, because TensorRT is heavy and may fail."""
 
-    def run(self, config: PipelineConfig, data: CalibrationData, target: str) -> None:
+    def run(
+        self, config: PipelineConfig, hw: tuple[int, int], data: CalibrationData, target: str
+    ) -> None:
         """Check the images, calibrate, and write the engine whole or not at all."""
         path = Path(target)
         samples = calibration_tensors(config, data)
         model = named(float_model(config, samples))
         ranges = observe(model, samples)
         doubts = check_calibration(config, data, ranges, partial(observe, model))
-        engine = self.engine(config, samples)
-        document = {"images": len(samples), "doubts": doubts}
-        details_path(path).write_text(json.dumps(document, indent=1), encoding="utf-8")
+        fed = [sample for sample in samples if sample.shape[2:] == hw]
+        if not fed:
+            raise DataError(f"No calibration image comes to the {hw[0]}x{hw[1]} of the frames.")
+        engine = self.engine(config, hw, fed)
+        write_details(details_path(path), {"images": len(samples), "doubts": doubts})
         # Last: where it is, everything is.
         unfinished = path.with_name("partial-" + path.name)
         unfinished.write_bytes(engine)
         unfinished.replace(path)
 
-    def engine(self, config: PipelineConfig, samples: list[NDArray[np.float32]]) -> bytes:
+    def engine(
+        self, config: PipelineConfig, hw: tuple[int, int], samples: list[NDArray[np.float32]]
+    ) -> bytes:
         """Calibrate and build for the GPU of this machine.
 
         Args:
             config: how the float ONNX model runs.
+            hw: height and width of its input, pixels.
             samples: inputs ``(1, 3, H, W)``.
         """
-        hw = config.description.input_hw or (config.input_size,) * 2
         timings = timings_path(_builder())
         settings = EngineSettings(hw, fp16=True, int8=True, timing_cache=timings)
         name = config.description.input.name
-        return built_engine(Path(config.model.path), name, settings, samples)
+        given = read_onnx(config.model.path)
+        sized = at_size(given, hw)
+        if sized is given:
+            return built_engine(Path(config.model.path), name, settings, samples)
+        with tempfile.TemporaryDirectory(prefix="saccade-") as folder:
+            path = Path(folder) / "model.onnx"
+            onnx.save(sized, str(path))
+            return built_engine(path, name, settings, samples)
 
 
 def _builder() -> Builder:

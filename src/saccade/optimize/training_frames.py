@@ -5,17 +5,17 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from saccade.data.contract import LabelledImage
 from saccade.data.frame_roles import OFFSETS, STEP
-from saccade.data.images import read_image
+from saccade.data.sequences import pixels_of
 from saccade.errors import DataError
 from saccade.optimize.change import PlanContext
 from saccade.optimize.distill import TrainingFrames
+from saccade.optimize.model_inputs import feeding, tensor_of
 from saccade.pipeline.config import PipelineConfig
 from saccade.pipeline.frames import ArrayFrame
 from saccade.pipeline.pipeline import Pipeline
@@ -23,8 +23,6 @@ from saccade.pipeline.pipeline import Pipeline
 UNKNOWN = -1
 # Fewer images than this teach nothing.
 MIN_IMAGES = 8
-# Preprocessors that feed the model the same values; one of the user's own is used as it is.
-_FLOAT_EQUIVALENT = ("numpy", "graph")
 
 
 @dataclass(frozen=True)
@@ -39,7 +37,7 @@ class FrameSource:
     """
 
     config: PipelineConfig
-    images: tuple[Path, ...]
+    images: tuple[LabelledImage, ...]
     labels: tuple[int, ...]
     video: str | None
 
@@ -50,8 +48,8 @@ class FrameSource:
         # Some classifiers have a class for the background in front of the others.
         first = 1 if context.config.description.decode.endswith("+background") else 0
         return cls(
-            _plain(context.config),
-            tuple(image.path for image in images),
+            _whole(context.config),
+            images,
             tuple(UNKNOWN if image.label is None else first + image.label for image in images),
             context.source if context.video else None,
         )
@@ -64,7 +62,7 @@ class FrameSource:
         """
         with Pipeline(self.config) as pipeline:
             frames = itertools.islice(self._frames(pipeline), count)
-            found = [(_tensor(pipeline, frame), label) for frame, label in frames]
+            found = [(tensor_of(pipeline, frame), label) for frame, label in frames]
         if not found:
             raise DataError("There are no frames to train on. Give more data or a video.")
         shape = found[0][0].shape
@@ -74,8 +72,8 @@ class FrameSource:
         return TrainingFrames(np.concatenate([t for t, _ in alike]), labels if known else None)
 
     def _frames(self, pipeline: Pipeline) -> Iterator[tuple[Any, int]]:
-        for path, label in zip(self.images, self.labels, strict=True):
-            yield ArrayFrame(read_image(path), "rgb"), label
+        for pixels, label in zip(pixels_of(self.images), self.labels, strict=True):
+            yield ArrayFrame(pixels, "rgb"), label
         if self.video is not None:
             chosen = itertools.islice(
                 pipeline.frames(self.video), OFFSETS["calibration"], None, STEP
@@ -83,20 +81,12 @@ class FrameSource:
             yield from ((frame, UNKNOWN) for frame in chosen)
 
 
-def _plain(config: PipelineConfig) -> PipelineConfig:
-    """Frames as tensors in the shape that the model was exported for."""
-    fused = config.preprocessor in _FLOAT_EQUIVALENT
+def _whole(config: PipelineConfig) -> PipelineConfig:
+    """Frames in the shape that the model was exported for, whatever size is in use."""
     return replace(
-        config,
-        execution="sequential",
+        feeding(config),
         shape="square",
         input_size=config.description.input_size,
+        squeeze=1.0,
         resize="bgr",
-        preprocessor="fused" if fused else config.preprocessor,
     )
-
-
-def _tensor(pipeline: Pipeline, frame: Any) -> NDArray[np.float32]:
-    box = pipeline.letterbox(frame.hw)
-    out = pipeline.preprocessor.allocate(box)
-    return np.array(pipeline.preprocessor.run(frame, box, out))

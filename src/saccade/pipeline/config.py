@@ -232,6 +232,27 @@ class PipelineConfig:
         return self.description.input.dynamic or self.model.dynamic
 
     @property
+    def model_mb(self) -> float:
+        """Size on disk of the model, in 10^6 bytes."""
+        return self.model.size_mb
+
+    @property
+    def slots(self) -> int:
+        """Frames that overlapped execution works on at the same time, those in the queue too."""
+        return max(2, self.options.in_flight + self.queue_depth)
+
+    @property
+    def frames_ahead(self) -> int:
+        """Frames that may be under way behind the one that comes out; 0 in sequential execution."""
+        # Those that the model does not look at take no slot.
+        return self.slots * self.detect_every if self.execution == "overlapped" else 0
+
+    @property
+    def in_step(self) -> int:
+        """Inferences that run at the same time, whose results may come out all at once."""
+        return max(1, self.options.streams) if self.execution == "overlapped" else 1
+
+    @property
     def hash(self) -> str:
         """Content hash: equal hash means equal behaviour.
 

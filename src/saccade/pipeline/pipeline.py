@@ -25,6 +25,7 @@ from saccade.pipeline.doubt import above, doubtful
 from saccade.pipeline.engine import Clock, Emission, Stages, run_overlapped, run_sequential
 from saccade.pipeline.frames import ArrayFrame, Frame, as_decoded
 from saccade.pipeline.geometry import Letterbox, center_cropped, letterbox, stretched
+from saccade.pipeline.reel import Excerpts, Reel
 from saccade.pipeline.sessions import SessionPool
 from saccade.pipeline.two_looks import FirstLook, run_overlapped_twice, run_sequential_twice
 from saccade.runtimes.contract import Session
@@ -36,6 +37,9 @@ KEPT_PROBLEMS = 100
 PooledSession = Callable[..., Session]
 
 SessionFor = Callable[[tuple[int, int]], Session]
+
+# What runs frames through the stages.
+Engine = Callable[[Iterator[Frame]], Iterator[Emission]]
 
 
 class Pipeline:
@@ -131,9 +135,7 @@ class Pipeline:
         """Frames through the stages, one after the other."""
         stages = self._stages(session_for, score_threshold, alone)
         first = self._first_look(session_for, score_threshold)
-        if first is not None:
-            return run_sequential_twice(stages, first, frames, keep_frames)
-        return run_sequential(stages, frames, keep_frames)
+        return _one_after_the_other(stages, first, keep_frames)(frames)
 
     def stream(self, source: str | os.PathLike[str]) -> Iterator[Any]:
         """Results of every frame of a video, folder, URL or camera index, in constant memory."""
@@ -148,17 +150,26 @@ class Pipeline:
         ``loop`` starts the source again when it ends, which is how measurements get as many
         frames as they need.
         """
-        frames = self.frames(source, loop)
-        session_for = self._sessions.stream
-        if self.config.execution == "sequential":
-            yield from self._one_by_one(frames, session_for, keep_frames=keep_frames)
-            return
+        yield from self._engine(keep_frames)(self.frames(source, loop))
+
+    def excerpts(self, source: str) -> Excerpts:
+        """A function that runs one excerpt of the source after the other.
+
+        They are pieces of one stream: what a tracker knows stays from one to the next, and every
+        frame of an excerpt has come out before the next begins.
+        """
+        reel, engine = Reel(lambda: self.frames(source, loop=True)), self._engine()
+        return lambda start, count: engine(reel.frames(start, count))
+
+    def _engine(self, keep_frames: bool = False) -> Engine:
+        """What runs the frames of a new stream as this configuration says."""
+        session_for, slots = self._sessions.stream, self.config.slots
         stages, first = self._stages(session_for), self._first_look(session_for)
-        slots = self.config.options.in_flight + self.config.queue_depth
+        if self.config.execution == "sequential":
+            return _one_after_the_other(stages, first, keep_frames)
         if first is not None:
-            yield from run_overlapped_twice(stages, first, frames, slots, keep_frames)
-            return
-        yield from run_overlapped(stages, frames, slots, keep_frames)
+            return lambda frames: run_overlapped_twice(stages, first, frames, slots, keep_frames)
+        return lambda frames: run_overlapped(stages, frames, slots, keep_frames)
 
     def frames(self, source: str, loop: bool = False) -> Iterator[Frame]:
         """Decoded frames of a source, as this configuration reads them."""
@@ -271,6 +282,12 @@ class Pipeline:
 
     def __exit__(self, *exc: object) -> None:
         self.close()
+
+
+def _one_after_the_other(stages: Stages, first: FirstLook | None, keep_frames: bool) -> Engine:
+    if first is not None:
+        return lambda frames: run_sequential_twice(stages, first, frames, keep_frames)
+    return lambda frames: run_sequential(stages, frames, keep_frames)
 
 
 def letterbox_of(config: PipelineConfig, frame_hw: tuple[int, int]) -> Letterbox:

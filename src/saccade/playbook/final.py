@@ -18,7 +18,7 @@ from saccade.optimize.job import Job
 from saccade.optimize.metrics import Estimate, speed_metrics
 from saccade.optimize.race import RacePlan, Runner, compare_blocks, race
 from saccade.optimize.referee import Answering
-from saccade.pipeline.config import PipelineConfig
+from saccade.pipeline.config import ONE_SIZE, PipelineConfig
 from saccade.progress import Progress
 from saccade.study import Drop, Ratio
 from saccade.validate.blocks import unit_weights
@@ -271,10 +271,7 @@ def fallbacks(
             lambda c: replace(c, dynamic_resolution=baseline.dynamic_resolution),
         ),
         ("frame_skip", lambda c: replace(c, detect_every=baseline.detect_every)),
-        (
-            "resolution",
-            lambda c: replace(c, input_size=baseline.input_size, squeeze=baseline.squeeze),
-        ),
+        ("resolution", lambda c: _in_full_size(c, baseline)),
         ("rect_letterbox", lambda c: replace(c, shape=baseline.shape)),
         (
             "bf16",
@@ -288,6 +285,20 @@ def fallbacks(
             words.append(name)
             found.append((" and ".join(words), config))
     return found
+
+
+def _in_full_size(config: PipelineConfig, baseline: PipelineConfig) -> PipelineConfig:
+    """The input as it was; a file that was made for a smaller one goes with it."""
+    full = replace(config, input_size=baseline.input_size, squeeze=baseline.squeeze)
+    if full == config or config.model.format not in ONE_SIZE:
+        return full
+    return replace(
+        full,
+        model=baseline.model,
+        description=baseline.description,
+        runtime=baseline.runtime,
+        options=baseline.options,
+    )
 
 
 def _without_int8(config: PipelineConfig, unquantized: PipelineConfig) -> PipelineConfig:

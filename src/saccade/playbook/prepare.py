@@ -114,8 +114,7 @@ def _fits(spec: Spec, described: Described, environment: Environment) -> str | N
     if not is_here(spec.target):
         return None
     graph, description = described.resolved.graph, described.description
-    hw = description.input_hw or (description.input_size,) * 2
-    return check_fits(model_file(graph), hw, spec.target, environment)
+    return check_fits(model_file(graph), description.own_hw, spec.target, environment)
 
 
 def check_alone(spec: Spec) -> None:

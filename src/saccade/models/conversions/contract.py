@@ -142,9 +142,14 @@ def drafted(path: Path) -> Iterator[Path]:
     draft.replace(path)
 
 
-def from_program(program: ModelFile, path: Path) -> ModelFile:
-    """A file that was made from an exported program, which it remembers."""
-    return replace(model_file(path), program=program.path)
+def program_of(model: ModelFile) -> str | None:
+    """The exported PyTorch program behind a model file; None where there is none."""
+    return model.path if model.format == "torch_export" else model.program
+
+
+def made_from(model: ModelFile, path: Path) -> ModelFile:
+    """A file that was made from a model, whose program it remembers."""
+    return replace(model_file(path), program=program_of(model))
 
 
 def converted_path(model: ModelFile, request: ConversionRequest, ending: str) -> Path:

@@ -11,17 +11,24 @@ from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
+import onnx
 from numpy.typing import NDArray
 
 from saccade.errors import MissingExtraError, ModelError
 from saccade.models.conversions.compared import check_converted
-from saccade.models.conversions.contract import ConversionRequest, converted_path
+from saccade.models.conversions.contract import (
+    ConversionRequest,
+    converted_path,
+    drafted,
+    made_from,
+)
 from saccade.models.conversions.layers import by_value
 from saccade.models.conversions.values import onnx_layers
 from saccade.models.files import model_file
 from saccade.models.graph_reading import real_inputs
 from saccade.models.onnx_file import read_onnx
 from saccade.models.onnx_run import run_once
+from saccade.models.reshape import at_size
 from saccade.pipeline.config import ModelFile
 from saccade.runtimes.ncnn import Ncnn
 
@@ -47,31 +54,37 @@ class OnnxToNcnn:
         """See `saccade.models.conversions.contract.Conversion`."""
         path = converted_path(model, request, ".param")
         if path.exists() and path.with_suffix(".bin").exists():
-            return model_file(path)
+            return made_from(model, path)
         request.folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix="saccade-") as folder:
-            draft = _converted(Path(model.path), request.hw, Path(folder))
-            _check_layers(draft, Path(model.path).name)
-            graph = read_onnx(model.path)
-            name = real_inputs(graph)[0].name
+        graph, name = at_size(read_onnx(model.path), request.hw), Path(model.path).name
+        # The outer draft takes its name last: both files are there when that one is.
+        with drafted(path) as param, drafted(path.with_suffix(".bin")) as weights:
+            _write(graph, name, request.hw, param, weights)
+            _check_layers(param, name)
+            image_input = real_inputs(graph)[0].name
             check_converted(
-                lambda image: run_once(graph, {name: image}),
-                model_file(draft),
+                lambda image: run_once(graph, {image_input: image}),
+                model_file(param),
                 Ncnn,
                 request.inputs,
-                lambda image: by_value(onnx_layers(graph, image), values_of(draft, image)),
+                lambda image: by_value(onnx_layers(graph, image), values_of(param, image)),
             )
-            shutil.copyfile(draft.with_suffix(".bin"), path.with_suffix(".bin"))
-            shutil.copyfile(draft, path)  # last: both are there when this one is
-        return model_file(path)
+        return made_from(model, path)
 
 
-def _converted(model: Path, hw: tuple[int, int], folder: Path) -> Path:
+def _write(
+    graph: onnx.ModelProto, name: str, hw: tuple[int, int], param: Path, weights: Path
+) -> None:
+    with tempfile.TemporaryDirectory(prefix="saccade-") as folder:
+        made = _converted(graph, name, hw, Path(folder))
+        shutil.copyfile(made, param)
+        shutil.copyfile(made.with_suffix(".bin"), weights)
+
+
+def _converted(graph: onnx.ModelProto, name: str, hw: tuple[int, int], folder: Path) -> Path:
     """Run pnnx, which writes its seven files beside the one it reads."""
-    import onnx
-
     copy = folder / "model.onnx"
-    onnx.save(read_onnx(model), str(copy))
+    onnx.save(graph, str(copy))
     # Halves would round the weights; fp32 is what was asked for.
     command = [str(_pnnx()), copy.name, f"inputshape=[1,3,{hw[0]},{hw[1]}]", "fp16=0"]
     try:
@@ -80,12 +93,12 @@ def _converted(model: Path, hw: tuple[int, int], folder: Path) -> Path:
             timeout=TIMEOUT_S, check=False,
         )  # fmt: skip
     except subprocess.TimeoutExpired as error:
-        raise ModelError(f"pnnx did not convert {model.name} within {TIMEOUT_S:.0f} s.") from error
+        raise ModelError(f"pnnx did not convert {name} within {TIMEOUT_S:.0f} s.") from error
     param = folder / "model.ncnn.param"
     if said.returncode or not param.is_file() or not param.with_suffix(".bin").is_file():
         last = (said.stderr or said.stdout).strip().splitlines()[-1:] or ["it said nothing"]
         raise ModelError(
-            f"{model.name} cannot be made into ncnn's format: pnnx ended with code "
+            f"{name} cannot be made into ncnn's format: pnnx ended with code "
             f"{said.returncode} ({last[0][:200]}). Use another runtime, or simplify the graph."
         )
     return param

@@ -14,7 +14,12 @@ from onnx import helper, numpy_helper
 from saccade.environments.tool_environment import ToolEnvironment
 from saccade.errors import ModelError, RuntimeFailure
 from saccade.models.conversions.compared import check_converted
-from saccade.models.conversions.contract import ConversionRequest, converted_path, drafted
+from saccade.models.conversions.contract import (
+    ConversionRequest,
+    converted_path,
+    drafted,
+    made_from,
+)
 from saccade.models.conversions.layers import by_value
 from saccade.models.conversions.tflite_values import tflite_values, why_not_litert
 from saccade.models.conversions.values import onnx_layers
@@ -22,6 +27,7 @@ from saccade.models.files import model_file
 from saccade.models.graph_reading import real_inputs, with_input_shape
 from saccade.models.onnx_file import read_onnx
 from saccade.models.onnx_run import run_once, simplified
+from saccade.models.reshape import at_size
 from saccade.pipeline.config import ModelFile
 from saccade.runtimes.litert import LiteRt
 
@@ -46,9 +52,9 @@ class OnnxToTflite:
         """See `saccade.models.conversions.contract.Conversion`."""
         path = converted_path(model, request, ".tflite")
         if path.exists():
-            return model_file(path)
+            return made_from(model, path)
         request.folder.mkdir(parents=True, exist_ok=True)
-        graph = read_onnx(model.path)
+        graph = at_size(read_onnx(model.path), request.hw)
         name = real_inputs(graph)[0].name
         with drafted(path) as draft:
             first = run_once(graph, {name: request.inputs[:1]})
@@ -62,7 +68,7 @@ class OnnxToTflite:
                 request.inputs,
                 lambda image: by_value(onnx_layers(graph, image), tflite_values(draft, image)),
             )
-        return model_file(path)
+        return made_from(model, path)
 
 
 def with_planes(model: onnx.ModelProto, shapes: list[tuple[int, ...]]) -> onnx.ModelProto:

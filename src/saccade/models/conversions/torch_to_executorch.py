@@ -16,7 +16,7 @@ from saccade.models.conversions.contract import (
     ConversionRequest,
     converted_path,
     drafted,
-    from_program,
+    made_from,
 )
 from saccade.models.conversions.layers import ALL_FOUND, NO_NAMES, by_name
 from saccade.models.conversions.values import program_layers
@@ -46,7 +46,7 @@ class TorchToExecuTorch:
         """See `saccade.models.conversions.contract.Conversion`."""
         path = converted_path(model, request, ".pte")
         if path.exists():
-            return from_program(model, path)
+            return made_from(model, path)
         program = read_program(model.path)
         request.folder.mkdir(parents=True, exist_ok=True)
         with drafted(path) as draft:
@@ -59,7 +59,7 @@ class TorchToExecuTorch:
                 request.inputs,
                 lambda image: worst_layer(program, image, request.folder),
             )
-        return from_program(model, path)
+        return made_from(model, path)
 
 
 def worst_layer(program: Any, tensor: NDArray[np.float32], folder: Path) -> str:

@@ -17,7 +17,7 @@ from saccade.models.conversions.contract import (
     ConversionRequest,
     converted_path,
     drafted,
-    from_program,
+    made_from,
 )
 from saccade.models.conversions.layers import by_name
 from saccade.models.conversions.values import onnx_layers, program_layers
@@ -49,13 +49,13 @@ class TorchToOnnx:
         """See `saccade.models.conversions.contract.Conversion`."""
         path = converted_path(model, request, ".onnx")
         if path.exists():
-            return from_program(model, path)
+            return made_from(model, path)
         program = read_program(model.path)
         request.folder.mkdir(parents=True, exist_ok=True)
         with drafted(path) as draft:
             draft.write_bytes(_onnx(program, Path(model.path).name))
             _compare(program, draft, request.inputs)
-        return from_program(model, path)
+        return made_from(model, path)
 
 
 def _onnx(program: Any, name: str) -> bytes:

@@ -13,7 +13,7 @@ from saccade.models.conversions.contract import (
     ConversionRequest,
     converted_path,
     drafted,
-    from_program,
+    made_from,
 )
 from saccade.models.conversions.layers import by_value
 from saccade.models.conversions.tflite_values import tflite_values, why_not_litert
@@ -44,7 +44,7 @@ class TorchToTflite:
         """See `saccade.models.conversions.contract.Conversion`."""
         path = converted_path(model, request, ".tflite")
         if path.exists():
-            return from_program(model, path)
+            return made_from(model, path)
         request.folder.mkdir(parents=True, exist_ok=True)
         with drafted(path) as draft:
             _write(model, draft, request.hw)
@@ -56,7 +56,7 @@ class TorchToTflite:
                 request.inputs,
                 lambda image: by_value(program_layers(module, image), tflite_values(draft, image)),
             )
-        return from_program(model, path)
+        return made_from(model, path)
 
 
 def _write(model: ModelFile, target: Path, hw: tuple[int, int]) -> None:

@@ -86,8 +86,7 @@ class Distill:
         student = self._of(context)
         cost_s = COST_S + student.training_s
         odds = ODDS_TRAINED if student.trained else ODDS_UNTRAINED
-        described = student.description
-        then = model_flops(student.graph, described.input_hw or (described.input_size,) * 2)
+        then = model_flops(student.graph, student.description.own_hw)
         now = _operations_now(context)
         if not now or not then:
             basis = "named by the user"
@@ -155,11 +154,10 @@ def _operations_now(context: PlanContext) -> float:
     """Operations of the teacher, counted in its ONNX form; 0 where that is not at hand."""
     from saccade.models.conversions.contract import ConversionRequest, converted_path
     from saccade.models.files import model_file
-    from saccade.optimize.students import input_hw
 
     teacher = context.teacher
     assert teacher is not None
-    hw = input_hw(teacher)
+    hw = teacher.description.own_hw
     if teacher.model.format == "onnx":
         return model_flops(teacher.model, hw)
     request = ConversionRequest(context.folder, hw, np.empty(0, np.float32))

@@ -56,8 +56,8 @@ class Prune(StepByStep):
         """Needs a model that comes from PyTorch, Torch-Pruning, and frames to train on."""
         from importlib.util import find_spec
 
-        from saccade.models.conversions.contract import conversion_to
-        from saccade.optimize.pruning import is_pruned, program_of
+        from saccade.models.conversions.contract import conversion_to, program_of
+        from saccade.optimize.pruning import is_pruned
 
         reason = why_not_rounded_again(context)
         if reason is not None:

@@ -6,12 +6,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar, Self
 
-from saccade.models.conversions.contract import ConversionRequest, way_from
+from saccade.models.conversions.contract import way_from
 from saccade.optimize.change import Effect, PlanContext, Prediction, StepByStep, Tried, by_stage
 from saccade.optimize.converting import converted
 from saccade.optimize.precision_gain import precision_prediction
-from saccade.optimize.real_inputs import real_inputs
+from saccade.optimize.real_inputs import conversion_request
 from saccade.pipeline.config import ModelFile, PipelineConfig, Precision
+from saccade.pipeline.pipeline import letterbox_of
 
 # Inference time relative to ONNX Runtime in the same precision. Priors, from small detectors on
 # x86; the trial measures what is true here.
@@ -81,8 +82,6 @@ class SwitchRuntime(StepByStep):
         reason = self._why_not_convert(context)
         if reason is not None:
             return reason
-        if context.config.model.quantized:
-            return f"the model was quantized for {context.config.runtime}"
         if self.precision not in available.precisions:
             return f"{self.runtime} has no {self.precision} here"
         return None
@@ -92,7 +91,7 @@ class SwitchRuntime(StepByStep):
         if kind in ORIGINALS and kind in taken:
             return None
         # Other formats that a runtime takes are converted files: made for the one in use.
-        conversion = way_from(context.config.model, taken)
+        conversion = way_from(self._start(context), taken)
         if conversion is None:
             return f"the model is in {kind} format"
         return conversion.why_not()
@@ -132,9 +131,17 @@ class SwitchRuntime(StepByStep):
         config, taken = context.config, context.runtimes[self.runtime].formats
         if config.model.format in taken:
             return config.model
-        hw = config.description.input_hw or (config.input_size,) * 2
-        request = ConversionRequest(context.folder, hw, real_inputs(context))
-        return converted(config.model, taken, request)
+        request = conversion_request(context, self.runtime)
+        return converted(self._start(context), taken, request)
+
+    def _start(self, context: PlanContext) -> ModelFile:
+        """The model to convert. A program of one size makes no other; its ONNX may be given one."""
+        config = context.config
+        if context.runtimes[self.runtime].dynamic or config.description.input.dynamic:
+            return config.model
+        in_use = letterbox_of(config, context.frame_hw).input_hw
+        own = in_use == config.description.own_hw
+        return config.model if own else replace(config.model, program=None)
 
 
 def _harmless(precisions: tuple[str, ...]) -> Precision:

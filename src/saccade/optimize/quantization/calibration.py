@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from saccade.data.frame_roles import OFFSETS, STEP
 from saccade.data.sequences import pixels_of
 from saccade.errors import DataError, RuntimeFailure
 from saccade.optimize.measuring import role_run
+from saccade.optimize.model_inputs import feeding, tensor_of
 from saccade.pipeline.config import PipelineConfig
 from saccade.pipeline.frames import ArrayFrame
 from saccade.pipeline.pipeline import Pipeline
@@ -22,8 +23,6 @@ from saccade.pipeline.pipeline import Pipeline
 VIDEO_FRAMES = 16
 # Images of the other role that the calibration images are compared with.
 COMPARED = 12
-# Preprocessors that feed the model the same values; one of the user's own is used as it is.
-FLOAT_EQUIVALENT = ("numpy", "graph")
 
 Tensors = list[NDArray[np.float32]]
 
@@ -65,10 +64,10 @@ def input_tensors(config: PipelineConfig, data: CalibrationData) -> Tensors:
     Raises:
         RuntimeFailure: there is none.
     """
-    with Pipeline(_plain(config)) as pipeline:
-        tensors = [_tensor(pipeline, ArrayFrame(p, "rgb")) for p in pixels_of(data.images)]
+    with Pipeline(feeding(config)) as pipeline:
+        tensors = [tensor_of(pipeline, ArrayFrame(p, "rgb")) for p in pixels_of(data.images)]
         if data.video is not None:
-            tensors += [_tensor(pipeline, frame) for frame in _spread(pipeline, data.video)]
+            tensors += [tensor_of(pipeline, frame) for frame in _spread(pipeline, data.video)]
     if not tensors:
         raise RuntimeFailure("There are no frames to calibrate on.")
     return tensors
@@ -76,15 +75,8 @@ def input_tensors(config: PipelineConfig, data: CalibrationData) -> Tensors:
 
 def compared_tensors(config: PipelineConfig, data: CalibrationData) -> Tensors:
     """Inputs that calibration did not see, to compare with."""
-    with Pipeline(_plain(config)) as pipeline:
-        return [_tensor(pipeline, ArrayFrame(p, "rgb")) for p in pixels_of(data.compared)]
-
-
-def _plain(config: PipelineConfig) -> PipelineConfig:
-    config = replace(config, execution="sequential")
-    if config.preprocessor in FLOAT_EQUIVALENT:
-        return replace(config, preprocessor="fused")
-    return config
+    with Pipeline(feeding(config)) as pipeline:
+        return [tensor_of(pipeline, ArrayFrame(p, "rgb")) for p in pixels_of(data.compared)]
 
 
 def _spread(pipeline: Pipeline, video: str) -> Iterator[Any]:
@@ -94,9 +86,3 @@ def _spread(pipeline: Pipeline, video: str) -> Iterator[Any]:
         return itertools.islice(pipeline.frames(video), 0, stop, STEP)
     start = OFFSETS["calibration"]
     return itertools.islice(pipeline.frames(video), start, start + STEP * VIDEO_FRAMES, STEP)
-
-
-def _tensor(pipeline: Pipeline, frame: Any) -> NDArray[np.float32]:
-    box = pipeline.letterbox(frame.hw)
-    out = pipeline.preprocessor.allocate(box)
-    return np.array(pipeline.preprocessor.run(frame, box, out))

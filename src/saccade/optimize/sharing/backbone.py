@@ -10,13 +10,12 @@ from pathlib import Path
 from typing import Any, ClassVar, Self
 
 from saccade.errors import SaccadeError
-from saccade.models.conversions.contract import ConversionRequest
-from saccade.models.conversions.torch_to_onnx import TorchToOnnx
+from saccade.models.conversions.contract import program_of
 from saccade.models.files import model_file
 from saccade.optimize.change import Effect, PlanContext, Prediction
+from saccade.optimize.converting import converted
 from saccade.optimize.distill import Distillation
-from saccade.optimize.pruning import program_of
-from saccade.optimize.real_inputs import real_inputs
+from saccade.optimize.real_inputs import conversion_request
 from saccade.optimize.sharing.contract import SharingContext
 from saccade.optimize.sharing.cost import SystemCost
 from saccade.optimize.sharing.geometry import why_other_geometry
@@ -134,8 +133,8 @@ class SharedBackbone:
         program = self._program(context)
         model = model_file(program)
         if model.format not in plan.runtimes[plan.config.runtime].formats:
-            request = ConversionRequest(plan.folder, _hw(context), real_inputs(_plain(context)))
-            model = TorchToOnnx.convert(model, request)
+            request = conversion_request(_plain(context), plan.config.runtime)
+            model = converted(model, ("onnx",), request)
         first, second = (
             scaled_first(_with_own_outputs(part, naive))
             for part, naive in zip(_originals(context), context.naive, strict=True)
@@ -272,5 +271,4 @@ def _adapter(context: SharingContext) -> tuple[list[float], list[float], bool]:
 
 
 def _hw(context: SharingContext) -> tuple[int, int]:
-    described = context.naive[0].description
-    return described.input_hw or (described.input_size,) * 2
+    return context.naive[0].description.own_hw

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from saccade.pipeline.config import PipelineConfig
-from saccade.pipeline.pipeline import letterbox_of
+from saccade.pipeline.pipeline import input_hw, letterbox_of
 
 # Frames of other aspects, on which two geometries that only happen to agree would differ.
 PROBES = ((480, 640), (640, 480), (333, 500), (1080, 1920))
@@ -42,9 +42,8 @@ def why_not_as_seen_by(config: PipelineConfig, other: PipelineConfig) -> str | N
     """None where the model may be fed frames as the other one sees them."""
     if not config.dynamic and config.model.format != "onnx":
         return f"the model of {config.task} was converted for one input size"
-    wanted = other.description.input_hw or (other.input_size,) * 2
     stride = config.description.stride
-    if any(side % stride for side in wanted):
+    if any(side % stride for side in input_hw(other)):
         return f"the input of {config.task} has to be a multiple of {stride} pixels"
     return None
 
@@ -84,5 +83,5 @@ def pixels_of_input(config: PipelineConfig, frame_hw: tuple[int, int]) -> int:
 
 def _said(config: PipelineConfig) -> str:
     fit = config.description.preprocessing.fit.replace("_", " ")
-    height, width = config.description.input_hw or (config.input_size,) * 2
+    height, width = input_hw(config)
     return f"{config.task} {fit} {width}x{height}"

@@ -161,10 +161,11 @@ def _work_left(
     first: str, second: str, content: str, merge: _MergeKey, hw: tuple[int, int]
 ) -> float:
     from saccade.models.onnx_file import read_onnx
+    from saccade.models.reshape import at_size
     from saccade.profile.flops import operator_work
 
     try:
-        graphs = [_at(read_onnx(path), hw) for path in (first, second)]
+        graphs = [at_size(read_onnx(path), hw) for path in (first, second)]
         together = _merge(graphs, merge)
         mine, theirs, both = (
             sum(work.flops for work in operator_work(graph, hw).values())
@@ -197,6 +198,7 @@ def _merged_file(context: SharingContext, parts: tuple[PipelineConfig, PipelineC
 
     from saccade.models.equivalence import check_same
     from saccade.models.onnx_run import run_once
+    from saccade.models.reshape import at_size
     from saccade.optimize.real_inputs import real_inputs
 
     names, preprocessing = merge = _merge_key(parts)
@@ -208,9 +210,9 @@ def _merged_file(context: SharingContext, parts: tuple[PipelineConfig, PipelineC
     if target.exists():
         return target
     folder.mkdir(parents=True, exist_ok=True)
-    graphs = [_at(_read(part.model), hw) for part in parts]
+    graphs = [at_size(_read(part.model), hw) for part in parts]
     both = _merge(graphs, merge)
-    fed = [real_inputs(replace(context.plans[0], config=part), count=2) for part in parts]
+    fed = [real_inputs(replace(context.plans[0], config=part), 2, hw) for part in parts]
     for tensor, other in zip(*fed, strict=True):
         expected = [
             *run_once(graphs[0], {names[0]: tensor[None]}),
@@ -221,19 +223,6 @@ def _merged_file(context: SharingContext, parts: tuple[PipelineConfig, PipelineC
     onnx.save(both, str(partial))
     partial.replace(target)
     return target
-
-
-def _at(graph: Any, hw: tuple[int, int]) -> Any:
-    """The graph, rewritten where its fixed input is not of the size that both are fed.
-
-    Raises:
-        ModelError: it cannot be rewritten.
-    """
-    from saccade.models.onnx_model import image_input
-    from saccade.models.reshape import reshape
-
-    spec, _ = image_input(graph)
-    return graph if spec.dynamic or (spec.height, spec.width) == hw else reshape(graph, hw)
 
 
 def _read(model: ModelFile) -> Any:
