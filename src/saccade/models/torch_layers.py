@@ -8,6 +8,7 @@ weights becomes the layer that it came from; all else in the graph stays as it i
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from saccade.errors import ModelError
@@ -34,7 +35,7 @@ def with_layers(program: Any) -> Any:
     layers: dict[tuple[Any, ...], str] = {}
     owned: dict[str, Any] = {}
     for node in list(module.graph.nodes):
-        maker = _MAKERS.get(str(node.target)) if node.op == "call_function" else None
+        maker = _maker_of(node)
         if maker is None or not _reads_weights(node):
             continue
         key = (str(node.target), *map(str, node.args[1:]), str(node.kwargs))
@@ -53,6 +54,15 @@ def with_layers(program: Any) -> Any:
         elif node.op == "get_attr":
             owned[node.target] = _kept(_attribute(module, node.target))
     return torch.fx.GraphModule(owned, module.graph).eval()
+
+
+def _maker_of(node: Any) -> _Maker | None:
+    """What makes the layer that a node came from; None where it is no layer."""
+    if node.op != "call_function":
+        return None
+    if str(node.target) == _BATCH_NORM:
+        return partial(_batch_norm, node.meta["val"].dim())
+    return _MAKERS.get(str(node.target))
 
 
 def _kept(value: Any) -> Any:
@@ -160,9 +170,12 @@ def _linear(torch: Any, values: Sequence[Any]) -> Any:
     return _filled(layer, weight=weight, bias=bias)
 
 
-def _batch_norm(torch: Any, values: Sequence[Any]) -> Any:
+def _batch_norm(axes: int, torch: Any, values: Sequence[Any]) -> Any:
     weight, bias, mean, variance, _, momentum, eps, _ = values
-    layer = torch.nn.BatchNorm2d(mean.numel(), eps, momentum, weight is not None)
+    nn = torch.nn
+    # One function for all; each class refuses the others' number of axes.
+    kind = {4: nn.BatchNorm2d, 5: nn.BatchNorm3d}.get(axes, nn.BatchNorm1d)
+    layer = kind(mean.numel(), eps, momentum, weight is not None)
     return _filled(layer, weight=weight, bias=bias, running_mean=mean, running_var=variance)
 
 
@@ -177,11 +190,11 @@ def _per_side(value: Any) -> tuple[int, int]:
     return (both[0], both[0]) if len(both) == 1 else (both[0], both[1])
 
 
+_BATCH_NORM = "aten.batch_norm.default"
 _MAKERS: dict[str, _Maker] = {
     "aten.conv2d.default": _conv,
     "aten.conv2d.padding": _conv,
     "aten.conv_transpose2d.input": _transposed_conv,
     "aten.linear.default": _linear,
-    "aten.batch_norm.default": _batch_norm,
     "aten.prelu.default": _prelu,
 }

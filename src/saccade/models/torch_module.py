@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -13,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from saccade.errors import ModelError, first_line
-from saccade.models.conversions.contract import ConversionRequest
+from saccade.models.conversions.contract import ConversionRequest, drafted
 from saccade.models.conversions.layers import NO_NAMES, Layer, by_value
 from saccade.models.conversions.torch_to_onnx import TorchToOnnx
 from saccade.models.conversions.values import module_layers, program_layers
@@ -65,17 +66,30 @@ def resolve_module(loaded: LoadedModule, request: SourceRequest) -> ResolvedMode
         ModelError: an exported form answers differently; the worst layer is named.
     """
     inputs = tensors(request.images(loaded.hw))
-    path = save_once(loaded, request, lambda: _exported(loaded, inputs[:1]))
-    _compare(loaded, path, inputs, f"The exported program of {request.reference}")
-    model = model_file(path)
+    model = model_file(save_once(loaded, request, inputs, lambda: _exported(loaded, inputs[:1])))
     onnx = TorchToOnnx.convert(model, ConversionRequest(request.folder, loaded.hw, inputs))
     trained, said = _judged(loaded)
     note = f"{loaded.note}{said}; exported, and ONNX made from it answers the same"
     return ResolvedModel(model, Path(onnx.path), loaded.hints, trained, (note,))
 
 
-def save_once(loaded: LoadedModule, request: SourceRequest, make: Callable[[], Any]) -> Path:
-    """The file of an exported program, made unless an earlier run made the same."""
+def save_once(
+    loaded: LoadedModule,
+    request: SourceRequest,
+    inputs: NDArray[np.float32],
+    make: Callable[[], Any],
+) -> Path:
+    """The file of an exported program, made unless an earlier run made the same.
+
+    Args:
+        loaded: what the program has to answer like.
+        request: says where it goes.
+        inputs: real inputs ``(N, 3, H, W)`` to compare both on.
+        make: exports it.
+
+    Raises:
+        ModelError: what was made answers differently; the worst layer is named.
+    """
     import torch
 
     path = request.folder / PROGRAM
@@ -85,10 +99,18 @@ def save_once(loaded: LoadedModule, request: SourceRequest, make: Callable[[], A
         "hw": list(loaded.hw),
         "torch": str(torch.__version__),
     }
-    if not _is_fresh(request.folder, stamp):
-        request.folder.mkdir(parents=True, exist_ok=True)
-        torch.export.save(make(), str(path))
-        (request.folder / STAMP).write_text(json.dumps(stamp), encoding="utf-8")
+    what = f"The exported program of {request.reference}"
+    if _is_fresh(request.folder, stamp):
+        # Weights are stamped and code is not, so that an old file may be of another network.
+        with contextlib.suppress(ModelError):
+            _compare(loaded, path, inputs, what)
+            return path
+    request.folder.mkdir(parents=True, exist_ok=True)
+    (request.folder / STAMP).unlink(missing_ok=True)
+    with drafted(path) as draft:
+        torch.export.save(make(), str(draft))
+        _compare(loaded, draft, inputs, what)
+    (request.folder / STAMP).write_text(json.dumps(stamp), encoding="utf-8")
     return path
 
 

@@ -43,10 +43,10 @@ def without_channels(module: Any, example: Any, share: float, multiple: int) -> 
         raise MissingExtraError("torch-pruning", "prune", "Pruning") from error
     pruned = copy.deepcopy(module)
     before = parameter_count(pruned)
-    expected = _shapes(module, example)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about layers that it leaves alone
         try:
+            expected = _shapes(module, example)
             pruner = torch_pruning.pruner.BasePruner(
                 pruned,
                 example,

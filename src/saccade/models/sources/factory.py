@@ -57,10 +57,10 @@ def build_module(reference: str) -> Any:
     where, _, name = reference.rpartition(":")
     try:
         factory = getattr(_imported(where), name)
-    except (ImportError, AttributeError, SyntaxError, OSError) as error:
+    except Exception as error:  # whatever the user's code raises
         raise ModelError(
-            f"The factory '{reference}' cannot be imported: {error}. Expected a function in a "
-            "module on PYTHONPATH, or in a .py file."
+            f"The factory '{reference}' cannot be imported: {type(error).__name__}: {error}. "
+            "Expected a function in a module on PYTHONPATH, or in a .py file."
         ) from error
     try:
         module = factory()
@@ -84,6 +84,11 @@ def _imported(where: str) -> ModuleType:
         raise ImportError(f"{where} is no Python file")
     module = importlib.util.module_from_spec(spec)
     # Classes look their module up by name, for instance when they are dataclasses.
-    sys.modules.setdefault(spec.name, module)
-    spec.loader.exec_module(module)
+    known = sys.modules.setdefault(spec.name, module)
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        if known is module:
+            del sys.modules[spec.name]
+        raise
     return module

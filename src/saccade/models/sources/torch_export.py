@@ -5,6 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
+from numpy.typing import NDArray
+
 from saccade.models.conversions.contract import ConversionRequest
 from saccade.models.conversions.torch_to_onnx import TorchToOnnx
 from saccade.models.files import model_file
@@ -39,23 +42,23 @@ class TorchExportSource:
         refuse_random(request)
         program = read_program(path)
         hw = input_hw(program, request.input_size or request.usual_size)
+        inputs = tensors(request.images(hw))
         note = f"{path.name} runs in PyTorch as it is"
         model = model_file(path)
         if request.weights is not None:
             note = f"{path.name} with the weights in {request.weights.name}"
-            model = _with_weights(program, hw, request)
-        wanted = ConversionRequest(request.folder, hw, tensors(request.images(hw)))
-        onnx = TorchToOnnx.convert(model, wanted)
+            model = _with_weights(program, inputs, request)
+        onnx = TorchToOnnx.convert(model, ConversionRequest(request.folder, hw, inputs))
         return ResolvedModel(
             model, Path(onnx.path), notes=(f"{note}; ONNX made from it answers the same",)
         )
 
 
-def _with_weights(program: Any, hw: tuple[int, int], request: SourceRequest) -> ModelFile:
+def _with_weights(program: Any, inputs: NDArray[np.float32], request: SourceRequest) -> ModelFile:
     """The program with other weights, as a file of its own in the request's folder."""
     assert request.weights is not None  # asked by the caller
     module = program.module()
     load_weights(module, request.weights)
-    loaded = LoadedModule(module, hw, note="")
+    loaded = LoadedModule(module, (inputs.shape[2], inputs.shape[3]), note="")
     # The module's tensors are those of the program, which thereby has the new ones.
-    return model_file(save_once(loaded, request, lambda: program))
+    return model_file(save_once(loaded, request, inputs, lambda: program))
