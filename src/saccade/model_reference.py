@@ -1,4 +1,4 @@
-"""What users write to name a model: a path, or a name by library or module."""
+"""What users write to name a model: a path, a name by library or module, or both in one."""
 
 from __future__ import annotations
 
@@ -7,10 +7,21 @@ from pathlib import Path
 
 # "torchvision:resnet50", "package.module:factory"; one letter before the colon is a Windows drive.
 _NAME = re.compile(r"^[A-Za-z_][\w.-]+:[\w./-]+$")
+# "ultralytics:best.pt", a library with a file of its own.
+_FILE_OF = re.compile(r"^([A-Za-z_]\w+:)(.+\.pt)$")
+# "nets.py:make", a function in a file.
+_IN_FILE = re.compile(r"^(.+\.py)(:\w+)$")
 
 
-def is_name(reference: str) -> bool:
-    """Whether a reference names a model by library or module, rather than by path."""
-    if not _NAME.match(reference) or Path(reference).exists():
-        return False
-    return not reference.partition(":")[0].endswith(".py")
+def path_in(reference: str) -> tuple[str, str, str]:
+    """What stands before the path in a reference, the path, and what stands behind it.
+
+    The three together are the reference. In one that only names a model, the path is empty.
+    """
+    if Path(reference).exists():
+        return "", reference, ""
+    if found := _IN_FILE.match(reference):
+        return "", found[1], found[2]
+    if found := _FILE_OF.match(reference):
+        return found[1], found[2], ""
+    return (reference, "", "") if _NAME.match(reference) else ("", reference, "")

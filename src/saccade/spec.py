@@ -21,7 +21,7 @@ from saccade.duration import parse_duration
 from saccade.errors import GoalError, SpecError
 from saccade.goals import Goal, parse_goal
 from saccade.label_settings import LabelSettings
-from saccade.model_reference import is_name
+from saccade.model_reference import path_in
 from saccade.spec_problems import explain
 from saccade.stream_address import without_password
 from saccade.system_settings import (
@@ -281,16 +281,22 @@ def _absolute_models(given: object, base: Path) -> object:
 def _absolute(key: str, value: object, base: Path) -> object:
     if not isinstance(value, str | Path) or not str(value):
         return value
-    if key == "model" and is_name(str(value)):
-        return value
+    if key == "model":
+        before, path, after = path_in(str(value))
+        return f"{before}{_under(base, path)}{after}" if path else value
     if key == "video" and (str(value).isdecimal() or "://" in str(value)):
         return value
     if key == "target" and not str(value).endswith(".yaml"):
         return value
+    return _under(base, value)
+
+
+def _under(base: Path, path: str | Path) -> str:
+    """An absolute path; a relative one lies in the folder ``base``."""
     try:
-        home = Path(value).expanduser()
+        home = Path(path).expanduser()
     except RuntimeError:  # no such user
-        home = Path(value)
+        home = Path(path)
     # Not `Path.resolve`: a link is followed when the file is read, not now.
     return os.path.abspath(base / home)  # noqa: PTH100
 

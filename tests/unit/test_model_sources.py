@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,12 +12,13 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+import yaml
 from onnx import numpy_helper
 from PIL import Image
 from tiny_system import picture, write_video
 
 from saccade.errors import GoalError, ModelError
-from saccade.model_reference import is_name
+from saccade.model_reference import path_in
 from saccade.models import script_onnx, torch_module
 from saccade.models.conversions import torch_to_onnx
 from saccade.models.conversions.contract import ConversionRequest, conversion_to
@@ -28,6 +30,7 @@ from saccade.models.sources.resolve import resolve_model
 from saccade.models.sources.torchvision import _preprocessing_of
 from saccade.models.torch_weights import load_weights
 from saccade.pipeline.config import RuntimeOptions
+from saccade.playbook.draft import draft_spec
 from saccade.playbook.model import COMPARED, images_of
 from saccade.playbook.prepare import prepare
 from saccade.progress import SilentProgress
@@ -113,18 +116,33 @@ def stronger_head(graph: bytes) -> bytes:
         ("C:/models/a.onnx", False),
         ("models/a.onnx", False),
         ("nets.py:net", False),
+        ("ultralytics:yolo11n", True),
+        ("ultralytics:best.pt", False),
         ("a.onnx", False),
     ],
 )
 def test_names_are_told_from_paths(reference: str, named: bool) -> None:
-    assert is_name(reference) is named
+    before, path, after = path_in(reference)
+    assert before + path + after == reference
+    assert (not path) is named
 
 
 def test_a_spec_leaves_names_alone_and_makes_paths_absolute(tmp_path: Path) -> None:
     assert make_spec({"model": "torchvision:resnet50"}, tmp_path).model == "torchvision:resnet50"
     assert make_spec({"model": "n.py:net"}, tmp_path).model == str(tmp_path / "n.py:net")
+    checkpoint = make_spec({"model": "ultralytics:best.pt"}, tmp_path).model
+    assert checkpoint == f"ultralytics:{tmp_path / 'best.pt'}"
     given = make_spec({"model": "timm:x", "weights": "w.pth"}, tmp_path)
     assert given.weights == tmp_path / "w.pth"
+
+
+def test_a_drafted_spec_names_the_file_of_a_factory_from_where_it_lies(
+    source_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    text, _ = draft_spec("nets.py:net", None, None, tmp_path / "specs", "classification")
+    spec = make_spec(yaml.safe_load(text), tmp_path / "specs")
+    assert spec.model == f"{source_file}:net"
 
 
 def test_a_factory_in_a_file(source_file: Path, tmp_path: Path) -> None:
@@ -134,6 +152,26 @@ def test_a_factory_in_a_file(source_file: Path, tmp_path: Path) -> None:
     again = resolve_model(asked(f"{source_file}:net", tmp_path))
     # A new export would have another hash, and no trial of an earlier run would count any more.
     assert again.model.sha256 == found.model.sha256
+
+
+def test_a_network_that_changed_with_the_same_weights_is_exported_again(
+    source_file: Path, tmp_path: Path
+) -> None:
+    first = resolve_model(asked(f"{source_file}:net", tmp_path))
+    source_file.write_text(MODULE.replace("torch.relu", "torch.sigmoid"), encoding="utf-8")
+    second = resolve_model(asked(f"{source_file}:net", tmp_path))
+    assert second.model.sha256 != first.model.sha256
+    assert same_answers(source_file, second.graph)
+    assert resolve_model(asked(f"{source_file}:net", tmp_path)).model == second.model
+
+
+def test_what_a_file_raises_is_said_and_leaves_no_half_module(
+    source_file: Path, tmp_path: Path
+) -> None:
+    source_file.write_text("made = undefined\n", encoding="utf-8")
+    with pytest.raises(ModelError, match=r"cannot be imported: NameError: name 'undefined'"):
+        resolve_model(asked(f"{source_file}:net", tmp_path))
+    assert "nets" not in sys.modules
 
 
 def test_a_factory_in_a_module_with_weights(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
@@ -21,8 +22,10 @@ from saccade.models.files import model_file
 from saccade.optimize.change import PlanContext
 from saccade.optimize.changes.graph_optimization import OptimizeGraph
 from saccade.pipeline.config import RuntimeOptions
+from saccade.pipeline.sessions import SessionPool
 from saccade.runtimes import onnxruntime as module
 from saccade.runtimes import onnxruntime_gpu as gpu
+from saccade.runtimes import tensorrt_cache
 from saccade.runtimes.contract import OperatorTime, SessionRequest
 from saccade.runtimes.onnxruntime import OnnxRuntime, OnnxRuntimeSession, Provider
 from saccade.runtimes.ort_binding import DeviceBinding, HostBinding
@@ -30,8 +33,19 @@ from saccade.testing.example_contexts import example_contexts
 from saccade.testing.optimization_conformance import CHECKS, Check
 from saccade.testing.runtime_conformance import HW, tensor
 from saccade.testing.tiny_models import reference, tiny_detector, write_tiny
+from saccade.testing.tiny_yolo import HW as TINY_YOLO_HW
+from saccade.testing.tiny_yolo import tiny_yolo_config
 
 # Which build is installed
+
+
+def test_one_that_is_gone_comes_back_with_saccade(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    model = model_file(write_tiny("onnx", tmp_path, HW))
+    with pytest.raises(RuntimeFailure, match=r"comes with saccade.*Install saccade again"):
+        OnnxRuntimeSession(SessionRequest(model, HW, RuntimeOptions(), "images"))
 
 
 def only(monkeypatch: pytest.MonkeyPatch, installed: dict[str, str]) -> None:
@@ -214,6 +228,7 @@ def test_an_input_that_a_device_refuses_leaves_the_next_one_right() -> None:
 def test_the_gpus_providers_bind_on_the_gpu(
     name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
+    monkeypatch.setenv(tensorrt_cache.FOLDER_VARIABLE, "off")
     seen: list[Provider] = []
     monkeypatch.setattr(gpu, "_check_installed", lambda: None)
     monkeypatch.setattr(gpu, "OnnxRuntimeSession", lambda _, provider: seen.append(provider))
@@ -223,6 +238,47 @@ def test_the_gpus_providers_bind_on_the_gpu(
     binding = seen[0].binding(onnxruntime, session)
     assert isinstance(binding, DeviceBinding)
     assert set(session.outputs.values()) == {("cuda", 0)}
+
+
+def test_engines_of_the_provider_are_kept_with_the_others(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    seen: list[Provider] = []
+    monkeypatch.setattr(gpu, "_check_installed", lambda: None)
+    monkeypatch.setattr(gpu, "OnnxRuntimeSession", lambda _, provider: seen.append(provider))
+    model = model_file(write_tiny("onnx", tmp_path, HW))
+    for said in (str(tmp_path / "engines"), "off"):
+        monkeypatch.setenv(tensorrt_cache.FOLDER_VARIABLE, said)
+        gpu.OnnxRuntimeTensorRt.open(SessionRequest(model, HW, RuntimeOptions(), "images"))
+    kept, off = seen
+    assert kept.settings["trt_engine_cache_path"] == str(tmp_path / "engines")
+    assert model.sha256[:16] in kept.settings["trt_engine_cache_prefix"]
+    assert not [name for name in off.settings if "cache" in name]
+    assert (tmp_path / "engines").is_dir() and not Path("off").exists()
+
+
+# What the file says
+
+
+@pytest.mark.parametrize(("nms", "hw"), [("loop", (64, 64)), ("graph", TINY_YOLO_HW)])
+def test_a_rewritten_int8_file_counts_as_int8(
+    nms: str, hw: tuple[int, int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disabled: list[Any] = []
+    real = onnxruntime.InferenceSession
+
+    def opened(*given: Any, disabled_optimizers: Any = None, **settings: Any) -> Any:
+        disabled.append(disabled_optimizers)
+        return real(*given, **settings)
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", opened)
+    base = tiny_yolo_config(tmp_path)
+    config = replace(base, model=replace(base.model, stored="int8"), nms=nms)
+    with closing(SessionPool(config, in_graph=False)) as pool:
+        session = pool.stream(hw)
+        assert isinstance(session, OnnxRuntimeSession)
+        assert session._request.model.path != config.model.path
+    assert disabled[-1] == list(module.HARMFUL)
 
 
 # Graph levels

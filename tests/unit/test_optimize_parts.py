@@ -16,6 +16,10 @@ from hypothesis import strategies as st
 from saccade import plugins
 from saccade.errors import RuntimeFailure, SpecError, StorageError
 from saccade.measurement import Block
+from saccade.optimize.changes.bf16 import UseBf16
+from saccade.optimize.changes.fp16_weights import StoreFp16
+from saccade.optimize.changes.int8_weights import CompressWeights
+from saccade.optimize.changes.tensorrt_int8 import QuantizeTensorRt
 from saccade.optimize.job import Job
 from saccade.optimize.measuring import BlockReply
 from saccade.optimize.plan import MIN_GAIN, make_plan
@@ -55,6 +59,25 @@ def test_a_plugin_that_cannot_be_imported_is_an_input_error(name: str) -> None:
         plugins.load("preprocessors", name)
 
 
+def test_a_foreign_plugin_that_cannot_be_imported_is_named_and_stops_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    about = tmp_path / "teapot_tools-1.0.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: teapot-tools\nVersion: 1.0\n")
+    (about / "entry_points.txt").write_text("[saccade.rules]\nteapot = no_such_module:teapot\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    plugins._foreign.cache_clear()
+    try:
+        assert plugins.names("rules") == list(plugins.TABLE["rules"])
+        with pytest.raises(SpecError, match=r"'teapot' of the package 'teapot-tools' cannot be"):
+            plugins.load("rules", "teapot")
+        assert [reason for reason in plugins.unusable() if "no_such_module" in reason]
+    finally:
+        plugins._foreign.cache_clear()
+        plugins._why_not.cache_clear()
+
+
 # Plan
 
 
@@ -76,6 +99,16 @@ def test_a_plan_is_ordered_and_says_why_the_rest_is_not_in_it(tmp_path: Path) ->
         assert all(reason for _, reason in plan.inapplicable)
         labels = [c.change.label for c in plan.candidates] + [name for name, _ in plan.inapplicable]
         assert len(set(labels)) == len(labels)
+
+
+@pytest.mark.parametrize("change", [UseBf16(), StoreFp16(), CompressWeights(), QuantizeTensorRt()])
+def test_what_starts_from_onnx_says_so_of_another_format(tmp_path: Path, change: Any) -> None:
+    context = next(iter(example_contexts(tmp_path)))
+    model = replace(context.config.model, format="torch_export")
+    config = replace(context.config, model=model, runtime="tensorrt")
+    context = replace(context, config=config, missed=frozenset({"model_mb"}))
+    said = change.applies(context)
+    assert said == "the model is in torch_export format, and this starts from ONNX"
 
 
 def test_what_was_tried_is_not_planned_again(tmp_path: Path) -> None:

@@ -112,6 +112,8 @@ def test_a_target_of_ones_own(tmp_path: Path) -> None:
         ({"memory_mb": {"value": 5}}, "memory_mb.source"),
         ({"memory_mb": {"value": 5, "source": " "}}, "needs the source"),
         ({"processors": {}}, "runs on 'cpu'|run on 'cpu'"),
+        ({"runtimes": {"onnxruntime": {"processor": "cpu", "precisions": ["int4"]}}}, "'bf16' or"),
+        ({"refused_precisions": {"int4": "x"}}, "refused_precisions.int4.*'bf16' or"),
         ({"runtimes": {"onxruntime": {"processor": "cpu", "precisions": []}}}, "onxruntime"),
     ],
 )

@@ -13,7 +13,7 @@ from saccade.estimate.graph import GraphFacts
 from saccade.estimate.legality import Legality, legality
 from saccade.estimate.memory import MemoryEstimate, memory_estimate
 from saccade.targets.read import rules_of
-from saccade.targets.target import Target
+from saccade.targets.target import Precision, Target
 
 # Said wherever these numbers are shown.
 LABEL = "estimate, not verified on hardware"
@@ -95,7 +95,9 @@ def _order(candidate: Candidate) -> tuple[bool, float]:
     return not candidate.usable, latency.unfused_ms if latency else math.inf
 
 
-def _candidate(graph: GraphFacts, target: Target, runtime: str, precision: str) -> Candidate:
+def _candidate(
+    graph: GraphFacts, target: Target, runtime: str, precision: Precision
+) -> Candidate:
     legal = legality(graph, target, runtime, rules_of(runtime), precision)
     bound = None
     if legal.verdict != "illegal":

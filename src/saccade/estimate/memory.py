@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from saccade.estimate.graph import GraphFacts
-from saccade.targets.target import Target
+from saccade.targets.target import Precision, Target
 
-BYTES = {"fp32": 4, "fp16": 2, "bf16": 2, "int8": 1}
+BYTES: dict[Precision, int] = {"fp32": 4, "fp16": 2, "bf16": 2, "int8": 1}
 # Above this share of a memory that the system lives in too, little is left for it and the frames.
 TIGHT_SHARE = 0.6
 
@@ -37,7 +37,7 @@ class MemoryEstimate:
         return self.weights_mb + self.activations_mb
 
 
-def memory_estimate(graph: GraphFacts, precision: str, target: Target) -> MemoryEstimate:
+def memory_estimate(graph: GraphFacts, precision: Precision, target: Target) -> MemoryEstimate:
     """Estimate what a model needs in ``precision`` and compare it with the target's memory."""
     weights = graph.weights * BYTES[precision] / 1e6
     activations = graph.live * BYTES[precision] / 1e6

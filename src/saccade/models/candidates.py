@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from saccade.errors import ModelError
-from saccade.model_reference import is_name
+from saccade.model_reference import path_in
 
 _UNNAMED = re.compile(r"class_\d+")
 # Lists of the same classes spell some of them differently: 'tvmonitor', 'tv'.
@@ -20,8 +20,8 @@ def check_candidate(reference: str) -> None:
     Raises:
         ModelError: there is no such file.
     """
-    file = reference.rpartition(":")[0] if ".py:" in reference else reference
-    if is_name(reference) or Path(file).is_file():
+    _, file, _ = path_in(reference)
+    if not file or Path(file).is_file():
         return
     said = f"There is no candidate model at '{reference}'. Check the path."
     if not Path(file).suffix:

@@ -15,6 +15,7 @@ from saccade.data.counted import counted_classes
 from saccade.data.open import open_labelled
 from saccade.data.roles import split_roles
 from saccade.data.video import is_live, probe_video
+from saccade.model_reference import path_in
 from saccade.models.description import ModelDescription
 from saccade.models.inspect import summarize
 from saccade.models.overrides import OUTPUT_SETTINGS
@@ -51,7 +52,9 @@ def draft_spec(
     description, about = _described(task, model, weights)
     facts: dict[str, Any] = {"model": about, "evidence": list(description.evidence)}
     lines = ["# saccade spec. Run it with: saccade optimize <this file>", ""]
-    lines += _model_lines(task, _seen_from(folder, model), description)
+    before, path, after = path_in(model)
+    there = f"{before}{_seen_from(folder, path)}{after}" if path else model
+    lines += _model_lines(task, there, description)
     if weights is not None:
         lines.insert(-1, _entry("weights", _seen_from(folder, str(weights))))
     lines += _data_lines(data, folder, task, description, facts)

@@ -14,13 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from saccade.environment import detect
-from saccade.errors import MissingExtraError, RuntimeFailure, first_line
+from saccade.errors import RuntimeFailure, first_line
 from saccade.runtimes.contract import (
     Availability,
     OperatorTime,
     Runtime,
     Session,
     SessionRequest,
+    check_precision,
 )
 from saccade.runtimes.ort_binding import Binding, DeviceBinding, HostBinding
 from saccade.runtimes.pooled import ALONE, PooledSession
@@ -120,16 +121,15 @@ class OnnxRuntimeSession(PooledSession):
         try:
             import onnxruntime as ort
         except ImportError as error:
-            raise MissingExtraError("onnxruntime", "openvino", "Running ONNX models") from error
+            raise RuntimeFailure(
+                f"onnxruntime, which comes with saccade, cannot be imported: {first_line(error)}. "
+                "Install saccade again: pip install --force-reinstall saccade"
+            ) from error
         if request.model.format != "onnx":
             raise RuntimeFailure(
                 f"ONNX Runtime cannot run a model in {request.model.format} format; it takes ONNX."
             )
-        if request.options.precision not in provider.precisions:
-            raise RuntimeFailure(
-                f"ONNX Runtime's {provider.name} has no {request.options.precision}; use "
-                f"{' or '.join(provider.precisions)}, or another runtime."
-            )
+        check_precision(request.options, provider.precisions, f"ONNX Runtime's {provider.name}")
         self._options = request.options
         self._profile_dir = tempfile.TemporaryDirectory() if request.profile else None
         try:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 # The two targets that are machines at hand: this one, and its NVIDIA GPU.
 HERE = "cpu"
 GPU_HERE = "cuda"
+
+# What estimates know the size of.
+Precision = Literal["fp32", "fp16", "bf16", "int8"]
 
 # A key that is misspelt in a file must not be left out silently.
 _STRICT: dict[str, Any] = {"extra": "forbid"}
@@ -79,7 +82,7 @@ class RuntimeThere:
     __pydantic_config__: ClassVar[dict[str, Any]] = _STRICT
 
     processor: str
-    precisions: tuple[str, ...]
+    precisions: tuple[Precision, ...]
     note: str = ""
 
 
@@ -138,7 +141,7 @@ class Target:
     shared_memory: bool
     processors: Mapping[str, Processor]
     runtimes: Mapping[str, RuntimeThere]
-    refused_precisions: Mapping[str, str] = field(default_factory=dict)
+    refused_precisions: Mapping[Precision, str] = field(default_factory=dict)
     constraints: tuple[str, ...] = ()
     memory_is_cache: bool = False
     host_runtimes: tuple[str, ...] = ()

@@ -22,8 +22,10 @@ class UseBf16(OneVariant):
         config = context.config
         if config.options.precision == "bf16":
             return "already in use"
-        if config.model.format != "onnx" or config.model.quantized:
+        if config.model.quantized:
             return "the model is quantized, and what stays float in it is small"
+        if config.model.format != "onnx":
+            return f"the model is in {config.model.format} format, and this starts from ONNX"
         if "bf16" not in context.runtimes[config.runtime].precisions:
             return f"{config.runtime} has no bf16 on this CPU"
         return None

@@ -23,8 +23,10 @@ class StoreFp16(OneVariant):
         model = context.config.model
         if "model_mb" not in context.missed:
             return "it makes the file smaller, not the system faster, and no goal asks for that"
-        if model.stored != "fp32" or model.format != "onnx":
+        if model.stored != "fp32":
             return f"the weights are stored as {model.stored}"
+        if model.format != "onnx":
+            return f"the model is in {model.format} format, and this starts from ONNX"
         return None
 
     def predict(self, context: PlanContext) -> Prediction:

@@ -29,8 +29,10 @@ class CompressWeights(OneVariant):
     def applies(self, context: PlanContext) -> str | None:
         """Where reading weights is the bottleneck, or the file is too large."""
         model = context.config.model
-        if model.stored != "fp32" or model.format != "onnx":
+        if model.stored != "fp32":
             return f"the weights are stored as {model.stored}"
+        if model.format != "onnx":
+            return f"the model is in {model.format} format, and this starts from ONNX"
         share = read_once_share(context)
         if "model_mb" not in context.missed and share < BOUND_SHARE:
             return (

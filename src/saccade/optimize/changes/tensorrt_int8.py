@@ -27,8 +27,10 @@ class QuantizeTensorRt(OneVariant):
         config = context.config
         if config.runtime != "tensorrt":
             return f"the model runs in {config.runtime}; switch to TensorRT first"
-        if config.model.format != "onnx" or config.model.quantized:
+        if config.model.quantized:
             return "the model is quantized already"
+        if config.model.format != "onnx":
+            return f"the model is in {config.model.format} format, and this starts from ONNX"
         if config.shape == "rect":
             return (
                 "an engine is calibrated for one input shape, and the letterbox follows the frame"
