@@ -90,6 +90,14 @@ def test_settings_of_other_labels_are_refused(tmp_path: Path) -> None:
         open_labelled(tmp_path, None, "classification", {"void_ids": (7,)})
 
 
+def test_settings_of_a_bundle_are_used_where_the_format_has_them(tmp_path: Path) -> None:
+    path = csv_of(tmp_path, ["file,class_index", "0.png,1", "1.png,2"])
+    usual = {"void_ids": (7,), "first_class": 1}
+    for given, expected in (({}, [0, 1]), ({"first_class": 0}, [1, 2])):
+        val = open_labelled(path, list("abc"), "classification", given, usual).val
+        assert val is not None and [image.label for image in val.images] == expected
+
+
 @pytest.mark.parametrize(
     ("rows", "names", "said"),
     [

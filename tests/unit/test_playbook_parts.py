@@ -12,15 +12,17 @@ import pytest
 import yaml
 from tiny_system import FRAMES, write_labels, write_model, write_video
 
+from saccade.deploy.bundle import write_bundle
 from saccade.environment import Environment, detect
 from saccade.errors import BundleError, DataError, GoalError, MissingExtraError, SpecError
 from saccade.goals import parse_goal
+from saccade.label_settings import LabelSettings
 from saccade.optimize.job import Job
 from saccade.pipeline.config import PipelineConfig
 from saccade.playbook import demo
 from saccade.playbook.draft import draft_spec
 from saccade.playbook.final import LATENCY_FRAMES, LEAST_LATENCY_FRAMES, fallbacks, more_frames
-from saccade.playbook.judge import config_at
+from saccade.playbook.judge import config_at, judge_bundle
 from saccade.playbook.optimize import last_unquantized
 from saccade.playbook.partial import start
 from saccade.playbook.prepare import choose_source, guard_goal, prepare
@@ -213,6 +215,42 @@ def test_the_configuration_of_a_baseline(inputs: dict[str, Any], tmp_path: Path)
     model.write_bytes(model.read_bytes() + b"\n")
     with pytest.raises(BundleError, match="content has changed"):
         config_at(path)
+
+
+def test_a_bundle_is_judged_on_labels_read_as_those_it_was_made_with(
+    inputs: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = job_of(tmp_path, model=inputs["model"], video=inputs["video"]).baseline
+    bundle = write_bundle(config, {"labels": {"first_class": 1}}, tmp_path / "bundle")
+    asked: list[Any] = []
+
+    def opened(*given: Any) -> None:
+        asked.append(given[3:])
+        raise DataError("enough")
+
+    monkeypatch.setattr("saccade.playbook.judge.open_labelled", opened)
+    for labels in (None, LabelSettings(void_ids=(7,))):
+        with pytest.raises(DataError, match="enough"):
+            judge_bundle(bundle, inputs["data"], None, (), SilentProgress(), labels)
+    assert asked == [({}, {"first_class": 1}), ({"void_ids": (7,)}, {"first_class": 1})]
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [({"names": ("dog", "cat")}, "class 0 is 'dog' there"), ({"task": "tracking"}, "for tracking")],
+)
+def test_what_is_for_another_task_or_other_classes_is_not_compared(
+    inputs: dict[str, Any], tmp_path: Path, changes: dict[str, Any], said: str
+) -> None:
+    config = job_of(tmp_path, model=inputs["model"], video=inputs["video"]).baseline
+    names = changes.pop("names", config.description.class_names)
+    described = replace(config.description, class_names=names)
+    first = write_bundle(config, {}, tmp_path / "first")
+    second = write_bundle(
+        replace(config, description=described, **changes), {}, tmp_path / "second"
+    )
+    with pytest.raises(BundleError, match=said):
+        judge_bundle(first, inputs["data"], second, (), SilentProgress())
 
 
 def test_the_demo_names_the_extra_it_lacks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

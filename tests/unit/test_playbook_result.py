@@ -12,10 +12,12 @@ from tiny_system import write_model, write_video
 
 from saccade.data.contract import DataProblem
 from saccade.goals import parse_goal
+from saccade.label_settings import LabelSettings
 from saccade.measurement import STAGES, Block
 from saccade.optimize.job import Job
 from saccade.optimize.metrics import Estimate
 from saccade.playbook.final import Accuracy, Final
+from saccade.playbook.optimize import provenance
 from saccade.playbook.partial import baseline_report
 from saccade.playbook.prepare import guard_goal, prepare
 from saccade.playbook.result import Story, count_problems, goal_rows, loss, result_document
@@ -114,6 +116,13 @@ def test_the_password_of_a_stream_is_in_no_document(job: Job) -> None:
     found = [result_document(story_of(live)), baseline_document(live, story_of(live).baseline)]
     assert "secret" not in str(found) and "rtsp://host:554/1" in str(found)
     assert spec.document()["video"] == video  # which a run is resumed by
+
+
+def test_a_bundle_and_a_baseline_keep_how_the_labels_were_meant(job: Job) -> None:
+    spec = job.spec.model_copy(update={"labels": LabelSettings(first_class=1)})
+    story = story_of(replace(job, spec=spec), final=final_of(job))
+    for document in (provenance(story), baseline_document(story.job, story.baseline)):
+        assert document["labels"] == {"first_class": 1}
 
 
 def test_without_a_final_measurement_nothing_is_decided(job: Job) -> None:

@@ -21,6 +21,7 @@ def open_labelled(
     class_names: Sequence[str] | None = None,
     task: str = "detection",
     settings: Mapping[str, Any] | None = None,
+    usual: Mapping[str, Any] | None = None,
 ) -> DataSplits:
     """Read the data at ``path``, in whichever format it is.
 
@@ -31,6 +32,8 @@ def open_labelled(
         class_names: classes of the model; ids of the labels become ids of these, by name.
         task: whose labels are wanted; formats with labels of other tasks are not tried.
         settings: how the labels are meant, as in `saccade.label_settings.LabelSettings`.
+        usual: the same of other labels, such as a bundle's; left out where the format has no such
+            thing.
 
     Raises:
         DataError: nothing is there, no format recognizes it, or the one that does refuses it or
@@ -43,7 +46,9 @@ def open_labelled(
     formats = [candidate for candidate in known if candidate.task in (None, task)]
     for candidate in formats:
         if candidate.recognizes(where):
-            given = _settings(candidate, settings or {}, where)
+            taken = getattr(candidate, "settings", ())
+            given = {k: v for k, v in (usual or {}).items() if k in taken}
+            given.update(_settings(candidate, settings or {}, where))
             splits = candidate.read(where, class_names, **given)
             assert isinstance(splits, DataSplits)
             return splits

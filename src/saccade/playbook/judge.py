@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +12,17 @@ from saccade.data.contract import Dataset
 from saccade.data.counted import only_classes
 from saccade.data.open import open_labelled
 from saccade.data.video import is_live, probe_video
-from saccade.deploy.bundle import MANIFEST, bundle_at, bundle_config, system_config
+from saccade.deploy.bundle import (
+    MANIFEST,
+    bundle_at,
+    bundle_config,
+    read_manifest,
+    system_config,
+)
 from saccade.errors import BundleError, DataError, GoalError
 from saccade.goals import Goal
+from saccade.label_settings import LabelSettings
+from saccade.models.candidates import classes_differ
 from saccade.models.files import model_file
 from saccade.optimize.change import Objective
 from saccade.optimize.metrics import Estimate
@@ -40,9 +48,16 @@ def config_at(path: Path) -> PipelineConfig:
     """
     if path.is_file():
         return _checked(_config_in(path), path)
-    if not (path / MANIFEST).exists() and (path / "bundle" / MANIFEST).exists():
-        path = path / "bundle"
-    return bundle_config(path)
+    return bundle_config(bundle_at(path))
+
+
+def labels_at(path: Path) -> LabelSettings:
+    """How the labels were meant that what is at ``path`` was judged on, as far as it says so."""
+    if path.is_file():
+        found = json.loads(path.read_text(encoding="utf-8"))
+    else:
+        found = read_manifest(bundle_at(path))["provenance"]
+    return LabelSettings.model_validate(found.get("labels", {}))
 
 
 def runner_at(path: Path, source: str) -> Runner:
@@ -122,15 +137,28 @@ def judge_bundle(
     against: Path | None,
     goals: tuple[Goal, ...],
     progress: Progress,
+    labels: LabelSettings | None = None,
 ) -> dict[str, Any]:
     """Accuracy of a bundle on labelled images, with intervals, and its drop where asked for.
 
+    Args:
+        bundle: what is judged.
+        data: labelled images.
+        against: what it is compared with.
+        goals: on its accuracy.
+        progress: who is told.
+        labels: how the labels are meant, where not as those that the bundle was made with.
+
     Raises:
+        BundleError: there is no sound bundle, or ``against`` is for another task or other classes.
         DataError: the images have no labels.
         GoalError: a goal is not about accuracy, or needs ``against``.
     """
     config = config_at(bundle)
-    dataset = _labelled(data, config)
+    other = config_at(against) if against is not None else None
+    if other is not None:
+        _check_comparable(config, other, f"'{bundle}' and '{against}'")
+    dataset = _labelled(data, config, (labels or LabelSettings()).given(), labels_at(bundle))
     names = plugins.load("tasks", config.task).metrics
     for goal in goals:
         _check_goal(goal, names, against)
@@ -138,10 +166,10 @@ def judge_bundle(
     weights = unit_weights(dataset)
     found = _scored(config, dataset, weights)
     metrics = {name: _spread(replicated) for name, replicated in found.metrics.items()}
-    if against is not None:
-        other = _scored(config_at(against), dataset, weights)
+    if other is not None:
+        before = _scored(other, dataset, weights)
         for name in names:
-            drop = paired_drop(other.metrics[name], found.metrics[name])
+            drop = paired_drop(before.metrics[name], found.metrics[name])
             metrics[f"{name}_drop"] = Estimate(drop.estimate, drop.lower, drop.upper)
     rows = [
         {
@@ -176,8 +204,27 @@ def _check_goal(goal: Goal, names: Sequence[str], against: Path | None) -> None:
         raise GoalError(f"The goal '{goal.name}' needs --against to compare with.")
 
 
-def _labelled(data: Path, config: PipelineConfig) -> Dataset:
-    splits = open_labelled(data, config.description.class_names, config.task)
+def _check_comparable(config: PipelineConfig, other: PipelineConfig, both: str) -> None:
+    """Class by class, since labels and results hold ids.
+
+    Raises:
+        BundleError: the second is not for the same task and classes.
+    """
+    different = classes_differ(other.description.class_names, config.description.class_names)
+    if config.task != other.task:
+        different = f"the one is for {config.task}, the other for {other.task}"
+    if different is not None:
+        raise BundleError(
+            f"{both} cannot be compared: {different}. Expected what was made for the same task and "
+            "classes."
+        )
+
+
+def _labelled(
+    data: Path, config: PipelineConfig, given: Mapping[str, Any], usual: LabelSettings
+) -> Dataset:
+    names = config.description.class_names
+    splits = open_labelled(data, names, config.task, given, usual.given())
     splits = only_classes(splits, config.classes)
     dataset = splits.val or splits.train
     if dataset is None or not dataset.labelled:

@@ -57,6 +57,7 @@ def bundle_of(job: Job, kit: Kit, measured: Measurements, row: Row, out: Path) -
         "blocks": len(blocks_of(measured, row.id)),
         "baseline_hash": job.baseline.hash,
         "speedup": [ratio.low, ratio.value, ratio.high],
+        "labels": job.spec.labels.given(),
     }
     return Bundled(str(write_bundle(found.config, provenance, out)))
 

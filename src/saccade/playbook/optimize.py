@@ -374,6 +374,7 @@ def provenance(story: Story) -> dict[str, object]:
         "baseline_hash": job.baseline.hash,
         "speedup": [final.speedup.low, final.speedup.value, final.speedup.high],
         "accuracy": dict(final.accuracy.metrics) if final.accuracy else {},
+        "labels": job.spec.labels.given(),
     }
 
 

@@ -95,6 +95,7 @@ def baseline_document(job: Job, baseline: Baseline) -> dict[str, Any]:
     return {
         "config": baseline.config.to_dict(),
         "source": without_password(job.source),
+        "labels": job.spec.labels.given(),
         "resolution": baseline.resolution,
         "metrics": {name: asdict(value) for name, value in baseline.metrics.items()},
         **asdict(measurement),
