@@ -174,3 +174,14 @@ def test_one_image_and_the_stream_agree(folder: Path, tmp_path: Path) -> None:
         streamed = list(pipeline.stream(folder))
         for path, expected in zip(sorted(folder.iterdir()), streamed, strict=True):
             assert_allclose(pipeline(path).boxes, expected.boxes, atol=0.01)
+
+
+def test_an_overlapped_pipeline_gives_opencv_its_threads_back(tmp_path: Path) -> None:
+    before = cv2.getNumThreads()
+    try:
+        cv2.setNumThreads(3)
+        with Pipeline(config_of(tmp_path, **overlapped())):
+            assert cv2.getNumThreads() == 1
+        assert cv2.getNumThreads() == 3
+    finally:
+        cv2.setNumThreads(before)

@@ -236,19 +236,19 @@ def test_a_bundle_is_judged_on_labels_read_as_those_it_was_made_with(
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
-    [({"names": ("dog", "cat")}, "class 0 is 'dog' there"), ({"task": "tracking"}, "for tracking")],
+    ("task", "names", "said"),
+    [
+        ("detection", ("dog", "cat"), "class 0 is 'dog' there"),
+        ("tracking", ("cat", "dog"), "the one is for detection, the other for tracking"),
+    ],
 )
 def test_what_is_for_another_task_or_other_classes_is_not_compared(
-    inputs: dict[str, Any], tmp_path: Path, changes: dict[str, Any], said: str
+    inputs: dict[str, Any], tmp_path: Path, task: str, names: tuple[str, ...], said: str
 ) -> None:
     config = job_of(tmp_path, model=inputs["model"], video=inputs["video"]).baseline
-    names = changes.pop("names", config.description.class_names)
-    described = replace(config.description, class_names=names)
+    other = replace(config, task=task, description=replace(config.description, class_names=names))
     first = write_bundle(config, {}, tmp_path / "first")
-    second = write_bundle(
-        replace(config, description=described, **changes), {}, tmp_path / "second"
-    )
+    second = write_bundle(other, {}, tmp_path / "second")
     with pytest.raises(BundleError, match=said):
         judge_bundle(first, inputs["data"], second, (), SilentProgress())
 

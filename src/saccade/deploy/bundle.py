@@ -288,7 +288,8 @@ def load(path: str | os.PathLike[str], **overrides: Any) -> Pipeline | SystemPip
     """Load a bundle: a pipeline for images (`pipeline(image)`) and streams (`pipeline.stream`).
 
     A bundle of two tasks is used in the same way; its results are ``{task: result}``, and
-    overrides are for both.
+    overrides are for both. While a pipeline that overlaps its stages is open, OpenCV has one thread
+    in the whole process; `close` gives back what it had.
 
     Args:
         path: the bundle's folder, or a run folder that holds one.

@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -63,7 +64,7 @@ class Pipeline:
         self._task = plugins.load("tasks", config.task)
         self._sessions = SessionPool(config, self.preprocessor.in_graph, profile)
         self._clock = clock
-        _limit_opencv_threads(config)
+        self._opencv_threads = _limit_opencv_threads(config)
 
     def __call__(self, image: NDArray[np.uint8] | str | os.PathLike[str]) -> Any:
         """Run one image, an RGB uint8 ``(H, W, 3)`` array or a path; nothing is tracked in it.
@@ -274,8 +275,11 @@ class Pipeline:
         )
 
     def close(self) -> None:
-        """Release the sessions. Calling it twice is allowed."""
+        """Release the sessions, and OpenCV's threads. Calling it twice is allowed."""
         self._sessions.close()
+        if self._opencv_threads is not None:
+            cv2.setNumThreads(self._opencv_threads)
+            self._opencv_threads = None
 
     def __enter__(self) -> Pipeline:
         return self
@@ -335,9 +339,14 @@ def checked_image(image: NDArray[Any]) -> NDArray[np.uint8]:
     return image
 
 
-def _limit_opencv_threads(config: PipelineConfig) -> None:
-    """OpenCV's own threads would take cores from inference when stages overlap."""
-    import cv2
+def _limit_opencv_threads(config: PipelineConfig) -> int | None:
+    """OpenCV's own threads would take cores from inference when stages overlap.
 
-    if config.execution == "overlapped":
-        cv2.setNumThreads(1)
+    Returns:
+        How many it had in this process; None where nothing was changed.
+    """
+    had = cv2.getNumThreads()
+    if config.execution != "overlapped" or had == 1:
+        return None
+    cv2.setNumThreads(1)
+    return had
