@@ -13,6 +13,7 @@ from training_stand_ins import BASELINE, Turn, block_of, context_of
 from saccade.environment import detect
 from saccade.errors import RuntimeFailure
 from saccade.goals import TRAINING_METRICS, Goal, parse_goal
+from saccade.optimize.training.held_out import HeldOut
 from saccade.optimize.training.search import Found, Kept
 from saccade.optimize.training.sets import Option
 from saccade.playbook.training import final
@@ -31,6 +32,7 @@ from saccade.validate.loss_drift import drift
 
 STEPS = 20
 SEEDS = (0, 1, 2)
+HELD_OUT = HeldOut(2.0, 40)
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,7 @@ def curves(config: TrainingConfig, steps: int = STEPS, learns: Learning = SAME) 
         config,
         tuple(curve(config, seed, steps, learns) for seed in SEEDS),
         {"samples": 110, "parameters": 10**6},
+        HELD_OUT,
     )
 
 
@@ -154,8 +157,14 @@ def judge(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Outc
     ) -> Outcome:
         trained: list[tuple[TrainingConfig, int]] = []
 
-        def train(config: TrainingConfig, seeds: Sequence[int], count: int, folder: Path) -> Curves:
-            assert tuple(seeds) == SEEDS
+        def train(
+            config: TrainingConfig,
+            seeds: Sequence[int],
+            count: int,
+            folder: Path,
+            held_out: HeldOut,
+        ) -> Curves:
+            assert (tuple(seeds), held_out) == (SEEDS, HELD_OUT)
             trained.append((config, count))
             return curves(config, count, learns_of(config))
 

@@ -54,3 +54,15 @@ def test_seeds_are_mixed_and_the_same_everywhere() -> None:
 @pytest.mark.parametrize("count", [1, 3, 7])
 def test_a_data_set_smaller_than_a_batch_fills_it(count: int) -> None:
     assert len(SampleOrder(count, 8).batch_at(0)) == 8
+
+
+@given(st.integers(5, 60), st.integers(1, 9), st.integers(1, 9), st.integers(0, 100))
+def test_a_part_to_judge_on_is_the_same_for_every_batch_and_seed(
+    part: int, first: int, second: int, seed: int
+) -> None:
+    orders = [
+        SampleOrder(60, first, shuffle=False, part=part),
+        SampleOrder(60, second, seed, shuffle=False, part=part),
+    ]
+    a, b = ([t.index for b in islice(o.from_step(0), o.batches) for t in b] for o in orders)
+    assert a == b == sorted(set(a)) and len(a) == part

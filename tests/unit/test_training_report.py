@@ -10,18 +10,20 @@ import pytest
 from training_stand_ins import BASELINE, Turn, block_of, context_of
 
 from saccade.environment import detect
+from saccade.errors import RuntimeFailure
 from saccade.goals import TRAINING_METRICS, Goal, parse_goal
 from saccade.optimize.training.interactions import Interaction
 from saccade.optimize.training.runner import TrainingRace
 from saccade.optimize.training.search import Found, Kept
 from saccade.optimize.training.sets import Option
+from saccade.playbook.training import optimize
 from saccade.playbook.training.final import Judged, TakenBack
 from saccade.playbook.training.prepare import TrainingTask
 from saccade.playbook.training.result import TrainingStory, result_document
 from saccade.playbook.training.steps import Curves
 from saccade.report.training.page import render_training
 from saccade.statistics import compare
-from saccade.study import Ratio
+from saccade.study import Ratio, Study
 from saccade.train.profile import BusyMoment
 from saccade.train.records import Evaluation, JudgedStep, LossCurve
 from saccade.train.spec import make_training_spec
@@ -192,3 +194,35 @@ def test_no_better_way_reads_as_such(tmp_path: Path) -> None:
     found: dict[str, Any] = result_document(nothing)
     assert "no faster way" in render_training(found)
     assert found["goals"][1]["status"] == "met"
+
+
+def test_a_run_that_fails_after_it_measured_leaves_what_it_knows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = story(tmp_path / "run")
+
+    def carry_out(playbook: optimize.TrainingPlaybook) -> None:
+        playbook._know(baseline=known.baseline, found=known.found, judged=known.judged)
+        raise RuntimeFailure("the final race broke")
+
+    monkeypatch.setattr(optimize, "prepare", lambda spec, folder: known.task)
+    monkeypatch.setattr(optimize.TrainingPlaybook, "carry_out", carry_out)
+    with pytest.raises(RuntimeFailure, match="the final race broke"):
+        optimize.optimize_training(known.task.spec, tmp_path / "run")
+    written = Study.load(tmp_path / "run").result
+    assert (written["failure"], written["interrupted"]) == ("the final race broke", False)
+    assert written["best"]["config_hash"] == known.judged.config.hash
+    assert (tmp_path / "run" / "training.json").is_file()
+    assert "ended early: the final race broke" in render_training(written)
+
+
+def test_the_first_step_of_a_curve_is_no_figure_of_the_baseline() -> None:
+    steady = block_of(2.0, 5)
+    slow = replace(
+        steady,
+        step_s=(60.0, *steady.step_s[1:]),
+        part_s={**steady.part_s, "data": (60.0, *steady.part_s["data"][1:])},
+    )
+    found = Curves(BASELINE, (LossCurve(0, slow.losses, None, slow),)).blocks[0]
+    assert found.samples_per_s == pytest.approx(steady.samples_per_s)
+    assert found.share("data") == pytest.approx(steady.share("data"))

@@ -85,7 +85,7 @@ def watch_syncs(loop: TrainingLoop, steps: int) -> tuple[Synchronisation, ...]:
         found += tally.found(1, "loader")
         if loop.job.metric is not None:
             with watched() as tally:
-                evaluate(loop, batches=1)
+                evaluate(loop, loop.config.batch.size)
             # Judging runs the loader and the loss as well, which were seen already.
             seen = {sync.where for sync in found}
             found += [s for s in tally.found(1, "metric") if s.where not in seen]

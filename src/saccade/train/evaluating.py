@@ -6,32 +6,33 @@ import inspect
 from typing import Any
 
 from saccade.train.computing import precision
+from saccade.train.corruption import CorruptionLimit
 from saccade.train.loading import open_loader
 from saccade.train.loop import TrainingLoop, on_device
 from saccade.train.records import Evaluation
 from saccade.train.samples import kept_randomness
 
 
-def evaluate(loop: TrainingLoop, batches: int | None = None) -> Evaluation:
-    """Loss and metric over the ``val`` split, or its first ``batches`` batches.
+def evaluate(loop: TrainingLoop, part: int | None = None) -> Evaluation:
+    """Loss and metric over the ``val`` split, or over ``part`` samples of it (`SampleOrder`).
 
     The model runs as it is, not compiled: a compiled one would be compiled again for evaluation.
 
     Raises:
-        DataError: there is no such split, or it cannot be read.
+        DataError: there is no such split, or more of it cannot be read than is allowed.
     """
     import torch
 
     job, settings = loop.job, loop.config.compute
-    loader = open_loader(job, loop.config, "val")
+    loader = open_loader(job, loop.config, "val", part=part)
+    limit = CorruptionLimit(loop.config.max_corrupt, loop.held_out)
     score = _Score(job.metric)
     total, samples = 0.0, 0
     loop.model.eval()
     try:
         with torch.inference_mode(), kept_randomness():
-            for number, batch in enumerate(loader.batches(0)):
-                if batches is not None and number >= batches:
-                    break
+            for batch in loader.batches(0):
+                limit.check(batch.corrupt)
                 inputs, target = on_device(batch, settings, loader.finish)
                 with precision(settings):
                     output = loop.model(inputs)
@@ -42,7 +43,7 @@ def evaluate(loop: TrainingLoop, batches: int | None = None) -> Evaluation:
     finally:
         loop.model.train()
         loader.close()
-    return Evaluation(total / max(1, samples), score.value(samples), samples)
+    return Evaluation(total / max(1, samples), score.value(samples), samples, len(limit.found))
 
 
 class _Score:

@@ -32,9 +32,20 @@ def open_dataset(job: TrainingJob, split: str) -> tuple[Any, int]:
 
 
 def open_loader(
-    job: TrainingJob, config: TrainingConfig, split: str = "train", rank: int = 0
+    job: TrainingJob,
+    config: TrainingConfig,
+    split: str = "train",
+    rank: int = 0,
+    part: int | None = None,
 ) -> BatchLoader:
     """A loader of a split.
+
+    Args:
+        job: whose data are loaded.
+        config: how.
+        split: which of them.
+        rank: of this process among those that train together.
+        part: see `SampleOrder`.
 
     Raises:
         DataError: the data set cannot be used.
@@ -49,6 +60,7 @@ def open_loader(
         rank=rank if split == "train" else 0,
         world=config.scale.world if split == "train" else 1,
         accumulation=config.batch.accumulation,
+        part=part,
     )
     backend = plugins.load("loaders", config.loader.backend)
     loader: BatchLoader = backend.open(LoaderRequest(job, config, split, order), count, dataset)

@@ -6,6 +6,7 @@ import contextlib
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import cached_property
 from typing import Any, Literal
 
 from saccade.train.compiling import begin_pass, compile_errors, compiled
@@ -52,6 +53,7 @@ class TrainingLoop:
         steps: of the whole training, for the schedule of learning rates; by default the job's
             number of epochs.
         rank: of this process among those that train together; None asks the environment.
+        timed: whether the parts of steps are timed, for somebody who reads them.
     """
 
     def __init__(
@@ -60,6 +62,7 @@ class TrainingLoop:
         config: TrainingConfig,
         steps: int | None = None,
         rank: int | None = None,
+        timed: bool = True,
     ) -> None:
         self.job, self.config = job, config
         self.rank = rank_here() if rank is None else rank
@@ -74,7 +77,7 @@ class TrainingLoop:
         )
         self.steps_per_epoch = order.batches // config.batch.accumulation
         self.steps = steps or self.steps_per_epoch * job.epochs
-        self.clock = clock_for(config.compute.device)
+        self.clock = clock_for(config.compute.device, timed)
         self.corruption = CorruptionLimit(config.max_corrupt, self.samples)
         self._loader: BatchLoader | None = None
         self._batches: Iterator[Loaded] = iter(())
@@ -88,6 +91,9 @@ class TrainingLoop:
     def _begin(self, step: int) -> None:
         self.step_number = step
         self.seed = self.config.seed
+        lasts = getattr(self.model, "lasts", None)
+        if lasts is not None:  # of models whose optimizer and schedule ask, such as Lightning's
+            lasts(self.steps, self.steps_per_epoch)
         self.optimizer = make_optimizer(self.job, self.model, self.config)
         self.scheduler, self._each_step = self.job.make_scheduler(self.optimizer, self.steps)
         self.scaler = self._make_scaler()
@@ -113,12 +119,14 @@ class TrainingLoop:
     def use_cached_batch(self, cached: bool = True) -> None:
         """Take every step on one and the same batch, which shows compute without loading.
 
-        Loader workers end, so that they do not compute beside it.
+        Loader workers end, so that they do not compute beside it. The batch is read anew: one is
+        not worth decoding a whole data set into a cache for.
         """
         self.close_loader()
         if cached:
+            uncached = self.config.with_loader(cache="none")
+            self._loader = open_loader(self.job, uncached, rank=self.rank)
             self.cached_batch = next(self._stream())
-            assert self._loader is not None
             self._loader.close()
 
     def step(self) -> Any:
@@ -235,6 +243,11 @@ class TrainingLoop:
                 # Of a first step that the scaler left out because its gradients overflowed.
                 warnings.filterwarnings("ignore", r"Detected call of `lr_scheduler\.step\(\)`")
                 self.scheduler.step()
+
+    @cached_property
+    def held_out(self) -> int:
+        """Samples to judge on, in all."""
+        return open_dataset(self.job, "val")[1]
 
     @property
     def epoch(self) -> float:

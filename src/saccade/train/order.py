@@ -40,6 +40,8 @@ class SampleOrder:
             that would leave nothing.
         seed: of the order and of the augmentation.
         shuffle: False keeps the order of the data set and its last, smaller batch, for judging.
+        part: samples to judge on, drawn from all over the data set, always the same ones; None for
+            all. Where batches are shuffled it means nothing.
         rank: which of ``world`` equal parts of each batch of ``batch * world`` samples.
         world: processes that train together.
         accumulation: batches of an optimizer step. An epoch is of whole steps, so that the k-th
@@ -53,17 +55,21 @@ class SampleOrder:
     rank: int = 0
     world: int = 1
     accumulation: int = 1
+    part: int | None = None
 
     @property
     def batches(self) -> int:
         """Batches of an epoch."""
         whole = self.batch * self.world
         if not self.shuffle:
-            return -(-self.count // whole)
+            return -(-len(self.permutation(0)) // whole)
         return max(1, self.count // (whole * self.accumulation)) * self.accumulation
 
     def permutation(self, epoch: int) -> NDArray[np.int64]:
-        """The order of an epoch, ``(count,)``."""
+        """The order of an epoch, ``(count,)``, or ``(part,)`` for judging."""
+        if not self.shuffle and self.part is not None:
+            # By no seed of a training: every curve is judged on the same samples.
+            return np.sort(np.random.default_rng(0).permutation(self.count)[: self.part])
         if not self.shuffle:
             return np.arange(self.count)
         return np.random.default_rng((self.seed, epoch)).permutation(self.count)
@@ -85,7 +91,7 @@ class SampleOrder:
                 if self.shuffle:
                     chosen = [int(order[k % self.count]) for k in places]
                 else:
-                    chosen = [int(order[k]) for k in places if k < self.count]
+                    chosen = [int(order[k]) for k in places if k < len(order)]
                 yield [self._ticket(epoch, index) for index in chosen]
             epoch, place = epoch + 1, 0
 

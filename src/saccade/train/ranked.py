@@ -59,9 +59,16 @@ class RankedSubject(TrainingSubject):
         samples = steps * loop.config.batch.effective
         return TrainingBlock(step_s, part_s, (), samples, 0.0, 0.0, 0.0)
 
-    def curve(self, seed: int, steps: int, judge: bool = True, judgements: int = 1) -> LossCurve:
+    def curve(
+        self,
+        seed: int,
+        steps: int,
+        judge: bool = True,
+        judgements: int = 1,
+        part: int | None = None,
+    ) -> LossCurve:
         """Train from a seed; every rank judges, the model being the same on all."""
-        curve = super().curve(seed, steps, judge, judgements)
+        curve = super().curve(seed, steps, judge, judgements, part)
         return replace(curve, losses=curve.block.losses)
 
     def state(self) -> dict[str, Any]:

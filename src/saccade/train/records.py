@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -73,6 +73,24 @@ class TrainingBlock:
         return sum(self.part_s.get(part, ())) / self.wall_s if self.step_s else 0.0
 
     @property
+    def warm(self) -> TrainingBlock:
+        """Times and samples without the first step, for which a loader has to begin.
+
+        All else stays that of the whole block, which a block of one step does as well.
+        """
+        steps = len(self.step_s)
+        if steps < 2:
+            return self
+        return replace(
+            self,
+            step_s=self.step_s[1:],
+            part_s={part: seconds[1:] for part, seconds in self.part_s.items()},
+            losses=self.losses[1:],
+            samples=self.samples - self.samples // steps,
+            first_step=self.first_step + 1,
+        )
+
+    @property
     def compute_s(self) -> float:
         """Median seconds of a step's compute, without waiting for data."""
         return sum(float(np.median(self.part_s[part])) for part in COMPUTE_PARTS)
@@ -86,11 +104,13 @@ class Evaluation:
         loss: mean over samples.
         metric: of the job, larger is better; None where the job has none.
         samples: judged on.
+        corrupt: unreadable ones, in whose place others were judged.
     """
 
     loss: float
     metric: float | None
     samples: int
+    corrupt: int = 0
 
 
 @dataclass(frozen=True)

@@ -25,8 +25,10 @@ from saccade.train.machine import (
 )
 from saccade.train.model_facts import model_facts
 from saccade.train.output_clock import time_output
+from saccade.train.own_settings import own_compute
 from saccade.train.profile import ModelFacts
 from saccade.train.records import (
+    Evaluation,
     JudgedStep,
     LoaderBlock,
     LossCurve,
@@ -41,18 +43,15 @@ class JobReader:
     """Opens a job and says what stands in it; a process of its own, because it runs user code."""
 
     def read(self, reference: JobReference) -> dict[str, Any]:
-        """Settings of the user's own script, and the device that it would use."""
-        import torch
-
+        """Settings of the user's own script."""
         job = open_job(reference)
-        found = "cuda" if torch.cuda.is_available() else "cpu"
         return {
             "batch_size": job.batch_size,
             "accumulation": job.accumulation,
             "epochs": job.epochs,
             "workers": job.workers,
             "max_corrupt": job.max_corrupt,
-            "device": job.device or found,
+            "compute": own_compute(job),
             "has_metric": job.metric is not None,
         }
 
@@ -116,7 +115,14 @@ class TrainingSubject:
         """Take every step from now on, until the next curve, on one cached batch."""
         self._loop.use_cached_batch()
 
-    def curve(self, seed: int, steps: int, judge: bool = True, judgements: int = 1) -> LossCurve:
+    def curve(
+        self,
+        seed: int,
+        steps: int,
+        judge: bool = True,
+        judgements: int = 1,
+        part: int | None = None,
+    ) -> LossCurve:
         """Train ``steps`` steps from the weights of a seed, and judge the outcome.
 
         Args:
@@ -124,6 +130,7 @@ class TrainingSubject:
             steps: to take.
             judge: on held-out data.
             judgements: how often, at equal distances; the last is of the outcome.
+            part: of the held-out samples; None for all.
         """
         self._loop.restart(seed)
         blocks, along, done = [], [], 0
@@ -131,10 +138,14 @@ class TrainingSubject:
             blocks.append(self.block(stop - done))
             done = stop
             if stop < steps:
-                along.append(JudgedStep(stop, evaluate(self._loop)))
+                along.append(JudgedStep(stop, evaluate(self._loop, part)))
         block = joined_blocks(blocks)
-        outcome = evaluate(self._loop) if judge else None
+        outcome = evaluate(self._loop, part) if judge else None
         return LossCurve(seed, block.losses, outcome, block, tuple(along))
+
+    def evaluate(self, part: int | None = None) -> Evaluation:
+        """Judge the model as it is, on all held-out samples or a part of them."""
+        return evaluate(self._loop, part)
 
     def loader(self, batches: int) -> LoaderBlock:
         """Fetch batches and throw them away, beside no compute."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,15 +12,19 @@ from typing import Any, Literal
 import numpy as np
 
 from saccade.optimize.training.group import WorkerGroup
+from saccade.optimize.training.held_out import HeldOut
 from saccade.optimize.worker import Worker
 from saccade.statistics import Comparison, compare
 from saccade.train.compiling import compiler_environment
 from saccade.train.config import TrainingConfig
-from saccade.train.records import LossCurve, TrainingBlock
+from saccade.train.joining import joined_blocks
+from saccade.train.records import Evaluation, LossCurve, TrainingBlock
 from saccade.train.subject import SUBJECT
 
 # The first step of a compiled model takes minutes on a slow machine.
 OPEN_TIMEOUT_S, STEP_TIMEOUT_S = 300.0, 900.0
+# What takes so many times as long as expected hangs.
+HANGS = 5.0
 MAX_WARMUP = 5
 # Steps that differ less than this are taken for warmed up.
 SETTLED = 0.2
@@ -36,12 +41,10 @@ class Pace:
     Attributes:
         samples_per_s: of the steps after the warm-up.
         step_s: their median.
-        warmup_s: of the steps before, kept apart.
     """
 
     samples_per_s: float
     step_s: float
-    warmup_s: tuple[float, ...]
 
 
 class TrainingRunner:
@@ -66,31 +69,40 @@ class TrainingRunner:
         try:
             if timed == "synthetic":
                 self.worker.call("hold_batch", timeout_s=OPEN_TIMEOUT_S)
-            self.warmup: tuple[float, ...] = self._warm_up()
+            self.warmup, self._settled = self._warm_up()
         except BaseException:
             self.worker.close()
             raise
 
-    def _warm_up(self) -> tuple[float, ...]:
-        """Steps until two that follow each other are alike."""
+    def _warm_up(self) -> tuple[tuple[float, ...], TrainingBlock | None]:
+        """Steps until two that follow each other are alike: their seconds, and the last of them."""
         steps: list[float] = []
         while len(steps) < MAX_WARMUP:
-            steps.append(self.block(1).wall_s)
+            block = self.block(1)
+            steps.append(block.wall_s)
             if len(steps) > 1 and abs(math.log(steps[-1] / steps[-2])) < SETTLED:
-                break
-        return tuple(steps)
+                return tuple(steps), block
+        return tuple(steps), None
 
     def block(self, steps: int) -> TrainingBlock:
         """Take steps and time them."""
         block: TrainingBlock = self.worker.call("block", steps, timeout_s=STEP_TIMEOUT_S)
         return block
 
-    def curve(self, seed: int, steps: int, judgements: int = 1) -> LossCurve:
+    def curve(self, seed: int, steps: int, held_out: HeldOut, judgements: int = 1) -> LossCurve:
         """Train from a seed; judged so often, at equal distances."""
+        expected_s = steps * self.warmup[-1] + judgements * held_out.seconds
         found: LossCurve = self.worker.call(
-            "curve", seed, steps, True, judgements, timeout_s=STEP_TIMEOUT_S
-        )
+            "curve", seed, steps, True, judgements, held_out.samples,
+            timeout_s=STEP_TIMEOUT_S + HANGS * expected_s,
+        )  # fmt: skip
         return found
+
+    def judge(self, samples: int) -> tuple[int, float]:
+        """Judge it on so many held-out samples: how many there were, and seconds that took."""
+        began = time.monotonic()
+        found: Evaluation = self.worker.call("evaluate", samples, timeout_s=STEP_TIMEOUT_S)
+        return found.samples, time.monotonic() - began
 
     def about(self) -> Mapping[str, Any]:
         """What there is to know of the job."""
@@ -102,9 +114,16 @@ class TrainingRunner:
         return int(np.clip(round(seconds / self.warmup[-1]), MIN_STEPS, MAX_STEPS))
 
     def pace(self, seconds: float) -> Pace:
-        """Measure it alone."""
-        block = self.block(max(2, self.steps_for(seconds)))
-        return Pace(block.samples_per_s, float(np.median(block.step_s)), self.warmup)
+        """Measure it alone, on two steps at least.
+
+        Where one takes longer than ``seconds``, the last of the warm-up is the first of the two: it
+        was like the one before.
+        """
+        if self._settled is not None and self.warmup[-1] > seconds:
+            block = joined_blocks([self._settled, self.block(1)])
+        else:
+            block = self.block(max(2, self.steps_for(seconds)))
+        return Pace(block.samples_per_s, float(np.median(block.step_s)))
 
     def close(self) -> None:
         """End the worker."""

@@ -216,7 +216,7 @@ def _trained(
             verdict="inconclusive",
         )
     try:
-        curves = train_curves(config, seeds, own, folder)
+        curves = train_curves(config, seeds, own, folder, baseline.held_out)
     except SaccadeError as error:
         return Trained(reason=f"training failed: {error}", verdict="failed")
     try:

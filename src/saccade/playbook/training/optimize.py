@@ -24,11 +24,12 @@ from saccade.playbook.training.result import (
 )
 from saccade.playbook.training.steps import (
     Curves,
-    curve_length,
+    baseline_curves,
+    curve_plan,
     final_race,
+    judged_on,
     ratio_text,
     resolution_of,
-    train_curves,
     training_metrics,
 )
 from saccade.profile.training_machine import training_machine
@@ -51,7 +52,8 @@ def optimize_training(spec: TrainingSpec, out: Path, progress: Progress | None =
     """Carry out the playbook; trials of an interrupted run with the same spec are used again.
 
     Raises:
-        SaccadeError: the job is unusable, or the disk refused; see `saccade.errors`.
+        SaccadeError: the job is unusable, or the disk refused; see `saccade.errors`. Where the
+            baseline was measured, after everything known was written to the run folder.
         KeyboardInterrupt: after everything known was written to the run folder.
     """
     began = time.monotonic()
@@ -64,16 +66,20 @@ def optimize_training(spec: TrainingSpec, out: Path, progress: Progress | None =
         "environment.json", {**task.environment.to_dict(), "hash": task.environment.hash}
     )
     playbook = TrainingPlaybook(task, run, say, began)
-    interrupted = False
+    ended: KeyboardInterrupt | SaccadeError | None = None
     try:
         playbook.carry_out()
-    except KeyboardInterrupt:
-        interrupted = True
+    except KeyboardInterrupt as signal:
+        ended = signal
+    except SaccadeError as error:
+        if not playbook.measured:
+            raise
+        ended = error
     finally:
         say.close()
-    study = playbook.write(interrupted)
-    if interrupted:
-        raise KeyboardInterrupt
+    study = playbook.write(ended)
+    if ended is not None:
+        raise ended
     return study
 
 
@@ -95,19 +101,23 @@ class TrainingPlaybook:
         for finding in findings[:4]:
             say.note(f"{finding.name}: {finding.title}")
         say.step("Baseline: loss curves")
-        steps = task.spec.steps or curve_length(
-            profile.block.step_ms / 1e3, task.spec.seeds, CURVE_SHARE * task.spec.budget
+        steps, judging_s = curve_plan(
+            profile.block.step_ms / 1e3,
+            task.spec.seeds,
+            CURVE_SHARE * task.spec.budget,
+            task.spec.steps,
         )
         seeds = tuple(range(task.spec.seed, task.spec.seed + task.spec.seeds))
-        baseline = train_curves(task.baseline, seeds, steps, self._run.path)
+        baseline = baseline_curves(task.baseline, seeds, steps, self._run.path, judging_s)
         resolution = resolution_of(baseline)
         self._know(baseline=baseline, resolution=resolution)
         metrics = training_metrics(baseline.blocks, self._story.samples, task.epochs)
         self._run.write_json("baseline.json", baseline_document(baseline, metrics, resolution))
         rate = metrics["samples_per_s"]
         say.note(
-            f"{rate.value:.3g} samples/s over {len(seeds)} seeds of {steps} steps; this machine "
-            f"can resolve differences of {resolution:.1%} now"
+            f"{rate.value:.3g} samples/s over {len(seeds)} seeds of {steps} steps, judged on "
+            f"{judged_on(baseline)} held-out samples; this machine can resolve differences of "
+            f"{resolution:.1%} now"
         )
         say.step("Changes: together, one left out, alone and in pairs")
         context = self._context(profile)
@@ -133,7 +143,7 @@ class TrainingPlaybook:
             self._task.baseline,
             profile,
             training_machine(self._run.path, self._task.baseline),
-            self._run.path / "training",
+            self._run.path.absolute() / "training",  # it stands in configurations
             self._task.epochs,
             frozenset(self._task.spec.allow),
             self._task.spec.lr_scaling,
@@ -185,11 +195,25 @@ class TrainingPlaybook:
     def _know(self, **found: object) -> None:
         self._story = replace(self._story, **found)  # type: ignore[arg-type]
 
-    def write(self, interrupted: bool) -> Study:
-        """``training.json``, ``result.json`` and ``report.html``, from whatever is known."""
+    @property
+    def measured(self) -> bool:
+        """Whether there is something to write."""
+        return self._story.baseline is not None
+
+    def write(self, ended: KeyboardInterrupt | SaccadeError | None = None) -> Study:
+        """``training.json``, ``result.json`` and ``report.html``, from whatever is known.
+
+        Args:
+            ended: what ended the run early.
+        """
         from saccade.report.html import write_html
 
-        story = replace(self._story, wall_s=time.monotonic() - self._began, interrupted=interrupted)
+        story = replace(
+            self._story,
+            wall_s=time.monotonic() - self._began,
+            interrupted=isinstance(ended, KeyboardInterrupt),
+            failure=str(ended) if isinstance(ended, SaccadeError) else "",
+        )
         judged = story.judged
         if judged is not None:
             write_run_file(self._run.path, judged.config, self._task.epochs)

@@ -41,6 +41,7 @@ class TrainingStory:
     best_profile: TrainingProfile | None = None
     wall_s: float = 0.0
     interrupted: bool = False
+    failure: str = ""
 
     @property
     def samples(self) -> int:
@@ -94,6 +95,7 @@ def result_document(story: TrainingStory) -> dict[str, Any]:
         "job": {"samples": story.samples, "parameters": story.parameters, "epochs": task.epochs},
         "guard": _guard(story),
         "interrupted": story.interrupted,
+        "failure": story.failure or None,
     }
 
 
@@ -125,6 +127,15 @@ def _reference(story: TrainingStory) -> tuple[TrainingBlock, ...]:
     if story.final is not None:
         return story.final.reference
     return story.baseline.blocks if story.baseline else ()
+
+
+def _measured(story: TrainingStory) -> tuple[TrainingBlock, ...]:
+    """Blocks of what is best; none where the run ended before it was measured."""
+    if story.final is not None:
+        return story.final.candidate
+    judged = story.judged
+    same = judged is not None and judged.config.hash == story.task.baseline.hash
+    return _reference(story) if same else ()
 
 
 def _side(
@@ -164,9 +175,7 @@ def _best(story: TrainingStory) -> dict[str, Any] | None:
     judged, final = story.judged, story.final
     if judged is None:
         return None
-    side = _side(
-        story, judged.curves, story.best_profile, final.candidate if final else _reference(story)
-    )
+    side = _side(story, judged.curves, story.best_profile, _measured(story))
     speedup = None
     if final is not None:
         ratio = final.comparison.ratio
@@ -307,15 +316,15 @@ def _goal_value(goal: Goal, story: TrainingStory) -> tuple[Estimate, str]:
         return Estimate(None), "the run ended before the final measurement"
     if goal.base in ("loss_drift", "metric"):
         return _learning_value(goal, story, judged)
-    blocks = story.final.candidate if story.final else _reference(story)
     allowed = story.task.guard.bound
     times = learning_times(judged.curves or story.baseline, story.baseline, allowed)
     before = learning_times(story.baseline, story.baseline, allowed)
-    best, base = metrics_of(story, blocks) | times, metrics_of(story, _reference(story)) | before
+    best = metrics_of(story, _measured(story)) | times
+    base = metrics_of(story, _reference(story)) | before
     if any(_unknown(side, goal.base) for side in ((best, base) if goal.is_drop else (best,))):
         return Estimate(None), _WHY_UNKNOWN.get(goal.base, "it was not measured")
     if not goal.is_drop:
-        return best[goal.base], ""
+        return best[goal.base], _NOT_SOUGHT.get(goal.base, "")
     higher = TRAINING_METRICS[goal.base].better == "higher"
     a, b = (base, best) if higher else (best, base)
     return loss(a[goal.base], b[goal.base]), "the intervals of both, at their worst"
@@ -330,6 +339,12 @@ _WHY_UNKNOWN = {
     **dict.fromkeys(TIMES, "the curves do not get there, or nothing held out was judged"),
     **dict.fromkeys(("device_busy_share", "peak_device_mb"), "it does not train on a GPU"),
 }
+
+
+# The search is for speed alone; what else comes of it is measured.
+_NOT_SOUGHT = dict.fromkeys(
+    ("peak_rss_mb", "peak_device_mb"), "measured, but changes are not chosen for less memory"
+)
 
 
 def _learning_value(goal: Goal, story: TrainingStory, judged: Judged) -> tuple[Estimate, str]:

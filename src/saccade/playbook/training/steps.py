@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from saccade.optimize.metrics import Estimate, mean_of_blocks
+from saccade.optimize.training.held_out import HeldOut, held_out_within
 from saccade.optimize.training.runner import RacePlan, TrainingRace, TrainingRunner, race
 from saccade.statistics import RatioEstimate, noise_floor
 from saccade.train.config import TrainingConfig
@@ -18,8 +19,9 @@ from saccade.train.records import LossCurve, TrainingBlock
 
 MIN_CURVE, MAX_CURVE = 6, 80
 NOISE_LEVEL = 0.68
-# How often curves are judged where that takes no more than this share of their training.
-JUDGEMENTS, JUDGING_SHARE = 5, 0.3
+# Judging takes no more than this share of what curves take to train, and where there is time for
+# it they are judged so often.
+JUDGING_SHARE, JUDGEMENTS = 0.3, 5
 FINAL_RACE_S = 40.0
 
 
@@ -29,38 +31,72 @@ class Curves:
 
     Attributes:
         about: what its worker says of the job: ``samples``, ``parameters``, ``steps_per_epoch``.
+        held_out: what they are judged on.
     """
 
     config: TrainingConfig
     curves: tuple[LossCurve, ...]
     about: Mapping[str, Any] = field(default_factory=dict)
+    held_out: HeldOut = field(default_factory=HeldOut)
 
     @property
     def blocks(self) -> tuple[TrainingBlock, ...]:
-        """Their times."""
-        return tuple(curve.block for curve in self.curves)
+        """Their times, each without its first step."""
+        return tuple(curve.block.warm for curve in self.curves)
 
 
-def curve_length(step_s: float, seeds: int, seconds: float) -> int:
-    """Steps of each curve such that all seeds together take about ``seconds``."""
-    return int(np.clip(seconds / (seeds * step_s), MIN_CURVE, MAX_CURVE))
+def curve_plan(
+    step_s: float, seeds: int, seconds: float, steps: int | None = None
+) -> tuple[int, float]:
+    """Steps of each curve, and seconds to judge it, such that all take about ``seconds``.
 
-
-def train_curves(config: TrainingConfig, seeds: Sequence[int], steps: int, folder: Path) -> Curves:
-    """Train from every seed, in one worker.
-
-    After the first seed it is known what judging takes; where that is little, the others are
-    judged along the way as well, for the time to the baseline's accuracy.
+    Args:
+        step_s: seconds that a step takes.
+        seeds: how many curves.
+        seconds: for all of them.
+        steps: of each, where the user says it.
     """
+    each_s = seconds / seeds / (1 + JUDGING_SHARE)
+    count = steps or int(np.clip(each_s / step_s, MIN_CURVE, MAX_CURVE))
+    return count, JUDGING_SHARE * max(each_s, count * step_s)
+
+
+def baseline_curves(
+    config: TrainingConfig, seeds: Sequence[int], steps: int, folder: Path, judging_s: float
+) -> Curves:
+    """`train_curves` of the first that is trained: what can be judged in time is found out."""
     with TrainingRunner(config, "block", folder) as runner:
-        began = time.monotonic()
-        first = runner.curve(seeds[0], steps)
-        training_s = first.block.wall_s
-        judging_s = time.monotonic() - began - training_s
-        cheap = (JUDGEMENTS - 1) * judging_s <= JUDGING_SHARE * training_s
-        often = JUDGEMENTS if cheap else 1
-        others = (runner.curve(seed, steps, often) for seed in seeds[1:])
-        return Curves(config, (first, *others), runner.about())
+        held_out = held_out_within(judging_s, config.batch.size, runner.judge)
+        return _curves(runner, seeds, steps, held_out)
+
+
+def train_curves(
+    config: TrainingConfig, seeds: Sequence[int], steps: int, folder: Path, held_out: HeldOut
+) -> Curves:
+    """Train from every seed, in one worker."""
+    with TrainingRunner(config, "block", folder) as runner:
+        return _curves(runner, seeds, steps, held_out)
+
+
+def _curves(runner: TrainingRunner, seeds: Sequence[int], steps: int, held_out: HeldOut) -> Curves:
+    """After the first seed it is known what judging takes.
+
+    Where that is little, the others are judged along the way as well, for the time to the
+    baseline's accuracy.
+    """
+    began = time.monotonic()
+    first = runner.curve(seeds[0], steps, held_out)
+    training_s = first.block.wall_s
+    judging_s = time.monotonic() - began - training_s
+    often = JUDGEMENTS if JUDGEMENTS * judging_s <= JUDGING_SHARE * training_s else 1
+    others = (runner.curve(seed, steps, held_out, often) for seed in seeds[1:])
+    return Curves(runner.config, (first, *others), runner.about(), held_out)
+
+
+def judged_on(curves: Curves) -> int:
+    """Held-out samples that every curve was judged on."""
+    found = curves.curves[0].evaluation
+    return found.samples if found is not None else 0
 
 
 def equal_steps(baseline: TrainingConfig, config: TrainingConfig, steps: int) -> int:

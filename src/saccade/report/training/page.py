@@ -82,6 +82,8 @@ def training_headline(result: Mapping[str, Any]) -> str:
     """One sentence: how fast it was, how fast it is, and whether it learns the same."""
     before, after = metrics(result, "baseline"), metrics(result, "best")
     rate = q.metric_text("samples_per_s", before.get("samples_per_s"))
+    if result.get("failure"):
+        return f"The training runs at {rate}; the run ended early: {result['failure']}"
     found = mapping(mapping(result.get("best")).get("speedup"))
     if q.number(found.get("value")) is None:
         return f"The training runs at {rate}; no faster way that learns the same was found."
