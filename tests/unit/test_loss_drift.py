@@ -42,6 +42,17 @@ def test_a_training_that_learns_worse_is_seen() -> None:
     assert found.estimate == pytest.approx(0.1) and found.within(0.02) is False
 
 
+def test_losses_below_zero_have_the_same_sign_of_worse() -> None:
+    a = [curve(s, [-x for x in falling(s)]) for s in range(3)]
+    b = [curve(s, [-0.9 * x for x in falling(s)]) for s in range(3)]
+    found = drift(a, b)
+    assert found.held_out_loss is not None
+    assert found.loss.estimate == pytest.approx(0.1)
+    assert found.held_out_loss.estimate == pytest.approx(0.1)
+    with pytest.raises(DataError, match="no share can be taken"):
+        drift([curve(s, [0.0] * 20) for s in range(3)], a)
+
+
 def test_a_loss_that_differs_by_seed_leaves_it_open() -> None:
     a = [curve(s, falling(s)) for s in range(3)]
     b = [curve(s, falling(s, 1 + 0.06 * (s - 1))) for s in range(3)]

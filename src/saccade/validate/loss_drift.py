@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from saccade.errors import DataError
 from saccade.train.records import Evaluation, LossCurve
@@ -20,6 +21,8 @@ from saccade.train.records import Evaluation, LossCurve
 # The first samples say how fast the loss falls, the later ones how far: these are compared.
 LATER_PART = 0.5
 LEVEL = 0.95
+# A mean loss that is smaller than this share of the losses it is of is 0 but for noise.
+NEAR_ZERO = 1e-3
 
 
 @dataclass(frozen=True)
@@ -66,14 +69,14 @@ def drift(baseline: Sequence[LossCurve], candidate: Sequence[LossCurve]) -> Drif
     """Compare trainings from the same seeds.
 
     Raises:
-        DataError: seeds differ, one saw more samples than the other (by a step or more), or a loss
-            is not finite.
+        DataError: seeds differ, one saw more samples than the other (by a step or more), a loss is
+            not finite, or the baseline's is 0 on average.
     """
     pairs = _paired(baseline, candidate)
     losses = [_loss_drift(a, b) for a, b in pairs]
     judged = [(a.evaluation, b.evaluation) for a, b in pairs]
     metrics = [a.metric - b.metric for a, b in judged if a and b and _both(a.metric, b.metric)]  # type: ignore[operator]
-    held = [b.loss / a.loss - 1 for a, b in judged if a and b and _comparable(a.loss)]
+    held = [(b.loss - a.loss) / abs(a.loss) for a, b in judged if a and b and _comparable(a.loss)]
     return Drift(
         bounded(losses),
         bounded(metrics) if len(metrics) == len(pairs) else None,
@@ -144,20 +147,28 @@ def _loss_drift(a: LossCurve, b: LossCurve) -> float:
     last, coarse = min(_seen(a), _seen(b)), max(_step_samples(a), _step_samples(b))
     # From where a step of either begins: losses fall within a large one as well.
     first = coarse * int(last / coarse * (1 - LATER_PART))
-    return _mean_loss(b, first, last) / _mean_loss(a, first, last) - 1
+    losses = np.asarray(a.losses)
+    before, after = _mean(a, losses, first, last), _mean(b, np.asarray(b.losses), first, last)
+    if abs(before) <= NEAR_ZERO * _mean(a, np.abs(losses), first, last):
+        raise DataError(
+            f"The baseline's own loss is {before:.3g} on average at the end of seed {a.seed}, of "
+            "which no share can be taken. Add a constant to the job's loss, or train shorter "
+            "curves with --steps."
+        )
+    return (after - before) / abs(before)
 
 
-def _mean_loss(curve: LossCurve, first: float, last: float) -> float:
+def _mean(curve: LossCurve, values: NDArray[np.float64], first: float, last: float) -> float:
     """Mean over the samples from the ``first`` to the ``last`` one; steps at the ends in part."""
     each = _step_samples(curve)
     begins = each * np.arange(len(curve.losses))
     inside = np.minimum(begins + each, last) - np.maximum(begins, first)
-    return float(np.average(curve.losses, weights=np.maximum(inside, 0.0)))
+    return float(np.average(values, weights=np.maximum(inside, 0.0)))
 
 
 def _comparable(loss: float) -> bool:
     """Whether another can be put in relation to it."""
-    return math.isfinite(loss) and loss > 0
+    return math.isfinite(loss) and loss != 0
 
 
 def _both(a: float | None, b: float | None) -> bool:
