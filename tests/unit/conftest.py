@@ -22,6 +22,18 @@ def no_tool_environments(tmp_path_factory: pytest.TempPathFactory) -> Iterator[N
 
 
 @pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Threads cost more than they bring on very small nets."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.use_deterministic_algorithms(False)
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
 def tiny_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of its own with very little space, where this user may mount one."""
     path = tmp_path / "disk"

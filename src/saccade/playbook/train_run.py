@@ -23,6 +23,7 @@ from saccade.train.example import example_input
 from saccade.train.folder_lock import only_trainer
 from saccade.train.job import TrainingJob, open_job, refer
 from saccade.train.launch import launch_training
+from saccade.train.loggers.mlflow import RUN_ID
 from saccade.train.nonfinite import to_cpu
 from saccade.train.own_settings import check_device, own_config
 from saccade.train.run_file import RUN_FILE, check_job_unchanged, read_run_file
@@ -100,8 +101,8 @@ def run_training(request: TrainingRequest, progress: RunProgress | None = None) 
     run = RunFolder(asked.folder)
     # The others of a training may stand on other machines, and write nothing.
     with only_trainer(asked.folder) if rank_here() == 0 else contextlib.nullcontext():
-        if request.restart and rank_here() == 0:
-            _forget(asked.folder)
+        if rank_here() == 0:
+            _clear(asked.folder, request.restart)
         training = TrainingRun(
             asked.job, asked.config, asked.epochs, asked.folder, request.options, progress
         )
@@ -111,22 +112,21 @@ def run_training(request: TrainingRequest, progress: RunProgress | None = None) 
         except KeyboardInterrupt:
             _write(run, training, "interrupted")
             raise
-        except SaccadeError as error:
-            _write(run, training, "failed", reason=str(error))
+        except Exception as error:
+            _write(run, training, "failed", reason=_said(error))
             raise
         return _write(run, training, "done", **names)
 
 
 def _run_in_ranks(request: TrainingRequest, asked: Asked, *, shown: bool) -> dict[str, Any]:
     """Have all processes train, of which the first writes the result."""
-    if request.restart:
-        with only_trainer(asked.folder):
-            _forget(asked.folder)
+    RunFolder(asked.folder)
+    with only_trainer(asked.folder):
+        _clear(asked.folder, request.restart)
     ranks = replace(request, restart=False)
-    (asked.folder / RESULT).unlink(missing_ok=True)
     try:
         return _launch_until_it_fits(asked, ranks, shown)
-    except SaccadeError as error:
+    except Exception as error:
         _note_failure(asked, error)
         raise
 
@@ -159,14 +159,19 @@ def run_as_rank(request: TrainingRequest, shown: bool) -> dict[str, Any]:
         return run_training(request, progress)
 
 
-def _note_failure(asked: Asked, error: SaccadeError) -> None:
+def _note_failure(asked: Asked, error: Exception) -> None:
     """The result, where the first process was ended before it could write it."""
     run = RunFolder(asked.folder)
     if (asked.folder / RESULT).exists():
         return
     config = asked.config
     about = {"job": config.job.name, "config": config.to_dict(), "config_hash": config.hash}
-    run.write_json(RESULT, {"status": "failed", **about, "reason": str(error)})
+    run.write_json(RESULT, {"status": "failed", **about, "reason": _said(error)})
+
+
+def _said(error: Exception) -> str:
+    """Why it failed; what is not of saccade's own, by its type."""
+    return str(error) if isinstance(error, SaccadeError) else f"{type(error).__name__}: {error}"
 
 
 def look_up(request: TrainingRequest) -> Asked:
@@ -184,6 +189,12 @@ def look_up(request: TrainingRequest) -> Asked:
         )
     if is_folder and request.out is not None and request.out != folder:
         raise SpecError("A run folder holds its own results. Leave out --out, or give a job.")
+    if is_folder and request.settings:
+        flags = " and ".join(f"--{name}" for name in request.settings)
+        raise SpecError(
+            f"'{folder}' says itself what is trained. Leave out {flags}, or give the job with "
+            "another --out."
+        )
     if is_folder:
         found = read_run_file(folder)
         check_job_unchanged(found.config.job)
@@ -244,11 +255,13 @@ def _scaled(config: TrainingConfig, request: TrainingRequest) -> TrainingConfig:
     return spread(config, processes, nodes, strategy, usable_cores(), offload=request.offload)
 
 
-def _forget(folder: Path) -> None:
-    """Begin again: what earlier runs left of this training goes."""
-    shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
-    for name in (RESULT, MODEL, LAST, *DEPLOYABLE):
-        (folder / name).unlink(missing_ok=True)
+def _clear(folder: Path, restart: bool) -> None:
+    """The result of an earlier run goes; to begin again, all that it left of this training."""
+    (folder / RESULT).unlink(missing_ok=True)
+    if restart:
+        shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
+        for name in (MODEL, LAST, RUN_ID, *DEPLOYABLE):
+            (folder / name).unlink(missing_ok=True)
 
 
 def _write_weights(training: TrainingRun) -> dict[str, Any]:
@@ -319,6 +332,7 @@ def result_of(training: TrainingRun) -> dict[str, Any]:
         "corrupt": {
             "samples": len(state.corrupt),
             "examples": dict(list(state.corrupt.items())[:SHOWN_CORRUPT]),
+            "held_out": state.history[-1].corrupt if state.history else 0,
         },
         "skipped_steps": state.skipped,
         "events": state.events,

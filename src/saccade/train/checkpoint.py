@@ -7,35 +7,36 @@ checksum (CRC-32) that ``torch.save`` stores with every tensor, and the checkpoi
 
 from __future__ import annotations
 
+import errno
 import os
 import re
-import time
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from saccade.errors import SpecError, first_line
+from saccade.errors import SpecError, StorageError, first_line
 from saccade.study import storage_errors
+from saccade.train.memory_failure import is_out_of_memory
 
 FORMAT = 1
 KEPT = 2
 _NAME = re.compile(r"step-(\d{8})\.pt")
-_UNFINISHED = ".unfinished"
+_UNFINISHED, _DAMAGED = ".unfinished", ".damaged"
 
 
 @dataclass(frozen=True)
-class Loaded:
-    """A checkpoint that was read.
+class Newest:
+    """The newest checkpoint that is sound.
 
     Attributes:
-        step: steps that were taken when it was written.
-        content: what was saved.
-        damaged: names of newer ones that could not be used.
+        step: steps that were taken when it was written; 0 where there is none.
+        content: what was saved; None where there is none.
+        damaged: names of newer ones that could not be used and were set aside.
     """
 
     step: int
-    content: dict[str, Any]
+    content: dict[str, Any] | None
     damaged: tuple[str, ...] = ()
 
 
@@ -44,14 +45,10 @@ class Checkpoints:
 
     Args:
         folder: where they lie; made when the first is written.
-
-    Attributes:
-        last_save_s: seconds that the last one took to write, 0 before the first.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.last_save_s = 0.0
         self._read_back = False
 
     def steps(self) -> list[int]:
@@ -72,15 +69,13 @@ class Checkpoints:
             StorageError: the disk refused.
             SpecError: the first one cannot be read back, because of what is in it.
         """
-        began = time.perf_counter()
         write_tensors(self.path(step), {"format": FORMAT, "step": step, **content})
         if not self._read_back and step > 0:
             self._check_readable(step)
-        keep = {*self.steps()[-KEPT:], best}
+        keep = {*self.steps()[-KEPT:], best, step}
         for old in self.steps():
             if old not in keep:
                 self.path(old).unlink(missing_ok=True)
-        self.last_save_s = time.perf_counter() - began
 
     def _check_readable(self, step: int) -> None:
         """Read the first one back, so that a job whose state cannot be kept is refused early."""
@@ -90,6 +85,8 @@ class Checkpoints:
         try:
             torch.load(self.path(step), map_location="cpu", weights_only=True)
         except Exception as error:
+            if isinstance(error, OSError) or is_out_of_memory(error):
+                raise
             self.path(step).unlink(missing_ok=True)
             raise SpecError(
                 "The training could not go on after an interruption, because the state of its "
@@ -98,7 +95,12 @@ class Checkpoints:
             ) from error
 
     def load(self, step: int) -> dict[str, Any] | None:
-        """The content of a checkpoint, None where it is damaged."""
+        """The content of a checkpoint, None where it is damaged or gone.
+
+        Raises:
+            StorageError: the disk does not let it be read; it may well be sound.
+            Exception: memory does not suffice to read it.
+        """
         import torch
 
         try:
@@ -106,27 +108,39 @@ class Checkpoints:
                 if archive.testzip() is not None:
                     return None
             content = torch.load(self.path(step), map_location="cpu", weights_only=True)
-        except Exception:  # whatever a damaged archive or pickle makes the readers raise
+        except FileNotFoundError:
+            return None
+        except Exception as error:  # whatever a damaged archive or pickle makes the readers raise
+            # A damaged archive may name a place in the file that cannot be.
+            if isinstance(error, OSError) and error.errno != errno.EINVAL:
+                raise StorageError(
+                    f"The checkpoint '{self.path(step)}' cannot be read: "
+                    f"{error.strerror or error}. Check the disk and the file's permissions, and "
+                    "run the same command again."
+                ) from error
+            if is_out_of_memory(error):
+                raise
             return None
         fits = isinstance(content, dict) and content.get("format") == FORMAT
         return content if fits and content.get("step") == step else None
 
-    def newest(self) -> Loaded | None:
-        """The newest checkpoint that is sound; None where there is none."""
+    def newest(self) -> Newest:
+        """The newest checkpoint that is sound. Newer ones that are not get another name.
+
+        Raises:
+            StorageError: one cannot be read or renamed.
+        """
         self._clear_unfinished()
         damaged: list[str] = []
         for step in reversed(self.steps()):
             content = self.load(step)
             if content is not None:
-                return Loaded(step, content, tuple(damaged))
-            damaged.append(self.path(step).name)
-        return None
-
-    def drop_after(self, step: int) -> None:
-        """Remove checkpoints of later steps, which another course of the training has made."""
-        for later in self.steps():
-            if later > step:
-                self.path(later).unlink(missing_ok=True)
+                return Newest(step, content, tuple(damaged))
+            path = self.path(step)
+            with storage_errors(path):
+                path.rename(path.with_name(path.name + _DAMAGED))
+            damaged.append(path.name)
+        return Newest(0, None, tuple(damaged))
 
     def _clear_unfinished(self) -> None:
         for path in self.folder.glob(f"*{_UNFINISHED}"):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
@@ -40,6 +41,8 @@ class TrainingJob:
         workers: loader workers in the user's own script.
         max_corrupt: share of the samples that may be unreadable.
         device: where it trains in the user's own script; empty for a GPU where there is one.
+        length_matters: optimizer or schedule depend on how long the training is, without being
+            told by an argument.
         export: ``export(model, example, folder)`` → the file that is deployed, for models that are
             more while they train than afterwards; None for an exported program.
     """
@@ -58,6 +61,7 @@ class TrainingJob:
     workers: int = 0
     max_corrupt: float = 0.01
     device: str = ""
+    length_matters: bool = False
     export: Exporter | None = None
 
     @property
@@ -69,6 +73,11 @@ class TrainingJob:
 
     @property
     def schedule_needs_length(self) -> bool:
+        """Whether learning rates are made for a number of steps, which is then fixed."""
+        return self.length_matters or self._each_step
+
+    @property
+    def _each_step(self) -> bool:
         """Whether the schedule is made for a number of steps, and stepped once a step."""
         if self.scheduler is None:
             return False
@@ -78,7 +87,7 @@ class TrainingJob:
         """The scheduler, and whether it is stepped once a step."""
         if self.scheduler is None:
             return None, False
-        each_step = self.schedule_needs_length
+        each_step = self._each_step
         made = self.scheduler(optimizer, steps) if each_step else self.scheduler(optimizer)
         return made, each_step
 
@@ -126,11 +135,32 @@ def refer(name: str, settings: dict[str, str] | None = None) -> JobReference:
     for kind in plugins.names("training_jobs"):
         plugin = plugins.load("training_jobs", kind)
         if plugin.recognizes(name):
-            return JobReference(name, kind, plugin.fingerprint(name, given), given)
+            return JobReference(name, kind, fingerprint(kind, name, given), given)
     known = "; ".join(
         plugins.load("training_jobs", kind).looks_for for kind in plugins.names("training_jobs")
     )
     raise SpecError(f"'{name}' is no training job. Expected one of: {known}.")
+
+
+def fingerprint(kind: str, name: str, settings: Mapping[str, str]) -> str:
+    """SHA-256 of what defines a job: of what its kind says, and of the weights it starts from.
+
+    Raises:
+        SpecError: there is no such job, or there are no such weights.
+    """
+    own: str = plugins.load("training_jobs", kind).fingerprint(name, dict(settings))
+    weights = settings.get("weights")
+    if not weights:
+        return own
+    try:
+        with Path(weights).open("rb") as file:
+            content = hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise SpecError(
+            f"The weights '{weights}' cannot be read: {error.strerror or error}. Give the path of "
+            "a state dict."
+        ) from error
+    return hashlib.sha256(f"{own} {content}".encode()).hexdigest()
 
 
 def open_job(reference: JobReference) -> TrainingJob:

@@ -7,11 +7,11 @@ from dataclasses import replace
 from typing import Any
 
 from saccade.errors import SpecError
-from saccade.train.config import TrainingConfig
+from saccade.train.config import JobReference, TrainingConfig
 from saccade.train.job import TrainingJob
 
-# What may differ between processes of one training: where the job's file lies, and how much broken
-# data is allowed.
+# What may differ between processes of one training: how much broken data is allowed. Of the job,
+# where its file lies.
 _FREE = ("job", "max_corrupt")
 
 
@@ -39,17 +39,17 @@ def resumed_config(
     """
     saved = TrainingConfig.from_dict(content["config"])
     before = TrainingConfig.from_dict(content["asked"])
+    differing = _other_settings(before.job, asked.job) + _differing(before, asked)
+    if differing:
+        raise SpecError(
+            f"The checkpoints in this folder were made with another {', '.join(differing)}. Use "
+            "the same settings, choose another --out, or begin again with --restart."
+        )
     if saved.job.sha256 != asked.job.sha256:
         raise SpecError(
             f"The checkpoints in this folder are of another state of the job '{asked.job.name}'. "
             "Bring the job back to what it was, choose another --out, or begin again with "
             "--restart."
-        )
-    differing = _differing(before, asked)
-    if differing:
-        raise SpecError(
-            f"The checkpoints in this folder were made with another {', '.join(differing)}. Use "
-            "the same settings, choose another --out, or begin again with --restart."
         )
     if content["epochs"] != epochs and job.schedule_needs_length:
         raise SpecError(
@@ -59,6 +59,14 @@ def resumed_config(
         )
     # Want of memory changes these two on the way: see `saccade.train.batch_fit.halved`.
     return replace(asked, batch=saved.batch).with_compute(compile=saved.compute.compile)
+
+
+def _other_settings(before: JobReference, asked: JobReference) -> list[str]:
+    """Names of a job's settings that differ, such as ``data``."""
+    a, b = before.settings, asked.settings
+    # The hash holds the content of weights, so that these may lie elsewhere.
+    same = {"weights"} if before.sha256 == asked.sha256 else set()
+    return sorted(name for name in {*a, *b} - same if a.get(name, "") != b.get(name, ""))
 
 
 def _differing(a: TrainingConfig, b: TrainingConfig) -> list[str]:

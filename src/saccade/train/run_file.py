@@ -6,10 +6,10 @@ import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from saccade import plugins
 from saccade.errors import SpecError
 from saccade.study import RunFolder
 from saccade.train.config import JobReference, TrainingConfig
+from saccade.train.job import fingerprint
 
 RUN_FILE = "training.json"
 
@@ -33,7 +33,9 @@ def write_run_file(folder: Path, config: TrainingConfig, epochs: int) -> Path:
     Raises:
         StorageError: the disk refused.
     """
-    placed = replace(config, job=_absolute(config.job))
+    # Another folder may be the current one when the file is read.
+    job = replace(config.job, name=absolute_name(config.job.name, Path()))
+    placed = replace(config, job=job)
     document = {"job": placed.to_dict()["job"], "config": placed.to_dict(), "epochs": epochs}
     return RunFolder(folder).write_json(RUN_FILE, document)
 
@@ -66,8 +68,7 @@ def check_job_unchanged(reference: JobReference) -> None:
     Raises:
         SpecError: it was changed, or is not there any more.
     """
-    kind = plugins.load("training_jobs", reference.kind)
-    now = kind.fingerprint(reference.name, dict(reference.settings))
+    now = fingerprint(reference.kind, reference.name, reference.settings)
     if now != reference.sha256:
         raise SpecError(
             f"The job '{reference.name}' was changed since this run began (SHA-256 {now[:8]} "
@@ -77,17 +78,21 @@ def check_job_unchanged(reference: JobReference) -> None:
         )
 
 
-def _absolute(job: JobReference) -> JobReference:
-    """Another folder may be the current one when the file is read.
+def absolute_name(name: str, base: Path) -> str:
+    """A job's name with the files in it by their full paths.
 
     A name may hold paths of files, each before a colon: ``file.py:Module,other.py:DataModule``.
+
+    Args:
+        name: what the user calls the job.
+        base: the folder that paths in it are relative to.
     """
-    if Path(job.name).is_file():
-        return replace(job, name=str(Path(job.name).absolute()))
-    return replace(job, name=",".join(_placed(part) for part in job.name.split(",")))
+    if (base / name).is_file():
+        return str((base / name).absolute())
+    return ",".join(_placed(part, base) for part in name.split(","))
 
 
-def _placed(part: str) -> str:
+def _placed(part: str, base: Path) -> str:
     where, colon, attribute = part.rpartition(":")
-    path = Path(where.strip())
+    path = base / where.strip()
     return f"{path.absolute()}{colon}{attribute}" if colon and path.is_file() else part

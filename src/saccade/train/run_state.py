@@ -22,6 +22,7 @@ class EpochRecord:
         samples_per_s: trained, without judging and saving.
         train_s: seconds of its steps.
         evaluate_s: seconds of judging.
+        corrupt: held-out samples that could not be read.
     """
 
     epoch: int
@@ -32,6 +33,7 @@ class EpochRecord:
     samples_per_s: float
     train_s: float
     evaluate_s: float
+    corrupt: int = 0
 
     @property
     def score(self) -> float:

@@ -11,6 +11,7 @@ import gc
 import math
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +76,7 @@ class TrainingRun:
         self._loggers: list[OpenLogger] = []
         self._loop: TrainingLoop | None = None
         self._ranks: Ranks = Alone()
+        self._save_s = 0.0
 
     @property
     def first(self) -> bool:
@@ -114,18 +116,17 @@ class TrainingRun:
         self._ranks = ranks_of(self.config)
         open_dataset(self.job, "val")  # what is missing at the end of an epoch is said now
         found = self._ranks.from_first(self.checkpoints.newest)
-        if found is not None:
+        if found.content is not None:
             self.config = resumed_config(found.content, self._asked, self.epochs, self.job)
         too_large = self.config.batch
         self.config = fitting(self.config, self._options.most_at_once)
         if self.first:
-            self._begin_folder(found.step if found is not None else None)
+            write_run_file(self.folder, self._asked, self.epochs)
         self._make_loop()
-        if found is not None:
+        if found.content is not None:
             self._go_on_from(found.content)
             self._happened("resumed", f"from the checkpoint of step {found.step}")
-            for name in found.damaged:
-                self._happened("damaged checkpoint", f"{name} could not be used")
+        self._set_aside(found.damaged)
         if self.config.batch != too_large:
             self._happened("out of memory", f"batch halved to {_passes(self.config)}")
         self._saved_at = time.perf_counter()
@@ -133,14 +134,9 @@ class TrainingRun:
         loop = self.loop
         self._say.begin(loop.step_number, self._steps, loop.steps_per_epoch)
 
-    def _begin_folder(self, step: int | None) -> None:
-        if step is not None:
-            self.checkpoints.drop_after(step)
-        write_run_file(self.folder, self._asked, self.epochs)
-
     def _make_loop(self) -> None:
         try:
-            self._loop = TrainingLoop(self.job, self.config)
+            self._loop = TrainingLoop(self.job, self.config, timed=False)
         except Exception as error:
             if is_out_of_memory(error):
                 raise does_not_fit(error) from error
@@ -156,7 +152,8 @@ class TrainingRun:
         self._close_loggers()
         if not self.first:
             return
-        request = LogRequest(self.folder, self.config, self.loop.step_number)
+        note = partial(self._happened, "logging")
+        request = LogRequest(self.folder, self.config, self.loop.step_number, note)
         for name in ("files", *self._options.loggers):
             self._loggers.append(plugins.load("training_loggers", name).open(request))
 
@@ -195,8 +192,7 @@ class TrainingRun:
     def _turn(self) -> bool:
         loop = self.loop
         epoch_done = loop.step_number >= (len(self.state.history) + 1) * loop.steps_per_epoch
-        flags = (self._save_due, self._watch.due, self._stop.asked)
-        save, due, stop = self._ranks.any(flags)
+        save, due, stop = self._ranks.any((self._save_due, self._watch.due, self._stop.asked))
         if (epoch_done or save or due or stop) and not self._read():
             return True
         if len(self.state.history) >= self.epochs:
@@ -266,6 +262,7 @@ class TrainingRun:
             train_loss=state.loss_sum / state.losses if state.losses else None,
             loss=judged.loss,
             metric=judged.metric,
+            corrupt=judged.corrupt,
             samples_per_s=state.epoch_samples / state.epoch_s if state.epoch_s else 0.0,
             train_s=state.epoch_s,
             evaluate_s=time.perf_counter() - began,
@@ -281,12 +278,13 @@ class TrainingRun:
 
     @property
     def _save_due(self) -> bool:
-        rest = max(self._options.save_every_s, SAVE_REST * self.checkpoints.last_save_s)
-        return time.perf_counter() - self._saved_at >= rest
+        """For the first process alone to say: it writes, and knows what that takes."""
+        rest = max(self._options.save_every_s, SAVE_REST * self._save_s)
+        return self.first and time.perf_counter() - self._saved_at >= rest
 
     def _save(self) -> None:
         """Write a checkpoint; all losses were read before."""
-        state, loop = self.state, self.loop
+        state, loop, began = self.state, self.loop, time.perf_counter()
         self._count_wall()
         content = {
             "loop": loop.state(),
@@ -296,9 +294,10 @@ class TrainingRun:
         if self.first:
             best = state.best.step if state.best else None
             self.checkpoints.save(loop.step_number, content, best)
-        state.saves += 1
-        state.save_s += self.checkpoints.last_save_s
         self._saved_at = time.perf_counter()
+        self._save_s = self._saved_at - began  # gathering shards takes its time as well
+        state.saves += 1
+        state.save_s += self._save_s
 
     def _all_corrupt(self) -> dict[int, str]:
         """What any process could not read."""
@@ -318,13 +317,14 @@ class TrainingRun:
         corrupt = dict(self.loop.corruption.found)
         self._watch.forget()
         found = self._ranks.from_first(self.checkpoints.newest)
-        if found is None:
+        if found.content is None:
             self.loop.restart(self.config.seed)
             self.state = RunState()
         else:
             self._go_on_from(found.content)
         self.state.events, self.state.skipped, self.state.wall_s = events, skipped, wall_s
         self.loop.corruption.found |= corrupt
+        self._set_aside(found.damaged)
         self._open_loggers()
 
     # -- what can go wrong ------------------------------------------------------------------------
@@ -378,6 +378,10 @@ class TrainingRun:
         gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
+
+    def _set_aside(self, damaged: tuple[str, ...]) -> None:
+        for name in damaged:
+            self._happened("damaged checkpoint", f"{name} could not be used and was set aside")
 
     def _happened(self, kind: str, detail: str, step: int | None = None) -> None:
         at = self.loop.step_number if step is None else step
