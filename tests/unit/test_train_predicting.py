@@ -10,7 +10,6 @@ import pytest
 from saccade import plugins
 from saccade.testing.training_change_conformance import example_contexts, example_profile
 from saccade.train.change import TrainingContext
-from saccade.train.memory import predicted_peak_mb
 
 
 @pytest.fixture
@@ -71,15 +70,3 @@ def test_a_gpu_that_waits_for_its_host_gains_by_graphs_only(tmp_path: Path) -> N
     graphs = plugins.load("training_changes", "compile")("reduce-overhead")
     assert gain("autocast", idle) == pytest.approx(1.0)
     assert graphs.predict(idle).gain > 1.3
-
-
-def test_memory_of_activations_follows_the_batch(context: TrainingContext) -> None:
-    twice = context.config.with_batch(size=2 * context.config.batch.size)
-    assert predicted_peak_mb(context, context.config) == pytest.approx(1000)
-    assert predicted_peak_mb(context, twice) == pytest.approx(1620)
-    recomputed = context.config.with_compute(checkpointing=True)
-    found = predicted_peak_mb(context, recomputed)
-    assert found is not None
-    assert 380 < found < 1000
-    unknown = replace(context, profile=replace(context.profile, memory_mb={}))
-    assert predicted_peak_mb(unknown, twice) is None

@@ -61,6 +61,27 @@ def test_a_batch_that_does_not_fit_is_halved_and_accumulated(
     assert (found.baseline.batch.size, found.baseline.batch.accumulation) == (2, 4)
 
 
+def test_activations_are_computed_again_before_a_model_is_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fits(config: TrainingConfig, limit: float | None) -> bool:
+        return config.compute.checkpointing and config.batch.size <= 4
+
+    monkeypatch.setattr(fitting, "fits_in_memory", fits)
+    found = fitting_task(task_of(tmp_path, BASELINE), machine(), SilentProgress(), WHY).baseline
+    assert (found.compute.checkpointing, found.compute.precision) == (True, "fp32")
+    assert (found.batch.size, found.batch.accumulation) == (4, 2)
+
+    def without_blocks(config: TrainingConfig, limit: float | None) -> bool:
+        if config.compute.checkpointing:
+            raise SpecError("The model has no blocks")
+        return config.compute.precision == "bf16"
+
+    monkeypatch.setattr(fitting, "fits_in_memory", without_blocks)
+    found = fitting_task(task_of(tmp_path, BASELINE), machine(), SilentProgress(), WHY).baseline
+    assert (found.compute.checkpointing, found.compute.precision) == (False, "bf16")
+
+
 def test_a_model_that_fits_one_gpu_in_no_way_is_shared(
     tmp_path: Path, tried: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:

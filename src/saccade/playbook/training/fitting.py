@@ -1,8 +1,9 @@
 """A job that does not fit into memory as its script trains it, and what it is measured as instead.
 
 First the batch is halved and accumulated, which leaves what a step learns. Where not even single
-samples fit, the model itself is too large for the device, and is shared by several (FSDP) or rests
-in the CPU's memory. What is for GPUs here is not verified on hardware.
+samples fit, activations are computed again instead of kept, and then rounded to bf16 as well. Where
+that does not do either, the model itself is too large for the device, and is shared by several
+(FSDP) or rests in the CPU's memory. What is for GPUs here is not verified on hardware.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from saccade.progress import Progress
 from saccade.train.batch_fit import halved
 from saccade.train.batch_probe import STEPS, TIMEOUT_S, fits_in_memory, largest_that_fits
 from saccade.train.change import TrainingMachine
+from saccade.train.changes.autocast import AMPERE
 from saccade.train.config import TrainingConfig
 from saccade.train.dividing import spread
 from saccade.train.memory import SHORT
@@ -48,13 +50,16 @@ def fitting_task(
     on_gpu = own.compute.device.startswith("cuda")
     limit_mb = None if on_gpu else SHORT * machine.free_memory_mb
     say.note(f"the job does not fit into memory as it is ({why}); smaller batches are tried")
-    found = largest_fitting_config(own, lambda config: fits_in_memory(config, limit_mb))
-    if found is not None:
-        say.note(
-            f"measured with {found.batch.size} samples at once, {found.batch.accumulation} times "
-            f"to a step, instead of {own.batch.size} at once"
-        )
-        return replace(task, baseline=found)
+    for tried, how in frugal_configs(own, machine):
+        if how:
+            say.note(f"not even single samples fit; {how} is tried")
+        found = _fitting(tried, lambda config: fits_in_memory(config, limit_mb))
+        if found is not None:
+            say.note(
+                f"measured with {found.batch.size} samples at once, {found.batch.accumulation} "
+                f"times to a step, instead of {own.batch.size} at once{how and f', and {how}'}"
+            )
+            return replace(task, baseline=found)
     for shared in shared_configs(own, machine):
         say.note(f"not even single samples fit; {_how(shared)} is tried (not verified on hardware)")
         found = largest_fitting_config(shared, fits_in_ranks)
@@ -62,6 +67,29 @@ def fitting_task(
             write_run_file(task.folder, found, task.epochs)
             raise OutOfMemory(_fits_shared(found, task.folder))
     raise OutOfMemory(_fits_nowhere(machine, on_gpu, why))
+
+
+def frugal_configs(
+    config: TrainingConfig, machine: TrainingMachine
+) -> Iterator[tuple[TrainingConfig, str]]:
+    """Ways to train the whole model, and what is special about them; what alters less first."""
+    yield config, ""
+    recomputed = config.with_compute(checkpointing=True)
+    yield recomputed, "activation checkpointing"
+    if config.compute.device.startswith("cuda") and machine.compute_capability < AMPERE:
+        return
+    yield recomputed.with_compute(precision="bf16"), "activation checkpointing and bf16"
+    yield config.with_compute(precision="bf16"), "bf16"
+
+
+def _fitting(config: TrainingConfig, fits: Fits) -> TrainingConfig | None:
+    """`largest_fitting_config`; None also where the model has nothing to compute again."""
+    try:
+        return largest_fitting_config(config, fits)
+    except SpecError:
+        if not config.compute.checkpointing:
+            raise
+        return None
 
 
 def largest_fitting_config(config: TrainingConfig, fits: Fits) -> TrainingConfig | None:
@@ -130,6 +158,7 @@ def _fits_nowhere(machine: TrainingMachine, on_gpu: bool, why: SaccadeError) -> 
         else ", or on a machine with more memory"
     )
     return (
-        f"Memory does not suffice to train even on single samples{shares}: {str(why)[:300]}. Train "
-        f"on smaller images, a smaller model or another optimizer{others}."
+        "Memory does not suffice to train even on single samples, nor do activation checkpointing "
+        f"and bf16 help{shares}: {str(why)[:300]}. Train on smaller images, a smaller model or "
+        f"another optimizer{others}."
     )

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar, Self
 
 from saccade.train.change import Effect, Part, Prediction, TrainingContext
 from saccade.train.compiling import WITHOUT_GRAPHS
 from saccade.train.config import TrainingConfig
-from saccade.train.memory import is_short, peak_shrinks
+from saccade.train.memory import is_short
 from saccade.train.predicting import predicted
 
 # Each pass has a part of its time that does not depend on its samples.
@@ -57,9 +57,7 @@ class Accumulate:
 
     def predict(self, context: TrainingContext) -> Prediction:
         """Time for each pass beside its samples, and less memory."""
-        after = self.apply(context)
-        found = predicted(context, SLOWER, "smaller batches, in less memory", odds=0.6)
-        return replace(found, shrinks=peak_shrinks(context, after))
+        return predicted(context, SLOWER, "smaller batches, in less memory", odds=0.6)
 
     def apply(self, context: TrainingContext) -> TrainingConfig:
         """Divide the batch."""

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar
 
 from saccade.train.change import Effect, OneVariant, Part, Prediction, TrainingContext
 from saccade.train.config import TrainingConfig
-from saccade.train.memory import is_short, peak_shrinks
+from saccade.train.memory import is_short
 from saccade.train.predicting import predicted
 
 
@@ -37,8 +37,7 @@ class ActivationCheckpointing(OneVariant):
         """A second forward pass in the place of most activations."""
         block = context.profile.block
         slower = block.wall_s / (block.wall_s + sum(block.part_s["forward"]))
-        found = predicted(context, slower, "a second forward pass, for room in memory")
-        return replace(found, shrinks=peak_shrinks(context, self.apply(context)))
+        return predicted(context, slower, "a second forward pass, for room in memory")
 
     def apply(self, context: TrainingContext) -> TrainingConfig:
         """Turn it on."""
