@@ -12,9 +12,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from saccade.errors import DataError, StorageError
 from saccade.train.caching import SampleCache, signature_of
+from saccade.train.sample_source import fill
+from saccade.train.samples import Samples
 from saccade.train.shards import open_shards
 
 ROOM = 1 << 20
@@ -40,11 +43,11 @@ def one() -> int:
 
 def test_samples_come_back(path: Path | None) -> None:
     cache = SampleCache(5, ROOM, path)
-    assert cache.get(0, one) is None and cache.filled == 0
+    assert cache.get(0, one) is None and cache.missing == [0, 1, 2, 3, 4]
     for number in range(4):
         assert cache.put(number, sample(number), 1)
     assert all(same(cache.get(number, one), sample(number)) for number in range(4))
-    assert cache.get(4, one) is None and cache.filled == 4
+    assert cache.get(4, one) is None and cache.missing == [4]
 
 
 def test_a_copy_may_be_written_to_and_a_view_may_not(path: Path | None) -> None:
@@ -71,13 +74,48 @@ def test_changed_files_make_a_sample_new(path: Path | None) -> None:
     assert same(cache.get(0, lambda: 2), sample(3))
 
 
-def test_the_signature_is_of_name_size_and_time(tmp_path: Path) -> None:
-    file = tmp_path / "a"
+def test_the_signature_is_of_files_and_of_what_stands_beside_them(tmp_path: Path) -> None:
+    file = tmp_path / "a.png"
     file.write_bytes(b"123")
-    first = signature_of([file])
-    assert first == signature_of([file]) != 0 == signature_of([])
+    first = signature_of((file, 1))
+    assert first == signature_of((file, 1)) != signature_of((file, 2))
     os.utime(file, ns=(1, 1))
-    assert signature_of([file]) != first
+    assert signature_of((file, 1)) != first
+    assert signature_of(np.zeros(9)) == signature_of(np.zeros(9)) != signature_of(np.ones(9))
+    # Tensors are pickled with their addresses, which say nothing.
+    kept = [torch.zeros(3, dtype=torch.bfloat16) for _ in range(2)]
+    assert signature_of(kept[0]) == signature_of(kept[1]) != signature_of(torch.ones(3))
+
+
+class Counted:
+    """Arrays, of which one is broken; notes which were asked for."""
+
+    def __init__(self) -> None:
+        self.asked: list[int] = []
+
+    def __len__(self) -> int:
+        return 5
+
+    def __getitem__(self, index: int) -> Any:
+        self.asked.append(index)
+        if index == 3:
+            raise ValueError("broken")
+        return np.full(1000, index, np.uint8), index
+
+
+def test_a_cache_is_filled_once_although_it_stays_incomplete() -> None:
+    samples = Samples(Counted(), None, cache=SampleCache(5, ROOM))
+    fill(samples)
+    assert samples.cache is not None and samples.cache.missing == [3]
+    samples.dataset.asked.clear()
+    fill(samples)
+    assert samples.dataset.asked == []
+
+
+def test_filling_ends_where_there_is_no_room() -> None:
+    samples = Samples(Counted(), None, cache=SampleCache(5, 2500))
+    fill(samples)
+    assert set(samples.dataset.asked) == {0, 1, 2}
 
 
 def _put_many(cache: SampleCache, first: int) -> None:
@@ -93,7 +131,7 @@ def test_forked_processes_fill_one_cache(path: Path | None) -> None:
         worker.start()
     for worker in workers:
         worker.join(20)
-    assert cache.filled == 40
+    assert cache.missing == []
     assert all(same(cache.get(number, one), sample(number)) for number in range(40))
 
 
@@ -101,8 +139,8 @@ def test_another_process_finds_what_is_on_disk(tmp_path: Path) -> None:
     file = tmp_path / "a.samples"
     SampleCache(3, ROOM, file).put(1, sample(1), 7)
     again = SampleCache(3, ROOM, file)
-    assert same(again.get(1, lambda: 7), sample(1)) and again.filled == 1
-    assert SampleCache(4, ROOM, file).filled == 0  # of another data set
+    assert same(again.get(1, lambda: 7), sample(1)) and again.missing == [0, 2]
+    assert SampleCache(4, ROOM, file).missing == [0, 1, 2, 3]  # of another data set
 
 
 def test_data_that_never_reached_the_disk_is_not_used(tmp_path: Path) -> None:
@@ -122,7 +160,7 @@ import pathlib, sys
 from saccade.train.caching import SampleCache
 pathlib.Path.exists = lambda self: False
 cache = SampleCache(3, 100_000, pathlib.Path(sys.argv[1]))
-print(cache.filled)
+print(3 - len(cache.missing))
 """
 EARLY = """
 import pathlib, subprocess, sys

@@ -9,12 +9,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from tiny_training import Pictures
 from torchvision.transforms import v2
 from train_images import COUNT, CROP, HW, job, pair_transforms
 
 from saccade import plugins
 from saccade.testing.training_change_conformance import example_contexts
 from saccade.train.change import TrainingChange, TrainingContext, TrainingMachine
+from saccade.train.changes.ddp import DataParallel
 from saccade.train.changes.workers import LoaderWorkers
 from saccade.train.config import JobReference, TrainingConfig
 from saccade.train.facts import facts
@@ -161,14 +163,18 @@ def test_handing_over_is_what_the_workers_own_times_do_not_explain() -> None:
 
 def test_a_cache_that_does_not_fit_is_refused_with_its_size() -> None:
     known = context(machine={"free_memory_mb": 8000.0})
-    assert "6000 MB" in (one("cache", known, where="memory").applies(known) or "")
+    said = one("cache", known, where="memory").applies(known)
+    assert "6000 MB, kept by 2 processes in a race" in (said or "")
     assert one("cache", known, where="disk").applies(known) is None
     # Reduced images take a quarter of it.
     smaller = context(machine={"free_memory_mb": 8000.0}, decode="scaled")
     assert one("cache", smaller, where="memory").applies(smaller) is None
-    # Each of several processes has one of its own.
-    both = replace(smaller, config=smaller.config.with_scale(processes=3))
+    # Each of several processes has one of its own, and a race has two trainings of them.
+    both = replace(smaller, config=smaller.config.with_scale(processes=2))
     assert one("cache", both, where="memory").applies(both)
+    kept = replace(smaller, config=smaller.config.with_loader(cache="memory"))
+    kept = replace(kept, allow=frozenset({"scale"}))
+    assert "kept by 4 processes" in (DataParallel(2).applies(kept) or "")
 
 
 def test_a_cache_takes_decoding_away_and_says_what_it_costs() -> None:
@@ -274,6 +280,12 @@ def test_facts_say_why_not(tmp_path: Path) -> None:
     assert "decodes images itself" in reasons["fast_decode"]
     assert "itself" in reasons["vectorized_collate"]
     assert set(reasons) >= {"thread_loader", "dali", "normalize_on_device", "scaled_decode"}
+
+
+def test_the_same_tensors_may_be_kept(tmp_path: Path) -> None:
+    """Although they are pickled with their addresses."""
+    training, config = job(tmp_path, dataset=Pictures, transforms=None)
+    assert "cache" not in facts(training, config).refusals
 
 
 def test_places_in_pixels_are_not_scaled(tmp_path: Path) -> None:

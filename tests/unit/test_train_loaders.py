@@ -16,6 +16,7 @@ from train_images import CROP, MEAN, STD, job, pair_transforms
 from saccade.errors import DataError, SpecError
 from saccade.train.collating import InPlaceCollate
 from saccade.train.config import TrainingConfig
+from saccade.train.example import example_input
 from saccade.train.job import TrainingJob
 from saccade.train.loaders.contract import LoaderRequest
 from saccade.train.loading import open_loader
@@ -190,6 +191,45 @@ def test_a_file_that_changed_is_decoded_again(tmp_path: Path) -> None:
     storing._OPEN.clear()  # as in another process
     (tmp_path / "003.jpg").write_bytes((tmp_path / "007.jpg").read_bytes())
     assert apart(batches(training, config), batches(training, cached)).largest == 0.0
+
+
+class Relabelled:
+    """The same images with other labels; notes which samples were asked for."""
+
+    def __init__(self, dataset: Any) -> None:
+        self._dataset, self.asked = dataset, set[int]()
+
+    def __len__(self) -> int:
+        return len(self._dataset)
+
+    def __getitem__(self, index: int) -> Any:
+        self.asked.add(index)
+        image, label = self._dataset[index]
+        return image, label + 1
+
+
+def test_a_label_that_changed_is_seen(tmp_path: Path) -> None:
+    training, config = job(tmp_path)
+    cached = config.with_loader(cache="disk", store=str(tmp_path / "store"))
+    batches(training, cached)
+    from saccade.train import storing
+
+    storing._OPEN.clear()  # as in another process
+    other = replace(training, dataset=lambda split: Relabelled(training.dataset(split)))
+    assert apart(batches(other, config), batches(other, cached)).targets == 0.0
+
+
+def test_one_batch_is_read_without_filling_a_cache(tmp_path: Path) -> None:
+    training, config = job(tmp_path)
+    counted = Relabelled(training.dataset("train"))
+    training = replace(training, dataset=lambda split: counted)
+    loop = TrainingLoop(training, config.with_loader(cache="memory"))
+    loop.use_cached_batch()
+    assert len(counted.asked) == config.batch.size
+    counted.asked.clear()
+    example_input(training, config.with_loader(cache="memory"))
+    assert len(counted.asked) == 2
+    loop.close()
 
 
 def test_training_is_the_same_by_threads(tmp_path: Path) -> None:

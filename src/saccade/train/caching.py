@@ -3,8 +3,8 @@
 One table with a row per sample, and one region of data that only grows. A row is written after
 its data, so that a process that was killed leaves room wasted and never half a sample; rows that
 an earlier process wrote are checked against their checksum before they are used for the first
-time. Each row holds a signature of the files that its sample came from, and is made again when
-they have changed.
+time. Each row holds a signature of what its sample came from, image files and labels, and is made
+again when that has changed.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import io
 import mmap
 import os
 import pickle
@@ -26,8 +27,9 @@ from typing import Any
 import numpy as np
 
 from saccade.errors import StorageError
+from saccade.train.decoding import is_image
 
-_MAGIC = b"saccade samples 1"
+_MAGIC = b"saccade samples 2"
 _HEADER = 4096
 # Columns of the table: 0 where there is nothing, else 1 + checksum; then where it stands.
 _STATE, _OFFSET, _LENGTH, _SIGNATURE = range(4)
@@ -42,6 +44,10 @@ class SampleCache:
         capacity: bytes that their data may take. They are not taken before they are needed.
         path: of the file; None keeps them in memory.
 
+    Attributes:
+        full: a sample found no room.
+        was_filled: everything was offered to it in this process; what is missing cannot be kept.
+
     Raises:
         StorageError: the file cannot be made.
     """
@@ -51,7 +57,7 @@ class SampleCache:
         self._data = _HEADER + -(-count * 32 // _ALIGN) * _ALIGN
         self._size = self._data + capacity
         self._thread_lock = threading.Lock()
-        self._path = path
+        self.full = self.was_filled = False
         try:
             self._file = self._opened(path)
         except OSError as error:
@@ -106,12 +112,17 @@ class SampleCache:
         """Samples in it."""
         return int(np.count_nonzero(self._rows[:, _STATE]))
 
+    @property
+    def missing(self) -> list[int]:
+        """Samples that are not in it."""
+        return [int(index) for index in np.flatnonzero(self._rows[:, _STATE] == 0)]
+
     def get(self, index: int, signature: Callable[[], int], *, copied: bool = True) -> Any:
-        """The sample, or None where it is not there or its files have changed since.
+        """The sample, or None where it is not there or what it came from has changed since.
 
         Args:
             index: of the sample.
-            signature: of its files now; asked once per sample and process.
+            signature: of what it comes from now; asked once per sample and process.
             copied: arrays are copies that may be written to; else read-only views of the cache.
         """
         state, offset, length, signed = self._rows[index].tolist()
@@ -131,9 +142,11 @@ class SampleCache:
         with self._locked():
             offset = max(int(self._end[0]), self._data)
             if offset + length > self._size:
+                self.full = True
                 return False
             self._end[0] = offset + -(-length // _ALIGN) * _ALIGN
         if not self._write(offset, packed):
+            self.full = True
             return False
         checksum = 0
         for part in packed:
@@ -163,13 +176,33 @@ class SampleCache:
         return True
 
 
-def signature_of(paths: list[Path]) -> int:
-    """Of files, by their names, sizes and times of change; 0 for none."""
-    text = ""
-    for path in paths:
-        status = path.stat()
-        text += f"{path}|{status.st_size}|{status.st_mtime_ns};"
-    return zlib.crc32(text.encode()) if text else 0
+def signature_of(sample: Any) -> int:
+    """Of a sample as the data set gives it.
+
+    Image files count by their names, sizes and times of change; all beside them, such as labels
+    and arrays, by what it holds.
+    """
+    head, arrays = io.BytesIO(), []  # type: io.BytesIO, list[pickle.PickleBuffer]
+    _Signing(head, protocol=5, buffer_callback=arrays.append).dump(sample)
+    checksum = zlib.crc32(head.getbuffer())
+    for array in arrays:
+        checksum = zlib.crc32(array.raw(), checksum)
+    return checksum
+
+
+class _Signing(pickle.Pickler):
+    """Writes of files whether they are the same, and of tensors not where they stand."""
+
+    def reducer_override(self, value: Any) -> Any:
+        if isinstance(value, Path) and is_image(value):
+            status = value.stat()
+            return str, (f"{value}|{status.st_size}|{status.st_mtime_ns}",)
+        import torch
+
+        if isinstance(value, torch.Tensor):
+            content = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
+            return tuple, ((str(value.dtype), tuple(value.shape), content.numpy()),)
+        return NotImplemented
 
 
 def _packed(value: Any) -> list[Any]:

@@ -15,7 +15,7 @@ def example_input(job: TrainingJob, config: TrainingConfig, samples: int = 2) ->
     Raises:
         DataError: they cannot be read.
     """
-    alone = config.with_loader(workers=0, pinned=False, backend="torch")
+    alone = config.with_loader(workers=0, pinned=False, backend="torch", cache="none")
     small = alone.with_batch(size=samples, accumulation=1).with_compute(device="cpu")
     loader = open_loader(job, small)
     try:

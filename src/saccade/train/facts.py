@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 import numpy as np
 import psutil
 
+from saccade.train.caching import signature_of
 from saccade.train.config import TrainingConfig
 from saccade.train.decoding import decode_with_pillow, decoded, file_bytes, images_in
 from saccade.train.job import TrainingJob
@@ -150,7 +150,7 @@ def _not_repeatable(dataset: Any, seen: Sequence[Look]) -> str:
     for look in seen[:REPEATS]:
         if look.files:
             continue
-        if pickle.dumps(dataset[look.index]) != pickle.dumps(look.raw):
+        if signature_of(dataset[look.index]) != signature_of(look.raw):
             return "the data set gives another sample each time; let transforms do what is random"
     return ""
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from saccade import plugins
 from saccade.prediction import Prediction
 from saccade.train.change import TrainingContext
+from saccade.train.loaders.contract import LoaderTraits
 from saccade.train.profile import TrainingProfile
 
 _TINY = 1e-9
@@ -114,9 +116,15 @@ def predicted(
 def opencv_share(context: TrainingContext) -> float:
     """Share of the decoding time now that OpenCV would take; 1 where it decodes already."""
     facts, settings = context.profile.facts, context.config.loader
-    if settings.decoder == "opencv" or settings.backend != "torch":
+    if settings.decoder == "opencv" or traits(context).decodes != "as_set":
         return 1.0
     return _LARGE_JPEG if facts.jpeg > 0.5 and facts.decoded_mb > _LARGE_MB else _OTHER
+
+
+def traits(context: TrainingContext) -> LoaderTraits:
+    """What the loader of the configuration does by itself."""
+    found: LoaderTraits = plugins.load("loaders", context.config.loader.backend).traits
+    return found
 
 
 def refusal(context: TrainingContext, change: str) -> str | None:

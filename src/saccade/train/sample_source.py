@@ -120,24 +120,27 @@ def _files(dataset: Any) -> list[Path]:
 
 
 def fill(samples: Samples, threads: int | None = None) -> None:
-    """Decode what the cache does not hold yet, with all cores.
+    """Decode what the cache does not hold yet, with all cores, as long as it has room.
 
     Samples that cannot be read stay out of it; they are counted where training meets them.
     """
     cache = samples.cache
-    if cache is None or cache.filled == len(samples):
+    if cache is None or cache.was_filled:
         return
+    cache.was_filled = True
     # Data sets that name files are asked in threads; others may hold what threads would break.
     named = _names_files(samples)
 
     def decode(index: int) -> None:
+        if cache.full:
+            return
         try:
             samples.raw(index, LoadTimes())
         except Exception:
             return
 
     with ThreadPoolExecutor((threads or usable_cores()) if named else 1) as pool:
-        list(pool.map(decode, range(len(samples))))
+        list(pool.map(decode, cache.missing))
 
 
 def _names_files(samples: Samples) -> bool:

@@ -122,18 +122,17 @@ class Samples:
         if self.cache is not None:
             kept = self.cache.get(
                 index,
-                lambda: signature_of(images_in(self.dataset[index])),
+                lambda: signature_of(self.dataset[index]),
                 copied=self.copied,
             )
             if kept is not None:
                 times.read_s += time.perf_counter() - began
                 return kept
-        sample = self.dataset[index]
-        files = images_in(sample)
+        given = self.dataset[index]
         read = time.perf_counter()
-        sample = self.opened(sample)
+        sample = self.opened(given)
         if self.cache is not None:
-            self.cache.put(index, sample, signature_of(files))
+            self.cache.put(index, sample, signature_of(given))
         ended = time.perf_counter()
         times.read_s += read - began
         times.decode_s += ended - read

@@ -37,7 +37,7 @@ def open_cache(request: LoaderRequest, count: int) -> SampleCache | None:
         path = store_folder(settings.store) / "cache" / f"{key}.samples"
     name = str(path or f"memory:{key}")
     if name not in _OPEN:
-        _OPEN[name] = SampleCache(count, _capacity(path), path)
+        _OPEN[name] = SampleCache(count, _capacity(path, request.config.scale.processes), path)
     return _OPEN[name]
 
 
@@ -68,8 +68,9 @@ def _temporary() -> Path:
     return folder
 
 
-def _capacity(path: Path | None) -> int:
+def _capacity(path: Path | None, processes: int) -> int:
     if path is None:
-        return int(psutil.virtual_memory().available * MEMORY_SHARE)
+        # Each of the processes that train together keeps its own, and opens it when the others do.
+        return int(psutil.virtual_memory().available * MEMORY_SHARE / processes)
     path.parent.mkdir(parents=True, exist_ok=True)
     return int(shutil.disk_usage(path.parent).free * DISK_SHARE)

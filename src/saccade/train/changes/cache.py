@@ -8,7 +8,7 @@ from typing import ClassVar, Self
 
 from saccade.train.change import Effect, Part, Prediction, TrainingContext
 from saccade.train.config import Cache, TrainingConfig
-from saccade.train.load_prediction import LoadWork, predicted, refusal
+from saccade.train.load_prediction import LoadWork, predicted, refusal, traits
 
 # Of what is free, and how fast a sample is copied out of the cache, 10^6 bytes per second.
 _SHARE = 0.5
@@ -52,25 +52,22 @@ class CacheSamples:
         """Where all samples fit."""
         if context.config.loader.cache != "none":
             return f"already in {context.config.loader.cache}"
-        if context.config.loader.backend == "dali":
-            return "DALI decodes files itself"
+        if not traits(context).takes_cache:
+            return f"the loader '{context.config.loader.backend}' decodes files itself"
         if reason := self._refusal(context):
             return reason
-        machine, size = context.machine, self._size_mb(context)
         if self.where == "memory":
-            # Processes that train together hold one each.
-            size *= context.config.scale.processes
-        free = machine.free_memory_mb if self.where == "memory" else machine.free_disk_mb
+            return too_large(context, self.resized, context.config.scale.processes)
+        size, free = kept_mb(context, self.resized), context.machine.free_disk_mb
         if size > free * _SHARE:
-            kind = "resized" if self.resized else "decoded"
-            return f"{kind} samples take {size:.0f} MB, more than half of {free:.0f} MB free"
+            return f"{_kind(self.resized)} samples take {size:.0f} MB of {free:.0f} MB free"
         return None
 
     def _refusal(self, context: TrainingContext) -> str | None:
         if not self.resized:
             return refusal(context, self.name)
-        settings, facts = context.config.loader, context.profile.facts
-        if settings.backend != "torch" or settings.decode != "full":
+        facts = context.profile.facts
+        if traits(context).decodes != "as_set" or context.config.loader.decode != "full":
             return "images are not decoded whole by PyTorch's loader"
         if reason := refusal(context, f"{self.name}_resized"):
             return reason
@@ -82,12 +79,12 @@ class CacheSamples:
         """A copy instead of reading and decoding, after a first pass over all files."""
         facts = context.profile.facts
         work = LoadWork.of(context.profile, context.config.loader.workers)
-        size = self._size_mb(context)
+        size = kept_mb(context, self.resized)
         copy_s = size / max(1, facts.samples) / _COPY_MB_S
         decode = min(1.0, copy_s / max(work.decode, 1e-9))
         first_s = (work.read + work.decode) * facts.samples / max(1, context.machine.cores)
-        kind, transform = ("resized", _TRANSFORM) if self.resized else ("decoded", 1.0)
-        basis = f"{size:.0f} MB of {kind} samples, filled in about {first_s:.0f} s"
+        transform = _TRANSFORM if self.resized else 1.0
+        basis = f"{size:.0f} MB of {_kind(self.resized)} samples, filled in about {first_s:.0f} s"
         return predicted(context, basis, decode=decode, transform=transform, cost_s=first_s)
 
     def apply(self, context: TrainingContext) -> TrainingConfig:
@@ -96,9 +93,29 @@ class CacheSamples:
             cache=self.where, resized=self.resized, store=str(context.folder)
         )
 
-    def _size_mb(self, context: TrainingContext) -> float:
-        facts = context.profile.facts
-        if self.resized:
-            return facts.resized_mb * facts.samples
-        scaled = context.config.loader.decode == "scaled"
-        return facts.cache_mb * (facts.scalable**2 if scaled else 1.0)
+
+def kept_mb(context: TrainingContext, resized: bool) -> float:
+    """What all samples take where they are kept once, 10^6 bytes."""
+    facts = context.profile.facts
+    if resized:
+        return facts.resized_mb * facts.samples
+    scaled = context.config.loader.decode == "scaled"
+    return facts.cache_mb * (facts.scalable**2 if scaled else 1.0)
+
+
+def too_large(context: TrainingContext, resized: bool, processes: int) -> str | None:
+    """Why samples cannot be kept in memory by so many processes, each of which keeps its own.
+
+    Two trainings are open at a time where one is raced against another.
+    """
+    size, free = kept_mb(context, resized), context.machine.free_memory_mb
+    if 2 * processes * size <= free * _SHARE:
+        return None
+    return (
+        f"{_kind(resized)} samples take {size:.0f} MB, kept by {2 * processes} processes in a "
+        f"race, of {free:.0f} MB free"
+    )
+
+
+def _kind(resized: bool) -> str:
+    return "resized" if resized else "decoded"

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Self
 
 from saccade.train.change import Effect, Part, Prediction, TrainingContext
+from saccade.train.changes.cache import too_large
 from saccade.train.config import TrainingConfig
 from saccade.train.dividing import divided, spread
 from saccade.train.scaling import Cost, Link, StepModel
@@ -63,6 +64,8 @@ class DataParallel:
             return "the effective batch would grow, which takes --allow batch"
         if not self.grown and divided(config, self.processes) is None:
             return f"a batch of {config.batch.size} cannot be divided by {self.processes}"
+        if config.loader.cache == "memory":
+            return too_large(context, config.loader.resized, self.processes)
         return None
 
     def predict(self, context: TrainingContext) -> Prediction:

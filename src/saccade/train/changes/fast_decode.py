@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from saccade.train.change import Effect, OneVariant, Part, Prediction, TrainingContext
 from saccade.train.config import TrainingConfig
-from saccade.train.load_prediction import opencv_share, predicted, refusal
+from saccade.train.load_prediction import opencv_share, predicted, refusal, traits
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class FastDecode(OneVariant):
     def applies(self, context: TrainingContext) -> str | None:
         """Where saccade decodes, and by Pillow."""
         settings = context.config.loader
-        if settings.decoder == "opencv" or settings.backend != "torch":
+        if settings.decoder == "opencv" or traits(context).decodes != "as_set":
             return "already on"
         return refusal(context, self.name)
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Self
 
 from saccade.train.change import Effect, Part, Prediction, TrainingContext
+from saccade.train.changes.cache import too_large
 from saccade.train.config import TrainingConfig
 from saccade.train.dividing import divided, spread
 
@@ -68,6 +69,8 @@ class FullyShard:
             return f"a share of {held / self.processes:.0f} MB has room on the GPU"
         if self.offload and held > machine.free_memory_mb:
             return f"{held:.0f} MB of state do not fit into {machine.free_memory_mb:.0f} MB of RAM"
+        if config.loader.cache == "memory":
+            return too_large(context, config.loader.resized, self.processes)
         return None
 
     def predict(self, context: TrainingContext) -> Prediction:

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from saccade.train.change import Effect, OneVariant, Part, Prediction, TrainingContext
 from saccade.train.config import TrainingConfig
-from saccade.train.load_prediction import predicted, refusal
+from saccade.train.load_prediction import predicted, refusal, traits
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class NormalizeOnDevice(OneVariant):
     def applies(self, context: TrainingContext) -> str | None:
         """Where the transforms end in it."""
         settings = context.config.loader
-        if settings.normalize == "device" or settings.backend != "torch":
+        if settings.normalize == "device" or traits(context).normalizes_on_device:
             return "already on"
         return refusal(context, self.name)
 

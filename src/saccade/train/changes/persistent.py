@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from saccade.train.change import Effect, OneVariant, Part, Prediction, TrainingContext
 from saccade.train.config import TrainingConfig
-from saccade.train.load_prediction import LoadWork
+from saccade.train.load_prediction import LoadWork, traits
 
 # A forked worker is there and has its first batch's files open after about so long.
 _START_S = 0.1
@@ -30,7 +30,7 @@ class PersistentWorkers(OneVariant):
         settings = context.config.loader
         if settings.persistent:
             return "already on"
-        if settings.backend != "torch":
+        if traits(context).keeps_workers:
             return f"the loader '{settings.backend}' keeps its workers anyway"
         if settings.workers == 0:
             return "there are no workers that could be kept"

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from saccade.train.change import Effect, OneVariant, Part, Prediction, TrainingContext
 from saccade.train.config import TrainingConfig
-from saccade.train.load_prediction import opencv_share, predicted, refusal
+from saccade.train.load_prediction import opencv_share, predicted, refusal, traits
 
 # Share of OpenCV's time for a whole 1080p JPEG; what is left is mostly entropy decoding.
 _DECODE = {0.5: 0.7, 0.25: 0.62, 0.125: 0.55, 1.0: 0.8}
@@ -37,9 +37,9 @@ class ScaledDecode(OneVariant):
             return "samples are kept resized, and decoded once"
         if facts.jpeg == 0:
             return "no image is a JPEG"
-        if settings.backend == "dali":
-            return "DALI decodes the part that it needs"
-        if settings.backend == "threads" and settings.cache == "none":
+        if traits(context).decodes == "crop":
+            return f"the loader '{settings.backend}' decodes the part that it needs"
+        if traits(context).decodes == "by_crop" and settings.cache == "none":
             return None  # the size is chosen for each crop, not for the smallest there may be
         if reason := refusal(context, self.name):
             return reason

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from saccade.train.change import Effect, OneVariant, Part, Prediction, TrainingContext
 from saccade.train.config import TrainingConfig
-from saccade.train.load_prediction import predicted, refusal
+from saccade.train.load_prediction import predicted, refusal, traits
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class VectorizedCollate(OneVariant):
     def applies(self, context: TrainingContext) -> str | None:
         """Where the job does not make its batches itself."""
         settings = context.config.loader
-        if settings.vectorized_collate or settings.backend != "torch":
+        if settings.vectorized_collate or traits(context).collates_in_place:
             return "already on"
         return refusal(context, self.name)
 

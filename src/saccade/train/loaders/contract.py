@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Literal, Protocol
 
 from saccade.train.config import TrainingConfig
 from saccade.train.job import TrainingJob
@@ -50,14 +50,37 @@ class BatchLoader(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class LoaderTraits:
+    """What a kind of loader does by itself, whatever the settings say.
+
+    Attributes:
+        decodes: ``"as_set"`` by the library and at the size that the settings say; ``"by_crop"``
+            by its own, as small as the drawn crop allows where ``decode`` is ``"scaled"``;
+            ``"crop"`` by its own, and nothing but the drawn crop.
+        normalizes_on_device: batches leave it as uint8.
+        collates_in_place: samples are written into their place in the batch.
+        keeps_workers: they outlive the epoch.
+        takes_cache: samples may come from a cache.
+    """
+
+    decodes: Literal["as_set", "by_crop", "crop"] = "as_set"
+    normalizes_on_device: bool = False
+    collates_in_place: bool = False
+    keeps_workers: bool = False
+    takes_cache: bool = True
+
+
 class LoaderBackend(Protocol):
     """A kind of loader.
 
     Attributes:
         name: plug-in name.
+        traits: what it does by itself.
     """
 
     name: ClassVar[str]
+    traits: ClassVar[LoaderTraits]
 
     @staticmethod
     def available() -> str | None:

@@ -26,8 +26,8 @@ from numpy.typing import NDArray
 from saccade.errors import DataError, MissingExtraError, SpecError
 from saccade.train.decoding import is_image, opencv_pixels
 from saccade.train.image_header import image_header
-from saccade.train.loaders.contract import BatchLoader, LoaderRequest
-from saccade.train.loaders.threads import planned_for
+from saccade.train.loaders.contract import BatchLoader, LoaderRequest, LoaderTraits
+from saccade.train.loaders.threads import ThreadLoader, planned_for
 from saccade.train.loaders.torch_loader import in_process
 from saccade.train.order import Ticket
 from saccade.train.planned_samples import Form, PlannedSamples
@@ -45,6 +45,7 @@ class DaliLoader:
     """Batches by NVIDIA DALI."""
 
     name: ClassVar[str] = "dali"
+    traits: ClassVar[LoaderTraits] = replace(ThreadLoader.traits, decodes="crop", takes_cache=False)
 
     @staticmethod
     def available() -> str | None:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 from saccade.errors import SpecError
-from saccade.train.loaders.contract import BatchLoader, LoaderRequest
+from saccade.train.loaders.contract import BatchLoader, LoaderRequest, LoaderTraits
 from saccade.train.loaders.torch_loader import in_process
 from saccade.train.order import Ticket
 from saccade.train.planned_samples import Form, PlannedSamples, planned
@@ -29,6 +29,9 @@ class ThreadLoader:
     """Batches by threads of the training process."""
 
     name: ClassVar[str] = "threads"
+    traits: ClassVar[LoaderTraits] = LoaderTraits(
+        "by_crop", normalizes_on_device=True, collates_in_place=True, keeps_workers=True
+    )
 
     @staticmethod
     def available() -> str | None:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any, ClassVar
 
-from saccade.train.loaders.contract import LoaderRequest
+from saccade.train.loaders.contract import LoaderRequest, LoaderTraits
 from saccade.train.order import SampleOrder
 from saccade.train.sample_source import batch_maker
 from saccade.train.samples import Loaded
@@ -18,6 +18,7 @@ class TorchLoader:
     """Batches by ``torch.utils.data.DataLoader``."""
 
     name: ClassVar[str] = "torch"
+    traits: ClassVar[LoaderTraits] = LoaderTraits()
 
     @staticmethod
     def available() -> str | None:
