@@ -16,9 +16,10 @@ from saccade.errors import RuntimeFailure, SpecError
 from saccade.profile.training import compilations
 from saccade.train import compiling
 from saccade.train.compiling import compiler_environment, why_not_compiled
-from saccade.train.computing import fused
+from saccade.train.computing import fused, set_backends
 from saccade.train.config import TrainingConfig
 from saccade.train.model_facts import model_facts
+from saccade.train.own_settings import own_compute
 
 ROUNDING = 1e-4
 REDUCED = 0.05
@@ -52,14 +53,31 @@ def test_the_loss_curve_stays(
         found = losses(CONFIG.with_compute(**settings))
     finally:
         torch.set_num_threads(threads)
-        set_tf32(False)
+        as_pytorch_begins()
     assert plain[-1] < plain[0]
     assert found == pytest.approx(plain, rel=tolerance)
 
 
-def set_tf32(on: bool) -> None:
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = on
+def as_pytorch_begins() -> None:
+    torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = False, True
     torch.backends.cudnn.benchmark = False
+
+
+def test_what_a_script_told_pytorch_stays_and_is_part_of_its_configuration() -> None:
+    cuda, cudnn = torch.backends.cuda, torch.backends.cudnn
+    as_pytorch_begins()
+    set_backends(CONFIG)
+    assert (cudnn.benchmark, cuda.matmul.allow_tf32, cudnn.allow_tf32) == (False, False, True)
+    own = own_compute(job())
+    assert (own.tf32, own.autotune) == (False, False)
+    try:
+        cudnn.benchmark = cuda.matmul.allow_tf32 = True
+        set_backends(CONFIG)
+        assert (cudnn.benchmark, cuda.matmul.allow_tf32, cudnn.allow_tf32) == (True, True, True)
+        own = own_compute(job())
+        assert (own.tf32, own.autotune) == (True, True)
+    finally:
+        as_pytorch_begins()
 
 
 def small_net() -> nn.Module:
@@ -70,9 +88,7 @@ def small_net() -> nn.Module:
 
 
 @pytest.mark.skipif(bool(why_not_compiled("cpu")), reason="nothing to compile with")
-def test_a_compiled_model_trains_the_same(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_compiled_model_trains_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in compiler_environment(tmp_path).items():
         monkeypatch.setenv(name, value)
     with warnings.catch_warnings():

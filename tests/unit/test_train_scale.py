@@ -56,6 +56,7 @@ def test_spreading_keeps_the_effective_batch_and_shares_the_cores() -> None:
     assert (found.scale.world, found.compute.threads) == (4, 4)
     assert united(found).batch.effective == BASELINE.batch.effective
     assert spread(found, 1) == united(found)
+    assert united(spread(BASELINE, 4, cores=8)) == BASELINE
 
 
 def test_a_batch_that_cannot_be_divided_is_refused() -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -27,6 +29,7 @@ from saccade.train.config import JobReference, TrainingConfig
 from saccade.train.job import TrainingJob
 from saccade.train.joining import joined_blocks
 from saccade.train.loop import TrainingLoop
+from saccade.train.machine import gpu_samples
 from saccade.train.samples import Loaded
 from saccade.train.step_clock import StepClock
 
@@ -265,6 +268,24 @@ def test_blocks_are_joined() -> None:
     assert both.first_step == 0
     assert both.share("forward") == pytest.approx(first.share("forward"))
     assert np.isclose(both.busy_share, first.busy_share)
+
+
+def test_the_busy_share_is_of_the_gpu_that_trains(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The driver counts other GPUs than PyTorch where a process may not use all of them."""
+    samples = [SimpleNamespace(timeStamp=5, sampleValue=SimpleNamespace(uiVal=40))]
+    nvml = SimpleNamespace(
+        NVML_GPU_UTILIZATION_SAMPLES=1,
+        nvmlInit=lambda: None,
+        nvmlDeviceGetHandleByUUID=lambda uuid: uuid,
+        nvmlDeviceGetSamples=lambda handle, kind, since: (0, samples if handle == "GPU-a" else []),
+    )
+    monkeypatch.setitem(sys.modules, "pynvml", nvml)
+    uuids = {"cuda": "a", "cuda:1": "b"}
+    monkeypatch.setattr(
+        torch.cuda, "get_device_properties", lambda d: SimpleNamespace(uuid=uuids[str(d)])
+    )
+    assert gpu_samples("cuda", 0) == [(5, 0.4)]
+    assert gpu_samples("cuda:1", 0) == []
 
 
 def test_the_machine_is_described(tmp_path: Path) -> None:

@@ -100,7 +100,7 @@ def fused(optimizer: Any) -> Any:
 
 
 def set_backends(config: TrainingConfig) -> None:
-    """Settings that hold for the whole process."""
+    """Settings that hold for the whole process; one that is off leaves what the job's file says."""
     import torch
 
     settings = config.compute
@@ -108,11 +108,13 @@ def set_backends(config: TrainingConfig) -> None:
         keep_memory()
     if settings.threads:
         torch.set_num_threads(settings.threads)
-    torch.backends.cudnn.benchmark = settings.autotune and not config.deterministic
-    torch.backends.cuda.matmul.allow_tf32 = settings.tf32
-    torch.backends.cudnn.allow_tf32 = settings.tf32
+    if settings.tf32:
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
     if config.deterministic:
         torch.use_deterministic_algorithms(True)
+        torch.backends.cudnn.benchmark = False
+    elif settings.autotune:
+        torch.backends.cudnn.benchmark = True
 
 
 @contextlib.contextmanager

@@ -80,11 +80,12 @@ class ComputeSettings:
     Attributes:
         device: ``"cpu"``, ``"cuda"`` or ``"cuda:1"``.
         precision: of autocast; ``"fp32"`` is without it.
-        tf32: matrix products and convolutions of fp32 may use TF32 on GPUs that have it.
+        tf32: matrix products and convolutions of fp32 may use TF32 on GPUs that have it; off
+            leaves what PyTorch and the job's file say, which is convolutions alone by default.
         channels_last: memory layout of weights and images.
         compile: mode of ``torch.compile``, empty for eager execution.
         fused_optimizer: the optimizer updates all parameters in one kernel.
-        autotune: cuDNN tries its algorithms on the first step of each shape.
+        autotune: cuDNN tries its algorithms on the first step of each shape; off likewise.
         checkpointing: activations are computed again in the backward pass instead of kept.
         threads: of PyTorch's operators; None leaves its default.
         allocator: ``"kept"`` keeps the memory of freed tensors on the CPU in the process, see

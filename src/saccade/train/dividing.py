@@ -24,7 +24,9 @@ def divided(config: TrainingConfig, processes: int) -> TrainingConfig | None:
 def united(config: TrainingConfig) -> TrainingConfig:
     """The same step in one process, for judging and profiling; the inverse of `divided`."""
     whole = config.with_batch(size=config.batch.size * config.scale.world)
-    return whole.with_scale(processes=1, nodes=1, strategy="single", offload=False)
+    # A share of the cores was each one's where they shared them.
+    alone = whole.with_compute(threads=None)
+    return alone.with_scale(processes=1, nodes=1, strategy="single", offload=False)
 
 
 def spread(

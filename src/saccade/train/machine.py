@@ -74,10 +74,12 @@ def gpu_samples(device: str, since_us: int) -> list[tuple[int, float]]:
         return []
     try:
         import pynvml
+        import torch
 
         pynvml.nvmlInit()
-        index = int(device.partition(":")[2] or 0)
-        handle: Any = pynvml.nvmlDeviceGetHandleByIndex(index)
+        # The driver counts all GPUs, PyTorch those that this process may use.
+        uuid = torch.cuda.get_device_properties(torch.device(device)).uuid
+        handle: Any = pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{uuid}")
         kind = pynvml.NVML_GPU_UTILIZATION_SAMPLES
         _, samples = pynvml.nvmlDeviceGetSamples(handle, kind, since_us)
     except Exception:  # no driver, no library, or no samples: the share is then unknown

@@ -1,4 +1,4 @@
-"""The configuration that a job's own script has, and who may train in a folder."""
+"""The configuration that a job's own script has, and whether its device is here."""
 
 from __future__ import annotations
 
@@ -18,10 +18,19 @@ def own_config(job: TrainingJob, reference: JobReference) -> TrainingConfig:
     return TrainingConfig(
         reference,
         LoaderSettings(workers=job.workers),
-        ComputeSettings(device=job.device or usual_device()),
+        own_compute(job),
         BatchSettings(size=job.batch_size, accumulation=job.accumulation),
         max_corrupt=job.max_corrupt,
     )
+
+
+def own_compute(job: TrainingJob) -> ComputeSettings:
+    """How the job's script computes: its device, and what it told PyTorch when it was opened."""
+    from torch.backends import cuda, cudnn
+
+    tf32 = cuda.matmul.fp32_precision == cudnn.conv.fp32_precision == "tf32"
+    device = job.device or usual_device()
+    return ComputeSettings(device=device, tf32=tf32, autotune=bool(cudnn.benchmark))
 
 
 def usual_device() -> str:

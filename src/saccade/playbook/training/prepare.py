@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from saccade.environment import Environment, detect
 from saccade.errors import GoalError
 from saccade.goals import Goal
 from saccade.optimize.worker import Worker
-from saccade.train.config import BatchSettings, ComputeSettings, LoaderSettings, TrainingConfig
+from saccade.train.config import BatchSettings, LoaderSettings, TrainingConfig
 from saccade.train.job import refer
 from saccade.train.spec import TrainingSpec
 
@@ -48,13 +48,13 @@ def prepare(spec: TrainingSpec, folder: Path) -> TrainingTask:
     reference = refer(spec.job, spec.settings)
     with Worker("saccade.train.subject:JobReader", ()) as worker:
         found = worker.call("read", reference, timeout_s=300.0)
-    goals = spec.parsed_goals()
+    goals, own = spec.parsed_goals(), found["compute"]
     _check_goals(goals, found["has_metric"])
     limit = spec.max_corrupt if spec.max_corrupt is not None else found["max_corrupt"]
     baseline = TrainingConfig(
         reference,
         LoaderSettings(workers=found["workers"]),
-        ComputeSettings(device=spec.device or found["device"]),
+        replace(own, device=spec.device or own.device),
         BatchSettings(size=found["batch_size"], accumulation=found["accumulation"]),
         max_corrupt=limit,
         seed=spec.seed,

@@ -14,7 +14,10 @@ AMPERE = (8, 0)
 
 @dataclass(frozen=True)
 class Tf32(OneVariant):
-    """TF32 for convolutions and matrix products. Not verified on hardware."""
+    """TF32 for matrix products too; convolutions have it by PyTorch's default.
+
+    Not verified on hardware.
+    """
 
     name: ClassVar[str] = "tf32"
     part: ClassVar[Part] = "compute"
