@@ -49,6 +49,13 @@ class Net(LightningModule):
         }
 
 
+class Cosine(Net):
+    def configure_optimizers(self) -> Any:
+        optimizer = torch.optim.SGD(self.parameters(), lr=1e-2)
+        epochs = self.trainer.max_epochs
+        return [optimizer], [torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs)]
+
+
 class Data(LightningDataModule):
     def setup(self, stage: str) -> None:
         self.train, self.val = tensors(SAMPLES, 0), tensors(7, 1)

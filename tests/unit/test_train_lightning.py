@@ -108,6 +108,15 @@ def test_a_lightning_run_is_resumed_and_its_weights_load_into_the_module(tmp_pat
     assert run.state.best.metric is not None
 
 
+def test_a_schedule_by_epochs_is_made_for_as_many_as_there_are(tmp_path: Path) -> None:
+    job, config = lightning_job("Cosine,Data")
+    run = TrainingRun(job, config, 2, tmp_path)
+    run.run()
+    assert run.loop.optimizer.param_groups[0]["lr"] == pytest.approx(0.0, abs=1e-9)
+    with pytest.raises(SpecError, match="begun for 2 epochs"):
+        TrainingRun(job, config, 3, tmp_path).run()
+
+
 @pytest.mark.parametrize(
     ("names", "message"),
     [

@@ -19,11 +19,14 @@ class Trainer:
     """What a LightningModule may ask of its trainer; there is no real one.
 
     Attributes:
-        estimated_stepping_batches: steps of the whole training.
+        steps: of the whole training.
+        epochs: of it.
+        length_asked: somebody has asked for one of the two.
     """
 
-    estimated_stepping_batches: int = 1
-    max_epochs: int = 1
+    steps: int = 1
+    epochs: int = 1
+    length_asked: bool = False
     num_training_batches: int = 1
     current_epoch: int = 0
     global_step: int = 0
@@ -36,6 +39,18 @@ class Trainer:
     logger: Any = None
     loggers: tuple[Any, ...] = ()
     callbacks: tuple[Any, ...] = ()
+
+    @property
+    def estimated_stepping_batches(self) -> int:
+        """Steps of the whole training."""
+        self.length_asked = True
+        return self.steps
+
+    @property
+    def max_epochs(self) -> int:
+        """Epochs of the whole training."""
+        self.length_asked = True
+        return self.epochs
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
@@ -96,6 +111,11 @@ class LightningSteps(torch.nn.Module):  # type: ignore[misc]
         """Move the module by its own `to`, which remembers its device."""
         self.module.to(*arguments, **settings)
         return self
+
+    def lasts(self, steps: int, steps_per_epoch: int) -> None:
+        """Tell the module how long the training is, before it configures its optimizer."""
+        self._trainer.steps, self._trainer.epochs = steps, -(-steps // steps_per_epoch)
+        self._trainer.num_training_batches = steps_per_epoch
 
     def at_step(self, step: int, steps_per_epoch: int) -> None:
         """Tell the module where the training is."""

@@ -94,12 +94,10 @@ class _Adapter:
         """The job."""
         loader = self._loaders["train"]
         steps = max(1, len(loader.dataset) // loader.batch_size)
-        self._trainer.num_training_batches = steps
-        self._trainer.max_epochs = TrainingJob.epochs
-        self._trainer.estimated_stepping_batches = steps * TrainingJob.epochs
-        probe = self._model().module
-        _refuse_other_steps(probe)
-        found = configured(probe)
+        probe = self._model()
+        _refuse_other_steps(probe.module)
+        probe.lasts(steps * TrainingJob.epochs, steps)
+        found = configured(probe.module)
         schedule = self._each_step if found.each_step else self._each_epoch
         return TrainingJob(
             model=self._model,
@@ -109,6 +107,7 @@ class _Adapter:
             transforms=lambda split: lambda sample: (split, sample),
             collate=self._collate,
             scheduler=None if found.scheduler is None else schedule,
+            length_matters=self._trainer.length_asked,
             metric=self._metric,
             batch_size=loader.batch_size,
             workers=loader.num_workers,
@@ -129,7 +128,6 @@ class _Adapter:
         return moved_to(configured(self._module).scheduler, optimizer)
 
     def _each_step(self, optimizer: Any, steps: int) -> Any:
-        self._trainer.estimated_stepping_batches = steps
         return moved_to(configured(self._module).scheduler, optimizer)
 
     def _collate(self, samples: list[Any]) -> Any:
