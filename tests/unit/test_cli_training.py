@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from training_stand_ins import BASELINE, context_of
 
+from saccade.errors import SpecError
 from saccade.train.config import TrainingConfig
 from saccade.train.spec import TrainingSpec
 
@@ -53,6 +54,35 @@ def test_a_spec_names_the_job_of_a_profile(cli: Any, asked: Asked, spec: Path) -
     assert (found.job, found.device) == (str(spec.parent / "job.py"), "cpu")
     assert found.max_corrupt == 0.1
     assert (settings["processes"], settings["strategy"]) == (1, "ddp")
+
+
+def test_paths_in_a_spec_are_relative_to_it(
+    cli: Any, asked: Asked, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there, here = tmp_path / "there", tmp_path / "here"
+    for folder in (there, here):
+        folder.mkdir()
+    (there / "nets.py").touch()
+    (there / "spec.yaml").write_text("kind: training\njob: nets.py:net\ndata: images\n")
+    monkeypatch.chdir(here)
+    ended = cli("train", "profile", there / "spec.yaml", "--out", here / "run")
+    assert ended.code == 0, ended.err
+    assert (asked[0][0].job, asked[0][0].data) == (f"{there}/nets.py:net", there / "images")
+
+
+def test_a_run_remembers_its_data_by_the_full_path(
+    cli: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[Any] = []
+
+    def run_training(request: Any, progress: Any) -> Any:
+        seen.append(request)
+        raise SpecError("enough")
+
+    monkeypatch.setattr("saccade.playbook.train_run.run_training", run_training)
+    monkeypatch.chdir(tmp_path)
+    cli("train", "run", "torchvision:resnet18", "--data", "d", "--weights", "w.pt", "--out", "run")
+    assert seen[0].settings == {"data": f"{tmp_path}/d", "weights": f"{tmp_path}/w.pt"}
 
 
 def test_a_profile_is_of_as_many_processes_as_the_user_says(

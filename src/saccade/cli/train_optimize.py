@@ -130,14 +130,21 @@ def optimize(
 def job_document(job: str) -> dict[str, Any]:
     """The settings that the argument stands for: a spec file, or a job.
 
+    Paths in a file are relative to it.
+
     Raises:
         SpecError: the spec file cannot be read.
     """
     if not job.endswith((".yaml", ".yml")):
         return {"job": job}
-    from saccade.spec import read_spec
+    from saccade.spec import absolute_paths, read_spec
+    from saccade.train.run_file import absolute_name
 
-    return read_spec(Path(job))
+    base = Path(job).parent
+    values = absolute_paths(read_spec(Path(job)), base)
+    if isinstance(values.get("job"), str):
+        values["job"] = absolute_name(values["job"], base)
+    return values
 
 
 def register(app: typer.Typer) -> None:

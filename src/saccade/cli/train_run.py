@@ -93,8 +93,11 @@ def run(
     from saccade.train.recipe import joined
     from saccade.train.run_options import SAVE_EVERY_S, RunOptions
 
-    given = {"task": task, "data": data, "weights": weights, "recipe": joined(recipe)}
-    settings = {name: str(value) for name, value in given.items() if value is not None}
+    # The run folder may be used from another folder than this one.
+    paths = {"data": data, "weights": weights}
+    given = {"task": task, "recipe": joined(recipe)}
+    given |= {name: str(path.absolute()) for name, path in paths.items() if path is not None}
+    settings = {name: value for name, value in given.items() if value is not None}
     options = RunOptions(
         on_nonfinite.value,
         SAVE_EVERY_S if save_every is None else save_every,

@@ -13,6 +13,7 @@ from saccade.goals import TRAINING_METRICS, Goal, parse_goal
 from saccade.suggest import did_you_mean
 from saccade.train.change import Scaling
 from saccade.train.recipe import joined
+from saccade.train.run_file import absolute_name
 
 Allowed = Literal["batch", "model", "scale"]
 
@@ -87,7 +88,9 @@ def make_training_spec(values: dict[str, Any]) -> TrainingSpec:
         GoalError: an invalid goal.
     """
     given = {key: value for key, value in values.items() if key != "kind"}
-    for key in ("job", "data", "weights"):
+    if isinstance(given.get("job"), str):
+        given["job"] = absolute_name(given["job"], Path())
+    for key in ("data", "weights"):
         if key in given and Path(str(given[key])).exists():
             given[key] = str(Path(str(given[key])).absolute())
     try:
