@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Protocol
@@ -21,11 +21,14 @@ class LogRequest:
         config: what is trained, and how.
         first_step: the step that comes next; what was logged of it and later ones by a run that
             was interrupted is not valid any more.
+        note: tells something worth a line, such as a server that is down; it is also kept among
+            the events of the run.
     """
 
     folder: Path
     config: TrainingConfig
     first_step: int
+    note: Callable[[str], None]
 
 
 class OpenLogger(Protocol):

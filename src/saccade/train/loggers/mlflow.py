@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import collections
+import itertools
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -19,6 +21,10 @@ EXPERIMENT = "saccade"
 RUN_ID = "mlflow-run.txt"
 # MLflow takes no more metrics than this in one call.
 BATCH = 1000
+# A server that is down is asked again so many seconds later; so many values wait at most.
+AGAIN_S, MOST_WAITING = 120.0, 200_000
+# By default MLflow tries for minutes, for which the steps would wait.
+PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}
 
 
 class MlflowLogger:
@@ -28,7 +34,7 @@ class MlflowLogger:
 
     @staticmethod
     def open(request: LogRequest) -> OpenMlflow:
-        """Open the run.
+        """Open a client; the server is asked when there is something to log.
 
         Raises:
             MissingExtraError: mlflow is not installed.
@@ -37,21 +43,36 @@ class MlflowLogger:
             import mlflow
         except ImportError as error:
             raise MissingExtraError("mlflow", "mlflow", "--log mlflow") from error
+        for name, value in PATIENCE.items():
+            os.environ.setdefault(name, value)
         local = f"sqlite:///{(request.folder / 'mlflow.db').absolute()}"
         uri = os.environ.get("MLFLOW_TRACKING_URI") or local
-        client = mlflow.MlflowClient(tracking_uri=uri)
-        run_id = _known_run(client, request.folder)
-        if run_id is None:
-            run_id = _new_run(client, request)
-            RunFolder(request.folder).write_text(RUN_ID, run_id)
-        return OpenMlflow(client, run_id)
+        return OpenMlflow(mlflow.MlflowClient(tracking_uri=uri), request)
 
 
 class OpenMlflow:
-    """See `saccade.train.loggers.contract.OpenLogger`."""
+    """See `saccade.train.loggers.contract.OpenLogger`.
 
-    def __init__(self, client: Any, run_id: str) -> None:
-        self._client, self._run_id = client, run_id
+    What a server that is down does not take waits for it; no training ends because of that.
+
+    Args:
+        client: of MLflow.
+        request: what is logged.
+        clock: seconds, monotonic.
+    """
+
+    def __init__(
+        self, client: Any, request: LogRequest, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._client, self._request, self._clock = client, request, clock
+        self._run_id = ""
+        # The last step that the server has, of steps and of epochs; an interrupted run sent more
+        # than its checkpoint holds.
+        self._last: dict[str, int] = {}
+        self._waiting: collections.deque[tuple[str, float, int, int]] = collections.deque(
+            maxlen=MOST_WAITING
+        )
+        self._again_at: float | None = None
 
     def steps(self, records: Sequence[StepRecord]) -> None:
         """Loss and learning rate of each step."""
@@ -68,22 +89,65 @@ class OpenMlflow:
         values = epoch_values(record).items()
         self._log([(name, value, record.step - 1) for name, value in values])
 
-    def _log(self, values: Sequence[tuple[str, float, int]]) -> None:
-        from mlflow.entities import Metric
-
-        now = int(time.time() * 1e3)
-        for first in range(0, len(values), BATCH):
-            part = values[first : first + BATCH]
-            metrics = [Metric(name, value, now, step) for name, value, step in part]
-            self._client.log_batch(self._run_id, metrics=metrics)
-
     def close(self) -> None:
         """The run has ended."""
-        self._client.set_terminated(self._run_id)
+        self._send(ended=True)
+        if self._waiting:
+            self._request.note(f"values that MLflow did not get: {len(self._waiting)}")
+            self._waiting.clear()
+
+    def _log(self, values: Sequence[tuple[str, float, int]]) -> None:
+        now = int(time.time() * 1e3)
+        self._waiting += [(name, value, now, step) for name, value, step in values]
+        if self._again_at is None or self._clock() >= self._again_at:
+            self._send()
+
+    def _send(self, *, ended: bool = False) -> None:
+        """Send what waits; where that fails, say so once and leave it for later."""
+        from mlflow.exceptions import MlflowException
+
+        try:
+            if not self._run_id:
+                self._join()
+            while self._waiting:
+                self._send_some()
+            if ended:
+                self._client.set_terminated(self._run_id)
+        except MlflowException as error:
+            if self._again_at is None:
+                said = str(error).partition("\n")[0][:200]
+                self._request.note(f"MLflow takes nothing now, so that values wait: {said}")
+            self._again_at = self._clock() + AGAIN_S
+            return
+        if self._again_at is not None:
+            self._request.note("MLflow has taken the values that waited")
+        self._again_at = None
+
+    def _send_some(self) -> None:
+        from mlflow.entities import Metric
+
+        part = list(itertools.islice(self._waiting, BATCH))
+        new = [v for v in part if v[3] > self._last.get(v[0].partition("/")[0], -1)]
+        if new:
+            self._client.log_batch(self._run_id, metrics=[Metric(*value) for value in new])
+        for _ in part:
+            self._waiting.popleft()
+
+    def _join(self) -> None:
+        """The run of an earlier process, where the server still knows it, or a new one."""
+        folder = self._request.folder
+        run_id = _known_run(self._client, folder)
+        if run_id is None:
+            run_id = _new_run(self._client, self._request)
+            RunFolder(folder).write_text(RUN_ID, run_id)
+        else:
+            for kind, key in (("step", "step/loss"), ("epoch", "epoch/val_loss")):
+                history = self._client.get_metric_history(run_id, key)
+                self._last[kind] = max((metric.step for metric in history), default=-1)
+        self._run_id = run_id
 
 
 def _known_run(client: Any, folder: Path) -> str | None:
-    """The run of an earlier process, where the server still knows it."""
     from mlflow.exceptions import MlflowException
 
     path = folder / RUN_ID
@@ -92,7 +156,9 @@ def _known_run(client: Any, folder: Path) -> str | None:
     run_id = path.read_text(encoding="utf-8").strip()
     try:
         client.get_run(run_id)
-    except MlflowException:
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
         return None
     return run_id
 
