@@ -13,6 +13,7 @@ from saccade import plugins
 from saccade.errors import RuntimeFailure
 from saccade.optimize.training.interactions import interactions
 from saccade.optimize.training.part_search import PartSearch
+from saccade.optimize.training.runner import Pace
 from saccade.optimize.training.search import Kept, TrainingSearch, of_samples, rebuilt
 from saccade.optimize.training.sets import Option, configured, together
 from saccade.optimize.training.trial_log import TrialLog
@@ -22,6 +23,7 @@ from saccade.study import RunFolder, Trial
 from saccade.train.change import TrainingContext
 from saccade.train.config import TrainingConfig
 from saccade.train.profile import ModelFacts, TrainingProfile
+from saccade.train.records import TrainingBlock
 
 BF16 = Turn("bf16", "precision", "bf16")
 LAST = Turn("channels_last", "channels_last", True)
@@ -155,16 +157,61 @@ def test_a_search_that_is_cut_short_keeps_no_set_that_is_slower(tmp_path: Path) 
     assert chosen == set()
 
 
+def ticking(folder: Path, speed_of: SpeedOf, seconds: float, *changes: Turn) -> PartSearch:
+    """A search on a clock of its own: starting a worker, compiling and steps take their time."""
+    left = [seconds]
+
+    class Runner(FakeRunner):
+        def __init__(self, config: TrainingConfig) -> None:
+            super().__init__(config, speed_of)
+            left[0] -= 4 + (60 if config.compute.compile else 0) + 2 * self.warmup[0]
+
+        def block(self, steps: int) -> TrainingBlock:
+            found = super().block(steps)
+            left[0] -= found.wall_s
+            return found
+
+        def steps_for(self, seconds: float) -> int:
+            return max(1, round(seconds / self.warmup[0]))
+
+        def pace(self, seconds: float) -> Pace:
+            block = self.block(1)
+            return Pace(block.samples_per_s, block.step_s[0])
+
+    log = TrialLog(RunFolder(folder), SilentProgress(), "machine")
+    return PartSearch(
+        context_of(), options(*changes), "synthetic", log, folder, 0.02, lambda: left[0],
+        lambda config, timed, where: Runner(config),  # type: ignore[return-value, arg-type]
+    )  # fmt: skip
+
+
 def test_what_the_time_does_not_allow_to_make_is_not_raced(tmp_path: Path) -> None:
     """Without either of the pair the set would have to be compiled again; there is no time."""
 
     def speed(config: TrainingConfig) -> float:
         return 14.0 if config.compute.compile and config.compute.channels_last else 2.0
 
-    chosen, trials, _ = search(tmp_path, speed, LAST, COMPILE, seconds=50.0)
-    assert chosen == {"channels_last", "compile"}
-    raced = {t.change for t in trials if t.details["how"] == "without"}
+    found = ticking(tmp_path, speed, 150.0, LAST, COMPILE)
+    assert {o.label for o in found.run()} == {"channels_last", "compile"}
+    raced = {t.change for t in found._log.trials if t.details["how"] == "without"}
     assert raced == {"compile (among the others)"}
+
+
+def test_what_takes_too_long_to_make_is_left_out_of_the_first_set(tmp_path: Path) -> None:
+    found = ticking(tmp_path, unet, 70.0, BF16, COMPILE)
+    assert {o.label for o in found.run()} == {"bf16"}
+    (left,) = [t for t in found._log.trials if "compile" in t.details["set"]]
+    assert left.verdict == "inconclusive"
+    assert "to make it takes about 60 s" in left.reason
+
+
+def test_slow_steps_leave_time_to_measure_the_best_set_alone(tmp_path: Path) -> None:
+    """Steps take four seconds at first; racing must not take all the time."""
+    found = ticking(tmp_path, unet, 200.0, FUSED, BF16, LAST)
+    assert {o.label for o in found.run()} >= {"bf16", "channels_last"}
+    rates = {key: pace.samples_per_s for key, pace in found.paces().items()}
+    strongest = interactions(rates)[0]
+    assert {strongest.first, strongest.second} == {"bf16", "channels_last"}
 
 
 def test_variants_of_one_change_are_never_together() -> None:

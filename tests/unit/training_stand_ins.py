@@ -55,7 +55,7 @@ class FakeRunner:
 
     def pace(self, seconds: float) -> Pace:
         block = self.block(4)
-        return Pace(block.samples_per_s, block.step_s[0], self.warmup)
+        return Pace(block.samples_per_s, block.step_s[0])
 
     def steps_for(self, seconds: float) -> int:
         return 4

@@ -16,6 +16,7 @@ from itertools import combinations
 from pathlib import Path
 
 from saccade.errors import SaccadeError, StorageError
+from saccade.optimize.training.durations import SCREEN_S, START_S, racing_s, screening_s
 from saccade.optimize.training.runner import (
     Pace,
     RacePlan,
@@ -25,25 +26,21 @@ from saccade.optimize.training.runner import (
     race,
 )
 from saccade.optimize.training.sets import Option, configured, together
-from saccade.optimize.training.trial_log import Outcome, TrialLog
+from saccade.optimize.training.trial_log import VERDICTS, Outcome, TrialLog, how_of
 from saccade.prediction import Prediction
 from saccade.study import Ratio, Trial
 from saccade.train.change import TrainingContext
 from saccade.train.config import TrainingConfig
-from saccade.train.records import TrainingBlock
+from saccade.train.joining import joined_blocks
 
 Set = tuple[Option, ...]
 OpenRunner = Callable[[TrainingConfig, Timed, Path], TrainingRunner]
-# Seconds of steps that a screening looks at, after the warm-up.
-SCREEN_S = 2.0
 # A screened set has to be so much faster than the best one to be raced against it.
 CHALLENGE = 1.03
-# Of the time that is left, what screening leaves for racing.
+# Of the time that is left, what screening leaves for racing, and racing for screening.
 RESERVE = 0.3
 # Pairs are of what was kept and of so many of the most promising others.
 MORE, MOST_PAIRS = 2, 12
-# What a worker takes to start, beside warming up.
-START_S = 4.0
 
 
 class PartSearch:
@@ -77,7 +74,7 @@ class PartSearch:
         self._resolution, self._time_left = resolution, time_left
         self._open = open_runner
         self._paces: dict[frozenset[str], Pace | None] = {}
-        self._failed: dict[str, str] = {}
+        self._raced_paces: dict[frozenset[str], Pace] = {}
         self._best: TrainingRunner | None = None
         self.marginal: dict[str, Ratio] = {}
         self.expected: dict[str, Prediction] = {}
@@ -90,7 +87,7 @@ class PartSearch:
             if self._pace(()) is None:
                 return ()
             promising = [o for o in self._options if o.prediction.gain >= 1]
-            best = self._needed(self._working(together(self._context, promising)))
+            best = self._needed(self._working(self._in_time(promising)))
             self._screen(best)
             best = self._challenged(best)
             return self._worthwhile(self._extended(best))
@@ -104,6 +101,34 @@ class PartSearch:
             return ()
         return best if now.samples_per_s > start.samples_per_s * (1 + self._resolution) else ()
 
+    def _in_time(self, promising: list[Option]) -> Set:
+        """What goes together and can be made in time; what is not worth its time goes on record."""
+        # Each by itself before: to say what goes together, some are made.
+        for option in tuple(promising):
+            if reason := self._too_dear(option, (option,)):
+                self._leave_out(option, reason, promising)
+        while True:
+            chosen = together(self._context, promising)
+            costly = max(chosen, key=_cost, default=None)
+            if costly is None or not (reason := self._too_dear(costly, chosen)):
+                return chosen
+            self._leave_out(costly, reason, promising)
+
+    def _leave_out(self, option: Option, reason: str, promising: list[Option]) -> None:
+        promising.remove(option)
+        outcome = Outcome("inconclusive", f"left out at first: {reason}", "together")
+        self._log.record((option,), self._context.config, None, self._timed, outcome)
+
+    def _too_dear(self, option: Option, chosen: Set) -> str:
+        """Why an option is not made first, as the dearest of a set; empty where it is."""
+        if not _cost(option):
+            return ""
+        made, left_s = f"to make it takes about {_cost(option):.0f} s", self._time_left() - START_S
+        if sum(map(_cost, chosen)) > left_s:
+            return f"{made}, and {max(0.0, left_s):.0f} s are left"
+        gain = self._expected(option, tuple(o for o in chosen if o is not option)).gain
+        return f"{made}, and beside the others it promises {gain:.2f}x" if gain < 1 else ""
+
     def _working(self, chosen: Set) -> Set:
         """``chosen`` if it runs; without the changes that fail alone if it does not."""
         if not chosen or self._pace(chosen) is not None:
@@ -114,16 +139,29 @@ class PartSearch:
         return working if self._pace(working) is not None else ()
 
     def _screen(self, best: Set) -> None:
-        """Measure changes alone and in pairs, cheapest first, as far as the time goes."""
+        """Measure changes alone and in pairs, as far as the time goes.
+
+        First those of the best set alone, for which racing has left time, then its pairs, of which
+        races have shown most; in each case the cheapest first.
+        """
         reserve = RESERVE * self._time_left()
         sets: list[Set] = [(o,) for o in self._options]
         others = [o for o in self._options if o not in best and o.prediction.gain >= 1]
         pairs = combinations((*best, *others[:MORE]), 2)
         sets += [p for p in pairs if p[0].change.name != p[1].change.name][:MOST_PAIRS]
-        sets.sort(key=lambda s: (any(o not in best for o in s), sum(_cost(o) for o in s)))
+        sets.sort(key=lambda s: (any(o not in best for o in s), len(s), sum(map(_cost, s))))
         for chosen in sets:
-            if self._time_left() - reserve > START_S + sum(_cost(o) for o in chosen):
+            kept_s = 0.0 if len(chosen) == 1 and chosen[0] in best else reserve
+            if self._time_left() - kept_s > self._screening_s(chosen):
                 self._pace(chosen)
+
+    def _screening_s(self, chosen: Set) -> float:
+        return screening_s(sum(map(_cost, chosen)), self._step_s(chosen))
+
+    def _step_s(self, chosen: Set) -> float:
+        """Of a set, or of the start, than which nothing is slower that is worth trying."""
+        pace = self._paces.get(frozenset(o.label for o in chosen)) or self._paces.get(frozenset())
+        return pace.step_s if pace is not None else 0.0
 
     def _pace(self, chosen: Set) -> Pace | None:
         """How fast a set is, measured alone; None where it does not run or does not fit."""
@@ -140,16 +178,16 @@ class PartSearch:
             return None
         if config is None:
             return None
-        known = self._log.known(self._context.config, config, _how(chosen), self._timed)
+        known = self._log.known(self._context.config, config, how_of(chosen), self._timed)
         if known is not None:
             self._paces[key] = _pace_of(known)
             self._log.again(known)
             return self._paces[key]
         began = time.monotonic()
         if chosen:
-            self._log.started(chosen, _how(chosen))
+            self._log.started(chosen, how_of(chosen))
         try:
-            with self._runner(config) as runner:
+            with self._open(config, self._timed, self._folder) as runner:
                 pace = runner.pace(SCREEN_S)
         except SaccadeError as error:
             self._note_failure(chosen, config, str(error))
@@ -170,7 +208,7 @@ class PartSearch:
         outcome = Outcome(
             verdict,  # type: ignore[arg-type]
             f"{said}: {pace.samples_per_s:.3g} samples/s",
-            _how(chosen),
+            how_of(chosen),
             gain,
             {"samples_per_s": pace.samples_per_s, "step_ms": 1e3 * pace.step_s},
         )
@@ -179,20 +217,18 @@ class PartSearch:
     def _note_failure(self, chosen: Set, config: TrainingConfig | None, reason: str) -> None:
         if not chosen:
             raise SaccadeError(reason)
-        outcome = Outcome("failed", reason, _how(chosen))
+        outcome = Outcome("failed", reason, how_of(chosen))
         self._log.record(chosen, self._context.config, config, self._timed, outcome)
-
-    def _runner(self, config: TrainingConfig) -> TrainingRunner:
-        return self._open(config, self._timed, self._folder)
 
     def _needed(self, chosen: Set) -> Set:
         """Take away, one after the other, what the set is as fast without."""
-        remaining = chosen
+        remaining, most_s = chosen, RESERVE * self._time_left()
         while True:
+            reserve = min(most_s, sum(self._screening_s((o,)) for o in remaining))
             # What costs most to make, such as compiling, has to show first that it is needed.
             for option in sorted(remaining, key=lambda o: (-_cost(o), o.prediction.gain)):
                 without = tuple(o for o in remaining if o is not option)
-                if without and not self._affordable(without, remaining):
+                if without and not self._affordable(without, remaining, reserve):
                     continue
                 if not self._contributes(option, remaining, without):
                     remaining = without
@@ -201,11 +237,13 @@ class PartSearch:
             else:
                 return remaining
 
-    def _affordable(self, without: Set, whole: Set) -> bool:
+    def _affordable(self, without: Set, whole: Set, reserve: float = 0.0) -> bool:
         """Whether the time allows to make a set, such as by compiling it, and to race it."""
         if self._known_race(without, whole) is not None:
             return True
-        return self._time_left() > START_S + sum(_cost(o) for o in without)
+        cost_s = sum(map(_cost, without))
+        needed_s = racing_s(cost_s, self._step_s(without), self._step_s(whole))
+        return self._time_left() - reserve > needed_s
 
     def _contributes(self, option: Option, whole: Set, without: Set) -> bool:
         """Race a set against itself without one change; the change has to win."""
@@ -225,7 +263,8 @@ class PartSearch:
             assert start is not None and now is not None
             clear = now.samples_per_s > start.samples_per_s * (1 + self._resolution) ** 2
             if clear:
-                self._keep_single(option, now.samples_per_s / start.samples_per_s)
+                ratio, spread = now.samples_per_s / start.samples_per_s, 1 + self._resolution
+                self.marginal[option.label] = Ratio(ratio, ratio / spread, ratio * spread)
                 return True
         result = self._raced(without, whole, option, "without")
         if result is None:
@@ -252,10 +291,6 @@ class PartSearch:
             return None
         return self._log.known(parent, config, "without", self._timed)
 
-    def _keep_single(self, option: Option, ratio: float) -> None:
-        spread = 1 + self._resolution
-        self.marginal[option.label] = Ratio(ratio, ratio / spread, ratio * spread)
-
     def _raced(self, before: Set, after: Set, option: Option, how: str) -> TrainingRace | None:
         """Race ``after`` against ``before``; the worker of the larger set stays for the next."""
         parent, config = self._config(before), self._config(after)
@@ -265,22 +300,22 @@ class PartSearch:
         self._log.started((option,), how)
         try:
             candidate = self._kept_runner(config)
-            with self._runner(parent) as reference:
+            with self._open(parent, self._timed, self._folder) as reference:
                 result = race(reference, candidate, self._resolution, RacePlan(), self._time_left)
         except SaccadeError as error:
             outcome = Outcome("failed", str(error), how)
             self._log.record((option,), parent, config, self._timed, outcome)
             self._close_best()
             return None
-        self._take_pace(before, _rate(result.reference))
+        self._take_pace(before, joined_blocks(result.reference).samples_per_s)
         ratio = result.comparison.ratio
-        verdict = _VERDICTS[result.comparison.verdict]
+        verdict = VERDICTS[result.comparison.verdict]
         outcome = Outcome(
             verdict,  # type: ignore[arg-type]
             result.comparison.reason,
             how,
             Ratio(ratio.value, ratio.interval.low, ratio.interval.high),
-            {"samples_per_s": _rate(result.candidate)},
+            {"samples_per_s": joined_blocks(result.candidate).samples_per_s},
             kept=result.comparison.verdict == "faster",
         )
         self._log.record((option,), parent, config, self._timed, outcome, time.monotonic() - began)
@@ -289,9 +324,10 @@ class PartSearch:
     def _take_pace(self, chosen: Set, samples_per_s: float) -> None:
         """What a race says of a set that was not measured alone: most pairs are seen this way."""
         key = frozenset(o.label for o in chosen)
+        pace = Pace(samples_per_s, self._context.config.batch.effective / samples_per_s)
+        self._raced_paces[key] = pace
         if len(chosen) > 1 and self._paces.get(key) is None:
-            step_s = self._context.config.batch.effective / samples_per_s
-            self._paces[key] = Pace(samples_per_s, step_s, ())
+            self._paces[key] = pace
 
     def _config(self, chosen: Set) -> TrainingConfig | None:
         try:
@@ -304,7 +340,7 @@ class PartSearch:
     def _kept_runner(self, config: TrainingConfig) -> TrainingRunner:
         if self._best is None or self._best.config.hash != config.hash:
             self._close_best()
-            self._best = self._runner(config)
+            self._best = self._open(config, self._timed, self._folder)
         return self._best
 
     def _close_best(self) -> None:
@@ -331,43 +367,30 @@ class PartSearch:
     def _extended(self, best: Set) -> Set:
         """Try what is not in the set on top of it; it may pay beside the others."""
         for option in self._options:
-            taken = {o.change.name for o in best}
-            if option.change.name in taken or self._time_left() <= START_S + _cost(option):
+            taken, more = {o.change.name for o in best}, (*best, option)
+            if option.change.name in taken or self._time_left() <= self._screening_s(more):
                 continue
-            more = (*best, option)
             pace, now = self._pace(more), self._pace(best)
             promising = pace is not None and now is not None
             if not promising or pace.samples_per_s < now.samples_per_s:  # type: ignore[union-attr]
+                continue
+            if best and not self._affordable(best, more):
                 continue
             if self._contributes(option, more, best):
                 best = more
         return best
 
     def paces(self) -> dict[frozenset[str], Pace]:
-        """Every set that was measured alone, by the labels of its changes."""
-        return {key: pace for key, pace in self._paces.items() if pace is not None}
+        """Every set that was measured, alone or else in a race, by the labels of its changes."""
+        alone = {key: pace for key, pace in self._paces.items() if pace is not None}
+        return {**self._raced_paces, **alone}
 
 
 def _pace_of(trial: Trial) -> Pace | None:
     """What an interrupted run measured."""
     rate, step_ms = trial.metrics.get("samples_per_s"), trial.metrics.get("step_ms")
-    return Pace(rate, step_ms / 1e3, ()) if rate and step_ms else None
-
-
-def _how(chosen: Set) -> str:
-    return {1: "alone", 2: "pair"}.get(len(chosen), "together")
+    return Pace(rate, step_ms / 1e3) if rate and step_ms else None
 
 
 def _cost(option: Option) -> float:
     return option.prediction.cost_s
-
-
-def _rate(blocks: Sequence[TrainingBlock]) -> float:
-    return sum(b.samples for b in blocks) / sum(b.wall_s for b in blocks)
-
-
-_VERDICTS = {
-    "faster": "better",
-    "slower": "worse",
-    "not distinguishable": "not distinguishable",
-}

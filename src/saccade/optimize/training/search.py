@@ -49,7 +49,7 @@ class Kept:
     Attributes:
         marginal: what it gains among the others: the system with it over the system without.
         alone: its gain over the configuration that its part's search began from; None where it was
-            not measured alone.
+            not measured alone, not even in a race.
         expected: what it promised among the others; None where that was not asked.
         profile: with which its part was searched, and its conditions were judged; None where it is
             the baseline's.

@@ -10,6 +10,13 @@ from saccade.progress import Progress
 from saccade.study import Ratio, RunFolder, Trial, Verdict
 from saccade.train.config import TrainingConfig
 
+# What a race says of its candidate, as a verdict on the change.
+VERDICTS: dict[str, Verdict] = {
+    "faster": "better",
+    "slower": "worse",
+    "not distinguishable": "not distinguishable",
+}
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -115,6 +122,11 @@ class TrialLog:
             trial.reason,
         )
         return trial
+
+
+def how_of(options: Sequence[Option]) -> str:
+    """How a set is measured beside nothing, as `Outcome.how` says it."""
+    return {1: "alone", 2: "pair"}.get(len(options), "together")
 
 
 def _named(options: Sequence[Option], how: str) -> str:
