@@ -76,6 +76,22 @@ class RepairStep:
 
 
 @dataclass(frozen=True)
+class Terms:
+    """What a trial was decided by; with other goals it may be decided otherwise.
+
+    Attributes:
+        objective: what its race compared.
+        guards: metric and largest drop allowed, for each task that is judged.
+        sizes: names of the goals that say what a smaller configuration may cost, none where there
+            is no goal on size.
+    """
+
+    objective: str
+    guards: tuple[tuple[str, float], ...] = ()
+    sizes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Trial:
     """One change, tried.
 
@@ -95,6 +111,8 @@ class Trial:
         details: what else the change has to say, JSON-ready, such as ``sensitivity`` per layer.
         float_config: the configuration before its weights were rounded, where the change made new
             weights and rounded them as those before had been; None elsewhere.
+        parts: labels of the changes that it consists of, where they are several.
+        terms: what it was decided by.
     """
 
     number: int
@@ -121,6 +139,8 @@ class Trial:
     repair: tuple[RepairStep, ...] = ()
     details: dict[str, Any] = field(default_factory=dict)
     float_config: dict[str, Any] | None = None
+    parts: tuple[str, ...] = ()
+    terms: Terms | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """A JSON-ready document."""
@@ -134,8 +154,22 @@ class Trial:
             data[key] = tuple(block_from_dict(block) for block in data.get(key, ()))
         data["repair"] = tuple(RepairStep(**step) for step in data.get("repair", ()))
         data["gain"] = Ratio(**data["gain"]) if data.get("gain") else None
-        data["drop"] = Drop(**data["drop"]) if data.get("drop") else None
+        data["drop"] = _drop_from_dict(data["drop"]) if data.get("drop") else None
+        data["parts"] = tuple(data.get("parts", ()))
+        data["terms"] = _terms_from_dict(data["terms"]) if data.get("terms") else None
         return cls(**data)
+
+
+def _drop_from_dict(document: Mapping[str, Any]) -> Drop:
+    """A `Drop` after a trip through JSON, which knows no infinity."""
+    unbounded = {"estimate": math.nan, "lower": -math.inf, "upper": math.inf}
+    absent = {name: bound for name, bound in unbounded.items() if document[name] is None}
+    return Drop(**{**document, **absent})
+
+
+def _terms_from_dict(document: Mapping[str, Any]) -> Terms:
+    guards = tuple((metric, allowed) for metric, allowed in document["guards"])
+    return Terms(document["objective"], guards, tuple(document["sizes"]))
 
 
 def block_from_dict(document: Mapping[str, Any]) -> Block:
@@ -334,8 +368,8 @@ class Study:
 
     @property
     def pareto(self) -> list[dict[str, Any]]:
-        """The speed-accuracy front."""
-        return list(self.result.get("pareto", []))
+        """The front: systems that no other beats in both speed and accuracy."""
+        return [point for point in self.result.get("pareto", []) if point.get("front", True)]
 
     @property
     def rejected(self) -> list[dict[str, Any]]:

@@ -26,19 +26,17 @@ from saccade.errors import (
     StorageError,
 )
 from saccade.models.candidates import candidate_name, check_candidate, classes_differ
-from saccade.optimize import search as search_module
 from saccade.optimize.change import PlanContext
 from saccade.optimize.changes.model_swap import ModelSwap
 from saccade.optimize.job import Job
 from saccade.optimize.plan import make_plan
-from saccade.optimize.race import Runner, compare_blocks, cpu_comparison
+from saccade.optimize.race import RaceResult, Runner, compare_blocks, cpu_comparison
 from saccade.optimize.referee import Judgement
 from saccade.optimize.search import Search
 from saccade.pipeline.config import PipelineConfig
 from saccade.pipeline.pipeline import Pipeline
 from saccade.playbook.candidates import with_candidates
-from saccade.playbook.final import WayBack, all_fallbacks
-from saccade.playbook.optimize import ways_back
+from saccade.playbook.final import WayBack, all_fallbacks, ways_back
 from saccade.playbook.prepare import prepare
 from saccade.playbook.result import Story, pareto
 from saccade.playbook.steps import Baseline
@@ -87,7 +85,7 @@ def test_several_values_after_one_option() -> None:
 
 @pytest.mark.parametrize("more", [(), ("--out", "x")])
 def test_an_option_without_a_value_is_not_dropped(cli: Cli, more: tuple[str, ...]) -> None:
-    assert "'--candidates' requires an argument" in refused(cli, "plan", "--candidates", *more)
+    assert "'--candidates' requires an argument" in refused(cli, "optimize", "--candidates", *more)
 
 
 @given(st.lists(st.sampled_from(["a", "b.onnx", "--json", "--out", "-"])))
@@ -311,18 +309,16 @@ def verdict_of(
         0,
     )
     candidate, reference = [block(fps)] * 4, [block(20.0)] * 4
-    result = search_module.RaceResult(
+    result = RaceResult(
         tuple(reference),
         tuple(candidate),
         compare_blocks(candidate, reference, "throughput", 0.01),
         cpu_comparison(candidate, reference),
-        (),
-        (),
     )
     config = change.apply(context)
     draft = Trial(1, 0, change.label, change.name, config.to_dict(), config.hash, "", "failed", "")
     runner = cast(Runner, OneBlockRunner(config))
-    return search._verdict(runner, result, draft, change), referee, search
+    return search._verdict(runner, runner, result, draft, change), referee, search
 
 
 def test_a_slower_candidate_is_judged_all_the_same_and_is_on_the_front(

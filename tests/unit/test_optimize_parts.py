@@ -8,6 +8,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given
@@ -21,14 +22,14 @@ from saccade.optimize.changes.fp16_weights import StoreFp16
 from saccade.optimize.changes.int8_weights import CompressWeights
 from saccade.optimize.changes.tensorrt_int8 import QuantizeTensorRt
 from saccade.optimize.job import Job
-from saccade.optimize.measuring import BlockReply
+from saccade.optimize.measuring import BlockReply, Subject
 from saccade.optimize.plan import MIN_GAIN, make_plan
 from saccade.optimize.race import RacePlan, Runner, compare_blocks, cpu_comparison, race, speed
 from saccade.optimize.tuning import BY_HINT, knobs, tune, with_knobs
-from saccade.pipeline.config import PipelineConfig
+from saccade.pipeline.config import PipelineConfig, RuntimeOptions
+from saccade.pipeline.reel import Reel
 from saccade.progress import SilentProgress
 from saccade.study import RunFolder
-from saccade.tasks.detections import Detections
 from saccade.testing.optimization_conformance import example_contexts
 from saccade.testing.tiny_models import tiny_config
 
@@ -111,14 +112,6 @@ def test_what_starts_from_onnx_says_so_of_another_format(tmp_path: Path, change:
     assert said == "the model is in torch_export format, and this starts from ONNX"
 
 
-def test_what_was_tried_is_not_planned_again(tmp_path: Path) -> None:
-    context = next(iter(example_contexts(tmp_path)))
-    labels = {candidate.change.label for candidate in make_plan(context).candidates}
-    first = sorted(labels)[0]
-    again = {candidate.change.label for candidate in make_plan(context, {first}).candidates}
-    assert again == labels - {first}
-
-
 def test_the_document_of_a_plan(tmp_path: Path) -> None:
     plan = make_plan(next(iter(example_contexts(tmp_path))))
     document = plan.document()
@@ -149,13 +142,19 @@ class ScriptedRunner:
         self._name, self._speeds, self._log = name, speeds, log
         self._count = 0
 
+    config = SimpleNamespace(frames_ahead=0)
+    warmup = 2
+
     def frames_for(self, seconds: float) -> int:
         return 20
 
-    def block(self, frames: int, warmup: int | None = None) -> BlockReply:
+    def whole(self, frames: int) -> int:
+        return frames
+
+    def block(self, frames: int, at: int | None = None) -> BlockReply:
         self._log.append(self._name)
         self._count += 1
-        return BlockReply(block(self._speeds(self._count), frames=frames), Detections.of([]), ())
+        return BlockReply(block(self._speeds(self._count), frames=frames), ())
 
 
 def run_race(
@@ -186,6 +185,53 @@ def test_a_race_ends_when_time_is_up_but_not_after_one_pair() -> None:
     result, log = run_race(lambda i: 20.0, RacePlan(min_pairs=6, max_pairs=9), lambda: 0.0)
     assert len(log) == 4
     assert result.comparison.ratio.value == pytest.approx(2.0, rel=0.05)
+
+
+def test_both_sides_of_a_pair_begin_at_the_same_frame_and_go_forward_only() -> None:
+    asked: dict[str, list[int | None]] = {"A": [], "B": []}
+
+    class Noted(ScriptedRunner):
+        def block(self, frames: int, at: int | None = None) -> BlockReply:
+            asked[self._name].append(at)
+            return super().block(frames, at)
+
+    a, b = (Noted(name, lambda i: 10.0, []) for name in "AB")
+    b.config, b.warmup = SimpleNamespace(frames_ahead=8), 8
+    plan = RacePlan(min_pairs=3, max_pairs=3)
+    race(cast(Runner, a), cast(Runner, b), "throughput", 0.01, plan, lambda: 1.0)
+    # 8 frames to warm up, 20 measured, 8 behind them, and so on.
+    assert asked["A"] == asked["B"] == [8, 44, 80]
+
+
+def test_nothing_that_was_prepared_before_a_block_counts_in_it(tmp_path: Path) -> None:
+    options = RuntimeOptions(threads=2, streams=2, in_flight=24)
+    config = tiny_config(tmp_path, options=options, execution="overlapped")
+    folder = tmp_path / "frames"
+    folder.mkdir()
+    for index in range(4):
+        cv2.imwrite(str(folder / f"{index}.png"), np.full((64, 64, 3), 9 * index, np.uint8))
+    subject = Subject(config, str(folder))
+    try:
+        blocks = [subject.block(24, config.frames_ahead, at).block for at in (26, 102)]
+    finally:
+        subject.close()
+    for found in blocks:
+        begun = np.array(found.emitted_s[1:]) - np.array(found.latency_ms) / 1e3
+        assert (begun > 0).all(), "a frame was begun before its block"
+
+
+def test_a_reel_goes_where_it_is_asked_to() -> None:
+    opened: list[int] = []
+
+    def frames() -> Iterator[Any]:
+        opened.append(1)
+        yield from range(100)
+
+    reel = Reel(frames)
+    assert list(reel.frames(None, 2)) == [0, 1]
+    assert list(reel.frames(5, 2)) == [5, 6]
+    assert list(reel.frames(None, 1)) == [7] and len(opened) == 1
+    assert list(reel.frames(3, 2)) == [3, 4] and len(opened) == 2
 
 
 def test_speed_is_by_the_objective() -> None:
@@ -318,6 +364,11 @@ def test_the_best_setting_wins_and_a_resumed_study_races_nothing_again(
     elsewhere = job_with(4)
     elsewhere.environment.hash = "there"  # type: ignore[misc]
     assert tune(elsewhere, run, incumbent, SilentProgress(), lambda: 1.0) is not None
+    raced.clear()
+    for_latency = job_with(2)
+    for_latency.objective = "latency"  # type: ignore[misc]
+    tune(for_latency, run, incumbent, SilentProgress(), lambda: 1.0)
+    assert raced, "what a setting is worth depends on the objective"
 
 
 def test_an_incumbent_that_fails_ends_the_tuning_not_the_study(

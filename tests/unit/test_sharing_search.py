@@ -11,10 +11,11 @@ from typing import Any, cast
 import pytest
 from test_sharing_changes import context_in
 
+from saccade.goals import Goal, parse_goal
+from saccade.optimize import contest as module
 from saccade.optimize.change import Effect
 from saccade.optimize.race import RaceResult
 from saccade.optimize.referee import Answering, Judgement
-from saccade.optimize.sharing import search as module
 from saccade.optimize.sharing.contract import SharingContext
 from saccade.optimize.sharing.search import SharingSearch
 from saccade.optimize.sharing.subject import SystemRunner
@@ -52,9 +53,7 @@ def planted_race(verdict: Verdict) -> Callable[..., RaceResult]:
         ratio = {"faster": 1.5, "slower": 0.6}.get(word, 1.0)
         interval = Interval(ratio * 0.98, ratio * 1.02, 0.95)
         comparison = Comparison(cast(Any, word), RatioEstimate(ratio, interval, 4), 0.03, word)
-        return RaceResult(
-            (one.block,), (other.block,), comparison, comparison, (one.results,), (other.results,)
-        )
+        return RaceResult((one.block,), (other.block,), comparison, comparison)
 
     return race
 
@@ -73,11 +72,13 @@ def searched(
     run: RunFolder,
     referees: Sequence[Says],
     start: SystemConfig | None = None,
+    goals: tuple[Goal, ...] = (),
 ) -> tuple[SharingSearch, SystemConfig]:
     search = SharingSearch(
         context,
         start or context.config,
         referees,
+        goals,
         run,
         SilentProgress(),
         0.02,
@@ -143,6 +144,26 @@ def test_faster_but_wrong_in_one_task_is_refused(
     assert set(tried[0].details["drops"]) == {"detection", "segmentation"}
     assert ("segmentation", "lossy") in referees[1].asked
     assert not best.sharing.preprocess and best.sharing.decode
+
+
+def test_sharing_may_not_lose_a_goal_on_size(
+    context: SharingContext, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def race(*given: Any) -> RaceResult:
+        found = planted_race(always("faster"))(*given)
+        before, after = (
+            tuple(replace(block, peak_rss_mb=mb) for block in blocks)
+            for blocks, mb in ((found.reference, 300.0), (found.candidate, 500.0))
+        )
+        return replace(found, reference=before, candidate=after)
+
+    monkeypatch.setattr(module, "race", race)
+    goals = (parse_goal("peak_rss_mb<=400"),)
+    run = RunFolder(tmp_path / "run")
+    search, best = searched(context, run, [Says(True), Says(True)], goals=goals)
+    assert best.hash == context.config.hash
+    assert {trial.verdict for trial in search.trials} == {"worse"}
+    assert "loses the goal" in search.trials[0].reason
 
 
 def test_each_improved_on_its_own_is_the_first_trial(

@@ -156,7 +156,7 @@ def test_a_subject_measures_and_is_judged_task_by_task(
             watched = subject.watch_part(1, 3, "selection", 0.0)
         finally:
             subject.close()
-        assert set(reply.results) == set(TASKS) and len(reply.results["detection"]) == 10
+        assert reply.block.frames == 10
         assert len(watched) == 3
         assert all(value >= 0 for value in reply.block.stage_ms["decode"])
 

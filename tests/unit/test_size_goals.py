@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import pytest
 from test_optimize_parts import block
@@ -17,7 +16,6 @@ from saccade.optimize.job import missed_sizes
 from saccade.optimize.plan import make_plan
 from saccade.optimize.race import RaceResult, compare_blocks, cpu_comparison
 from saccade.optimize.size_goals import why_worth_its_size
-from saccade.pipeline.config import PipelineConfig
 from saccade.runtimes.contract import OperatorTime
 from saccade.testing.optimization_conformance import example_contexts
 
@@ -30,18 +28,12 @@ def raced(fps: float, before_mb: float = 400, after_mb: float = 400) -> RaceResu
         tuple(candidate),
         compare_blocks(candidate, reference, "throughput", 0.0),
         cpu_comparison(candidate, reference),
-        (),
-        (),
     )
-
-
-def of_size(size_mb: float) -> PipelineConfig:
-    return cast(PipelineConfig, SimpleNamespace(model=SimpleNamespace(size_mb=size_mb)))
 
 
 def worth(goals: list[str], fps: float, before: float, after: float, **memory: float) -> str:
     parsed = tuple(parse_goal(goal) for goal in goals)
-    return why_worth_its_size(parsed, raced(fps, **memory), of_size(before), of_size(after))
+    return why_worth_its_size(parsed, raced(fps, **memory), before, after)
 
 
 def test_what_meets_the_goal_may_be_slower() -> None:

@@ -10,13 +10,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Literal, Protocol, Self
+from typing import Any, ClassVar, Literal, Protocol, Self
 
 from saccade.data.contract import Dataset
 from saccade.models.description import ModelDescription
 from saccade.pipeline.config import ModelFile, PipelineConfig
 from saccade.prediction import Effect as Effect
-from saccade.prediction import OneVariant as OneVariant
+from saccade.prediction import OneVariant as Parameterless
 from saccade.prediction import Prediction as Prediction
 from saccade.profile.cost_model import CostModel
 from saccade.profile.records import Profile
@@ -150,26 +150,36 @@ class Optimization(Protocol):
         """The next configuration. May write new model files into ``context.folder``."""
         ...
 
+    # What follows, `Ordinary` answers for changes that have nothing to say to it.
 
-@dataclass(frozen=True)
-class Tried:
-    """A change that cost too much accuracy, or could not be made.
+    @property
+    def parts(self) -> Sequence[Optimization]:
+        """The changes that it consists of, where they are several."""
+        ...
 
-    Attributes:
-        change: what was tried.
-        drop: of accuracy, on selection data; infinite where it was not judged.
-    """
+    @property
+    def always_judged(self) -> bool:
+        """Whether its accuracy is of interest also where it is not faster."""
+        ...
 
-    change: Optimization
-    drop: float
+    def details(self, context: PlanContext) -> dict[str, Any]:
+        """What else there is to say once it was applied, JSON-ready, for the trial's record."""
+        ...
 
+    def remark(self, context: PlanContext) -> str:
+        """A clause for the trial's reason."""
+        ...
 
-class Repairable(Optimization, Protocol):
-    """A change with a repair ladder: where it costs too much accuracy, there is more to try."""
+    def unrounded(self, context: PlanContext) -> PipelineConfig | None:
+        """What `apply` gives before weights are rounded, where it makes new weights."""
+        ...
 
     @property
     def rung(self) -> str:
-        """Name of its step of the ladder."""
+        """Name of its step of its repair ladder; empty where it has none.
+
+        Where a change with a ladder costs too much accuracy, there is more to try.
+        """
         ...
 
     def next_rung(self, tried: Sequence[Tried], context: PlanContext) -> Self | None:
@@ -181,7 +191,60 @@ class Repairable(Optimization, Protocol):
         ...
 
 
-class StepByStep:
+@dataclass(frozen=True)
+class Tried:
+    """A change that cost too much accuracy, or could not be made.
+
+    Attributes:
+        change: what was tried, a step of the same ladder as the change that is asked.
+        drop: of accuracy, on selection data; infinite where it was not judged.
+    """
+
+    change: Any
+    drop: float
+
+
+class Ordinary:
+    """Base of changes: it consists of itself alone, has no repair ladder and nothing to add."""
+
+    always_judged: ClassVar[bool] = False
+
+    @property
+    def parts(self) -> Sequence[Optimization]:
+        """None."""
+        return ()
+
+    @property
+    def rung(self) -> str:
+        """None."""
+        return ""
+
+    def details(self, context: PlanContext) -> dict[str, Any]:
+        """Nothing."""
+        return {}
+
+    def remark(self, context: PlanContext) -> str:
+        """Nothing."""
+        return ""
+
+    def unrounded(self, context: PlanContext) -> PipelineConfig | None:
+        """None: it makes no new weights."""
+        return None
+
+    def next_rung(self, tried: Sequence[Tried], context: PlanContext) -> Self | None:
+        """None."""
+        return None
+
+    def closed_rungs(self, context: PlanContext) -> Sequence[tuple[str, str]]:
+        """None."""
+        return ()
+
+
+class OneVariant(Ordinary, Parameterless):
+    """Base of changes without a parameter worth varying; they are called by their name."""
+
+
+class StepByStep(Ordinary):
     """Base of changes whose ladder has one way up; its steps are called by their labels."""
 
     @property
@@ -193,10 +256,6 @@ class StepByStep:
     def rung(self) -> str:
         """Label."""
         return self.label
-
-    def closed_rungs(self, context: PlanContext) -> Sequence[tuple[str, str]]:
-        """None."""
-        return ()
 
 
 def by_stage(

@@ -8,18 +8,18 @@ from dataclasses import dataclass, replace
 from typing import ClassVar, Self
 
 from saccade.errors import SaccadeError, StorageError
-from saccade.optimize.change import Effect, Optimization, PlanContext, Prediction
+from saccade.optimize.change import Effect, Optimization, Ordinary, PlanContext, Prediction
 from saccade.optimize.plan import MIN_GAIN, Candidate, variants
 from saccade.pipeline.config import PipelineConfig
 
 
 @dataclass(frozen=True)
-class Combined:
+class Combined(Ordinary):
     """Changes applied one after the other and judged together. None of them is lossy."""
 
     name: ClassVar[str] = "combined"
 
-    parts: tuple[Optimization, ...]
+    parts: tuple[Optimization, ...] = ()
 
     @classmethod
     def variants(cls, context: PlanContext) -> Iterable[Self]:
@@ -63,14 +63,14 @@ class Combined:
         return context.config
 
 
-def combine(context: PlanContext, small: float, tried: Set[str]) -> Candidate | None:
+def combine(context: PlanContext, small: float) -> Candidate | None:
     """All lossless changes that promise less than ``small``, as one; None for fewer than two.
 
     One change may make another applicable, so they are collected until nothing is added. One that
     cannot be made is left out; its own trial, if it gets one, says why.
     """
     parts: list[Optimization] = []
-    current, left_out = context, set(tried)
+    current, left_out = context, set[str]()
     while True:
         added = next(_addable(current, small, left_out, parts), None)
         if added is None:
@@ -91,12 +91,12 @@ def combine(context: PlanContext, small: float, tried: Set[str]) -> Candidate | 
 
 
 def _addable(
-    context: PlanContext, small: float, tried: Set[str], parts: list[Optimization]
+    context: PlanContext, small: float, left_out: Set[str], parts: list[Optimization]
 ) -> Iterator[Optimization]:
     for change in variants(context):
         # Two variants of one change would only undo each other.
         used = any(part.name == change.name for part in parts)
-        if used or change.label in tried or change.effect == "lossy":
+        if used or change.label in left_out or change.effect == "lossy":
             continue
         if change.applies(context) is not None:
             continue

@@ -10,6 +10,8 @@ from saccade.optimize.float_model import is_float
 from saccade.pipeline.config import PipelineConfig
 from saccade.study import Trial
 
+INT8_WEIGHTS, PRUNE, FP16_WEIGHTS = "int8_weights", "prune", "fp16_weights"
+
 
 def last_unquantized(baseline: PipelineConfig, trials: Sequence[Trial]) -> PipelineConfig:
     """The newest configuration kept whose arithmetic was in float."""
@@ -19,6 +21,28 @@ def last_unquantized(baseline: PipelineConfig, trials: Sequence[Trial]) -> Pipel
 def last_float(baseline: PipelineConfig, trials: Sequence[Trial]) -> PipelineConfig:
     """The newest configuration kept whose weights were stored as floats."""
     return _newest(baseline, trials, is_float)
+
+
+def before_new_weights(
+    first: PipelineConfig, trials: Sequence[Trial]
+) -> tuple[tuple[str, PipelineConfig], ...]:
+    """Changes kept that made other weights of the same model, int8 aside, most doubtful first.
+
+    Each with the newest configuration that has neither it nor any of those before it.
+
+    Args:
+        first: what the model began with.
+        trials: since then.
+    """
+    kept = [trial for trial in trials if trial.kept]
+    names = [trial.name for trial in kept]
+    whole = kept[: names.index(PRUNE)] if PRUNE in names else kept
+    found = {
+        INT8_WEIGHTS: last_float(first, kept),
+        PRUNE: last_float(first, whole),
+        FP16_WEIGHTS: _newest(first, whole, lambda config: config.model.stored == "fp32"),
+    }
+    return tuple((name, config) for name, config in found.items() if name in names)
 
 
 def _newest(
@@ -37,7 +61,5 @@ def float_document(
     change: Optimization, config: PipelineConfig, context: PlanContext
 ) -> dict[str, Any] | None:
     """What a change that makes new weights made before it rounded them; None where it did not."""
-    if is_float(config) or not hasattr(change, "unrounded"):
-        return None
-    before: PipelineConfig = change.unrounded(context)
-    return before.to_dict()
+    before = None if is_float(config) else change.unrounded(context)
+    return before.to_dict() if before is not None else None

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -20,31 +21,28 @@ from saccade.measurement import STAGES, Block
 from saccade.pipeline.config import PipelineConfig
 from saccade.pipeline.engine import Emission
 from saccade.pipeline.pipeline import Pipeline
-
-KEPT_RESULTS = 60
+from saccade.pipeline.reel import Excerpts
 
 
 @dataclass(frozen=True)
 class BlockReply:
-    """A measured block and what it found.
+    """A measured block.
 
     Attributes:
         block: the samples.
-        results: the results of the measured frames, in order, as the task collects them; at most
-            `KEPT_RESULTS`, since masks are large.
         problems: what was wrong with the source so far.
     """
 
     block: Block
-    results: Any
     problems: tuple[DataProblem, ...]
 
 
 class Subject:
     """One configuration on one source, measured block by block.
 
-    The stream goes on from block to block, so two subjects that are measured in turns see the
-    same frames if they are asked for the same numbers of frames.
+    Each block begins with nothing under way and leaves nothing under way, so that what is prepared
+    for it neither counts for nothing nor takes time from another subject's block. Two subjects
+    that are measured in turns see the same frames where they are asked for the same.
 
     Peak memory is that of the stream. Judging opens sessions that a stream does not need, and a
     process's high-water mark cannot be taken back, so from then on the mark before it stands.
@@ -57,19 +55,30 @@ class Subject:
     def _hold(self, source: str, pipeline: Any, collect: Callable[[Sequence[Any]], Any]) -> None:
         """Stand before the first frame of ``source``, not yet judged."""
         self._source, self._pipeline, self._collect = source, pipeline, collect
-        self._emissions: Iterator[Emission] | None = None
+        self._excerpts: Excerpts | None = None
         self._peak_rss_mb = 0.0
         self._judged = False
 
-    def block(self, frames: int, warmup: int) -> BlockReply:
-        """Measure ``frames`` frames after ``warmup`` frames that are kept apart."""
-        if self._emissions is None:
-            self._emissions = self._pipeline.emissions(self._source, loop=True)
+    def block(self, frames: int, warmup: int, at: int | None = None) -> BlockReply:
+        """Measure ``frames`` frames after ``warmup`` frames that are kept apart.
+
+        Args:
+            frames: measured.
+            warmup: before them; as many as are under way at a time bring the stream to its pace.
+            at: where the measured ones begin in the source, which starts again when it ends.
+                Without, and where the source is live, the stream goes on.
+        """
+        if self._excerpts is None:
+            self._excerpts = self._pipeline.excerpts(self._source)
+        # Behind the last measured frame as many are under way as were behind the first.
+        behind, warmup = self.config.frames_ahead, max(1, warmup)
+        start = None if at is None or is_live(self._source) else max(0, at - warmup)
+        stream = self._excerpts(start, warmup + frames + behind)
         began = time.perf_counter()
-        warm = [next(self._emissions).emitted_s - began for _ in range(max(1, warmup))]
+        warm = [emission.emitted_s - began for emission in islice(stream, warmup)]
         busy, cpu = _machine_cpu(), time.process_time()
         opened = time.perf_counter()
-        measured = [next(self._emissions) for _ in range(frames)]
+        measured = list(islice(stream, frames))
         closed = time.perf_counter()
         block = Block(
             emitted_s=(
@@ -84,8 +93,9 @@ class Subject:
             peak_rss_mb=self._stream_peak_mb(),
             warmup_s=tuple(warm),
         )
-        results = self._collect([e.result for e in measured[:KEPT_RESULTS]])
-        return BlockReply(block, results, tuple(self._pipeline.problems))
+        for _ in stream:
+            pass
+        return BlockReply(block, tuple(self._pipeline.problems))
 
     def _stream_peak_mb(self) -> float:
         if not self._judged:
@@ -113,9 +123,8 @@ class Subject:
         return self._collect(list(found))
 
     def close(self) -> None:
-        """End the stream and release the sessions."""
-        if self._emissions is not None:
-            self._emissions.close()  # type: ignore[attr-defined]
+        """Release the sessions."""
+        self._excerpts = None
         self._pipeline.close()
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence, Set
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -75,8 +75,8 @@ class Plan:
         }
 
 
-def make_plan(context: PlanContext, tried: Set[str] = frozenset()) -> Plan:
-    """Every variant of every optimization that applies and was not tried.
+def make_plan(context: PlanContext) -> Plan:
+    """Every variant of every optimization that applies.
 
     Those that cost no accuracy come first, each group by predicted gain over cost.
 
@@ -85,8 +85,6 @@ def make_plan(context: PlanContext, tried: Set[str] = frozenset()) -> Plan:
     candidates: list[Candidate] = []
     inapplicable: list[tuple[str, str]] = []
     for change in variants(context):
-        if change.label in tried:
-            continue
         reason = change.applies(context)
         if reason is not None:
             inapplicable.append((change.label, reason))

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, ClassVar
 
 import numpy as np
 
+from saccade import plugins
 from saccade.data.contract import DataProblem
 from saccade.measurement import Block
 from saccade.optimize.change import Objective
@@ -18,19 +21,24 @@ from saccade.runtimes.model_cache import SWITCHED_OFF
 from saccade.statistics import Comparison, compare, noise_floor, warmup_end
 
 SUBJECT = "saccade.optimize.measuring:Subject"
-# Frames before each block: what was prepared while the other side ran must not count, and
-# caches that the other side has used must fill again.
-BLOCK_WARMUP = {"sequential": 2, "overlapped": 8}
+# Frames before each block at least: caches that the other side has used must fill again.
+LEAST_WARMUP = 2
 FIRST_WARMUP = 16
 MORE_WARMUPS = 2
 # The interval of every race already holds the noise within it. What A against A adds is how far
 # two equal workers lie apart, and one standard error of that is enough.
 AA_LEVEL = 0.68
 OPEN_TIMEOUT_S = 120.0
-BLOCK_TIMEOUT_S = 120.0
+# A block may also take so many times as long as the speed of the first one says.
+BLOCK_TIMEOUT_S, SLOWER = 120.0, 5.0
 # Runtimes that build an engine before the first frame; small boards time kernels for long.
 BUILD_TIMEOUT_S = {"tensorrt": 3600.0, "onnxruntime-tensorrt": 3600.0}
 MIN_FRAMES, MAX_FRAMES = 10, 400
+# Of the frames under way at a time, so many times as many are measured at least: with fewer, when
+# the first and the last of them happen to come out decides.
+ROUNDS = 2
+# Frames of the source on which two configurations are compared.
+COMPARED, COMPARED_TIMEOUT_S = 12, 300.0
 # A block that only waited may have spent less CPU than the clock can show.
 MIN_CORE_MS = 1e-6
 
@@ -75,27 +83,57 @@ class Runner:
         """The first block whose latencies have settled, or the last of a few that have not."""
         parts = getattr(self.config, "parts", (self.config,))
         patience = max(BUILD_TIMEOUT_S.get(part.runtime, BLOCK_TIMEOUT_S) for part in parts)
-        reply = self.block(MIN_FRAMES, FIRST_WARMUP, patience)
+        frames = max(MIN_FRAMES, self.config.frames_ahead)
+        reply = self._measured(frames, max(FIRST_WARMUP, self.warmup), None, patience)
         for _ in range(MORE_WARMUPS):
             latencies = reply.block.latency_ms
             if warmup_end(latencies) < len(latencies):
                 break
-            reply = self.block(MIN_FRAMES)
+            reply = self._measured(frames, self.warmup, None, BLOCK_TIMEOUT_S)
         return reply
 
-    def block(
-        self, frames: int, warmup: int | None = None, timeout_s: float = BLOCK_TIMEOUT_S
-    ) -> BlockReply:
-        """Measure one block."""
-        if warmup is None:
-            warmup = BLOCK_WARMUP[self.config.execution]
-        reply: BlockReply = self.worker.call("block", frames, warmup, timeout_s=timeout_s)
+    @property
+    def warmup(self) -> int:
+        """Frames before each block: then as many are under way as always will be."""
+        return max(LEAST_WARMUP, self.config.frames_ahead)
+
+    def block(self, frames: int, at: int | None = None) -> BlockReply:
+        """Measure one block.
+
+        Args:
+            frames: how many, or more as far as `whole` asks for it.
+            at: where they begin in the source; without, the stream goes on.
+        """
+        frames = self.whole(frames)
+        expected_s = (self.warmup + frames + self.config.frames_ahead) / self.first.block.fps
+        return self._measured(frames, self.warmup, at, max(BLOCK_TIMEOUT_S, SLOWER * expected_s))
+
+    def _measured(self, frames: int, warmup: int, at: int | None, timeout_s: float) -> BlockReply:
+        reply: BlockReply = self.worker.call("block", frames, warmup, at, timeout_s=timeout_s)
         self.problems = reply.problems
         return reply
 
+    def whole(self, frames: int) -> int:
+        """So many frames, or a few more.
+
+        Where many are under way at a time there have to be several times as many; inferences that
+        run in step end at the same time, so a block holds whole steps.
+        """
+        least = max(frames, MIN_FRAMES, ROUNDS * self.config.frames_ahead)
+        step = self.config.in_step
+        return -(-least // step) * step
+
     def frames_for(self, seconds: float) -> int:
         """How many frames take about that long."""
-        return int(np.clip(self.first.block.fps * seconds, MIN_FRAMES, MAX_FRAMES))
+        return self.whole(int(min(self.first.block.fps * seconds, MAX_FRAMES)))
+
+    @cached_property
+    def answers(self) -> dict[str, Any]:
+        """Task → what it says of some frames of the source, whatever was measured before."""
+        threshold = self.config.score_threshold
+        asked = (COMPARED, "selection", threshold)
+        found = self.worker.call("watch", *asked, timeout_s=COMPARED_TIMEOUT_S)
+        return {self.config.task: found}
 
     def close(self) -> None:
         """End the worker."""
@@ -109,15 +147,12 @@ class RaceResult:
     Attributes:
         comparison: the candidate against the reference, above 1 is better.
         cpu: the same for frames per second of CPU time; far less noisy than wall time.
-        results: what each side found on the same frames.
     """
 
     reference: tuple[Block, ...]
     candidate: tuple[Block, ...]
     comparison: Comparison
     cpu: Comparison
-    reference_results: tuple[Any, ...]
-    candidate_results: tuple[Any, ...]
 
 
 def race(
@@ -130,39 +165,62 @@ def race(
 ) -> RaceResult:
     """Alternate blocks until the difference is clear or the plan or the time is used up.
 
-    Both sides see the same frames: blocks are of equal numbers of frames, and each side's
-    stream goes on where its last block ended.
+    Both sides see the same frames: the blocks of a pair begin at the same one, and are of equal
+    numbers of frames but for what `Runner.whole` adds.
     """
     frames = min(reference.frames_for(plan.block_s), candidate.frames_for(plan.block_s))
-    pairs: list[tuple[BlockReply, BlockReply]] = []
-    while True:
+    before: list[Block] = []
+    after: list[Block] = []
+    for pair, at in enumerate(beginnings(reference, candidate, frames), start=1):
         # Order alternates, so that drift within a pair does not favour one side.
-        if len(pairs) % 2:
-            second = candidate.block(frames)
-            pairs.append((reference.block(frames), second))
-        else:
-            first = reference.block(frames)
-            pairs.append((first, candidate.block(frames)))
-        comparison = compare_blocks(
-            [b.block for _, b in pairs], [a.block for a, _ in pairs], objective, resolution
-        )
-        enough = len(pairs) >= plan.min_pairs
-        if enough and (comparison.verdict != "not distinguishable" or len(pairs) >= plan.max_pairs):
+        turns = [(reference, before), (candidate, after)]
+        for side, blocks in turns[:: 1 if pair % 2 else -1]:
+            blocks.append(side.block(frames, at).block)
+        result = raced(before, after, objective, resolution)
+        decided = result.comparison.verdict != "not distinguishable"
+        if pair >= plan.min_pairs and (decided or pair >= plan.max_pairs):
             break
-        if len(pairs) >= 2 and time_left() <= 0:
+        if pair >= 2 and time_left() <= 0:
             break
+    return result
+
+
+def beginnings(first: Runner, second: Runner, frames: int) -> Iterator[int]:
+    """Where the blocks of each pair begin in the source; neither side has to go back for one."""
+    sides = (first, second)
+    warmup = max(side.warmup for side in sides)
+    longest = max(side.whole(frames) + side.config.frames_ahead for side in sides)
+    return itertools.count(warmup, warmup + longest)
+
+
+def raced(
+    reference: Sequence[Block],
+    candidate: Sequence[Block],
+    objective: Objective,
+    resolution: float,
+) -> RaceResult:
+    """What blocks that were measured in pairs say."""
     return RaceResult(
-        tuple(a.block for a, _ in pairs),
-        tuple(b.block for _, b in pairs),
-        comparison,
-        cpu_comparison([b.block for _, b in pairs], [a.block for a, _ in pairs]),
-        tuple(a.results for a, _ in pairs),
-        tuple(b.results for _, b in pairs),
+        tuple(reference),
+        tuple(candidate),
+        compare_blocks(candidate, reference, objective, resolution),
+        cpu_comparison(candidate, reference),
+    )
+
+
+def same_answers(reference: Runner, candidate: Runner) -> bool:
+    """Whether both say the same of the same frames in every task, but for rounding."""
+    return all(
+        plugins.load("tasks", task).same(said, candidate.answers[task])
+        for task, said in reference.answers.items()
     )
 
 
 def compare_blocks(
-    candidate: list[Block], reference: list[Block], objective: Objective, resolution: float
+    candidate: Sequence[Block],
+    reference: Sequence[Block],
+    objective: Objective,
+    resolution: float,
 ) -> Comparison:
     """Compare by the objective: frames per second, or frames per second of latency."""
     return compare(
@@ -172,7 +230,7 @@ def compare_blocks(
     )
 
 
-def cpu_comparison(candidate: list[Block], reference: list[Block]) -> Comparison:
+def cpu_comparison(candidate: Sequence[Block], reference: Sequence[Block]) -> Comparison:
     """Compare by CPU time per frame."""
     return compare(
         [1 / max(MIN_CORE_MS, block.core_ms_per_frame) for block in candidate],
@@ -192,13 +250,20 @@ def against_itself(
 
     ``go_on`` is asked with the number of pairs so far.
     """
-    pairs: list[tuple[Block, Block]] = []
-    while go_on(len(pairs)):
-        order = (first, twin) if len(pairs) % 2 == 0 else (twin, first)
-        blocks = {runner: runner.block(frames).block for runner in order}
-        pairs.append((blocks[first], blocks[twin]))
-    speeds = [(speed(a, objective), speed(b, objective)) for a, b in pairs]
-    return tuple(block for pair in pairs for block in pair), noise_floor(speeds, AA_LEVEL)
+    blocks: list[Block] = []
+    for pair, at in enumerate(beginnings(first, twin, frames)):
+        if not go_on(pair):
+            break
+        order = (first, twin) if pair % 2 == 0 else (twin, first)
+        found = {runner: runner.block(frames, at).block for runner in order}
+        blocks += (found[first], found[twin])
+    return tuple(blocks), resolution_of(blocks, objective)
+
+
+def resolution_of(blocks: Sequence[Block], objective: Objective) -> float:
+    """The difference resolvable, by blocks of `against_itself`, which are in pairs."""
+    speeds = [speed(block, objective) for block in blocks]
+    return noise_floor(list(zip(speeds[::2], speeds[1::2], strict=True)), AA_LEVEL)
 
 
 def speed(block: Block, objective: Objective) -> float:

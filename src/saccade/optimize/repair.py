@@ -5,9 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import cast
 
-from saccade.optimize.change import Optimization, PlanContext, Repairable, Tried
+from saccade.optimize.change import Optimization, PlanContext, Tried
 from saccade.study import RepairStep, Trial
 
 # A rung that broke accuracy or could not be made asks for the next one. One that was too slow does
@@ -31,22 +30,21 @@ class Repair:
         if change != self.forced:
             self._tried, self._steps = [], []
         self.forced = None
-        if not hasattr(change, "next_rung"):
+        if not change.rung:
             return trial
-        rung = cast(Repairable, change)
         broken = trial.verdict == "broke a goal" or bool(self._tried)
         if not broken:
             return trial
-        self._steps.append(self._step(rung, trial))
+        self._steps.append(self._step(change, trial))
         drop = trial.drop.estimate if trial.drop is not None else math.inf
         self._tried.append(Tried(change, drop))
         if trial.verdict in CLIMBS_AFTER:
-            self.forced = rung.next_rung(self._tried, context)
+            self.forced = change.next_rung(self._tried, context)
             if self.forced is None:
-                self._steps += closed(rung.closed_rungs(context))
+                self._steps += closed(change.closed_rungs(context))
         return replace(trial, repair=tuple(self._steps))
 
-    def _step(self, change: Repairable, trial: Trial) -> RepairStep:
+    def _step(self, change: Optimization, trial: Trial) -> RepairStep:
         before = min((tried.drop for tried in self._tried), default=math.inf)
         return RepairStep(
             rung=change.rung,

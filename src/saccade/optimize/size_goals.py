@@ -5,7 +5,6 @@ from __future__ import annotations
 from saccade.goals import Goal
 from saccade.optimize.metrics import Estimate, speed_metrics
 from saccade.optimize.race import RaceResult
-from saccade.pipeline.config import PipelineConfig
 
 SIZES = ("model_mb", "peak_rss_mb")
 # Of two sizes, what must lie between them to be worth a change: peak memory varies by a few
@@ -18,8 +17,8 @@ ALLOWED_RATIO = 0.9
 def why_worth_its_size(
     goals: tuple[Goal, ...],
     result: RaceResult,
-    incumbent: PipelineConfig,
-    candidate: PipelineConfig,
+    before_mb: float,
+    after_mb: float,
 ) -> str:
     """Why the candidate's size makes up for not being faster; empty where it does not.
 
@@ -30,11 +29,11 @@ def why_worth_its_size(
     Args:
         goals: all of the run.
         result: candidate against incumbent.
-        incumbent: the configuration in use.
-        candidate: the smaller one.
+        before_mb: size of the incumbent's models.
+        after_mb: size of the candidate's.
     """
-    before = speed_metrics(result.reference, incumbent.model.size_mb)
-    after = speed_metrics(result.candidate, candidate.model.size_mb)
+    before = speed_metrics(result.reference, before_mb)
+    after = speed_metrics(result.candidate, after_mb)
     if any(_lost(goal, before, after) for goal in goals):
         return ""
     for goal in goals:
@@ -53,16 +52,16 @@ def why_worth_its_size(
 def why_too_large(
     goals: tuple[Goal, ...],
     result: RaceResult,
-    incumbent: PipelineConfig,
-    candidate: PipelineConfig,
+    before_mb: float,
+    after_mb: float,
 ) -> str:
     """Why the candidate may not stay however fast it is; empty where its size is no reason.
 
     It loses a goal of size that the incumbent meets, or makes worse one that is missed while no
     goal of speed is: then size is what is left to win.
     """
-    before = speed_metrics(result.reference, incumbent.model.size_mb)
-    after = speed_metrics(result.candidate, candidate.model.size_mb)
+    before = speed_metrics(result.reference, before_mb)
+    after = speed_metrics(result.candidate, after_mb)
     for goal in goals:
         if goal.metric not in SIZES:
             continue

@@ -41,8 +41,10 @@ def tune(
     if not space or time_left() <= 0:
         return None
     with database_errors(run):
-        # The environment decides what values the knobs have and what they are worth.
-        study = _open(run, f"{incumbent.hash}-{job.environment.hash}", job.spec.seed)
+        # The environment decides what values the knobs have, and what they are worth is a matter of
+        # the objective, too.
+        name = f"{incumbent.hash}-{job.environment.hash}-{job.objective}"
+        study = _open(run, name, job.spec.seed)
         try:
             _try_knobs(study, space, job, incumbent, progress, time_left, max_trials)
         except RuntimeFailure as error:  # the incumbent's own worker; what was found stands

@@ -59,6 +59,22 @@ class SystemConfig:
         return "overlapped" if overlapped else "sequential"
 
     @property
+    def slots(self) -> int:
+        """Frames that overlapped execution works on at the same time."""
+        return max(part.slots for part in self.parts)
+
+    @property
+    def frames_ahead(self) -> int:
+        """Frames that may be under way behind the one that comes out; 0 in sequential execution."""
+        ahead = max(part.slots * part.detect_every for part in self.parts)
+        return ahead if self.execution == "overlapped" else 0
+
+    @property
+    def in_step(self) -> int:
+        """Inferences of one model that run at the same time."""
+        return max(part.in_step for part in self.parts)
+
+    @property
     def model_mb(self) -> float:
         """Size on disk of the models, in 10^6 bytes; one that serves both counts once."""
         return sum({part.model.sha256: part.model.size_mb for part in self.parts}.values())

@@ -38,8 +38,9 @@ from saccade.pipeline.joint import (
     SingleInput,
     SplitSession,
 )
-from saccade.pipeline.pipeline import Pipeline, checked_image, letterbox_of
+from saccade.pipeline.pipeline import Engine, Pipeline, checked_image, letterbox_of
 from saccade.pipeline.preprocess import Preprocessor
+from saccade.pipeline.reel import Excerpts, Reel
 from saccade.pipeline.sessions import SessionPool
 from saccade.pipeline.system import SystemConfig
 from saccade.runtimes.contract import Session
@@ -96,21 +97,33 @@ class SystemPipeline:
 
         ``loop`` starts the source again when it ends.
         """
-        if not self.config.sharing.decode:
-            return self._side_by_side(source, keep_frames, loop)
-        stages, frames = self._stages("stream"), self._pipelines[0].frames(source, loop)
-        if self.config.execution == "sequential":
-            return run_sequential(stages, frames, keep_frames)
-        parts = self.config.parts
-        slots = max(part.options.in_flight + part.queue_depth for part in parts)
-        return run_overlapped(stages, frames, slots, keep_frames)
-
-    def _side_by_side(self, source: str, keep_frames: bool, loop: bool) -> Iterator[Emission]:
-        """Both pipelines, each with a reader of its own."""
-        first, second = (
-            pipeline.emissions(source, keep_frames=keep and keep_frames, loop=loop)
-            for pipeline, keep in zip(self._pipelines, (True, False), strict=True)
+        if self.config.sharing.decode:
+            return self._engine(keep_frames)(self.frames(source, loop))
+        one, other = self._pipelines
+        return self._side_by_side(
+            one.emissions(source, keep_frames=keep_frames, loop=loop),
+            other.emissions(source, loop=loop),
         )
+
+    def excerpts(self, source: str) -> Excerpts:
+        """See `saccade.pipeline.pipeline.Pipeline.excerpts`."""
+        if self.config.sharing.decode:
+            reel, engine = Reel(lambda: self.frames(source, loop=True)), self._engine()
+            return lambda start, count: engine(reel.frames(start, count))
+        one, other = (pipeline.excerpts(source) for pipeline in self._pipelines)
+        return lambda start, count: self._side_by_side(one(start, count), other(start, count))
+
+    def _engine(self, keep_frames: bool = False) -> Engine:
+        """What runs the frames of a new stream through both, decoded once."""
+        stages, slots = self._stages("stream"), self.config.slots
+        if self.config.execution == "sequential":
+            return lambda frames: run_sequential(stages, frames, keep_frames)
+        return lambda frames: run_overlapped(stages, frames, slots, keep_frames)
+
+    def _side_by_side(
+        self, first: Iterator[Emission], second: Iterator[Emission]
+    ) -> Iterator[Emission]:
+        """Both pipelines, each with a reader of its own."""
         try:
             for one, other in zip(first, second, strict=False):
                 yield _together(self.config.tasks, one, other)

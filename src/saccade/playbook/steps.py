@@ -13,7 +13,7 @@ from saccade.environment import Environment
 from saccade.measurement import Block, Measurement
 from saccade.optimize.job import Job
 from saccade.optimize.metrics import Estimate, speed_metrics
-from saccade.optimize.race import Runner, against_itself
+from saccade.optimize.race import Runner, against_itself, resolution_of
 from saccade.optimize.worker import Worker
 from saccade.pipeline.config import PipelineConfig
 from saccade.profile import roofline as roofs
@@ -115,7 +115,8 @@ def _known_baseline(job: Job, run: RunFolder) -> Baseline | None:
     if not same:
         return None
     blocks = tuple(block_from_dict(block) for block in document["blocks"])
-    return Baseline(job.baseline, blocks, document["resolution"])
+    # The objective may be another by now.
+    return Baseline(job.baseline, blocks, resolution_of(blocks, job.objective))
 
 
 def profiler_of(job: Job, roofline: Roofline | None) -> Callable[[PipelineConfig], Profile]:

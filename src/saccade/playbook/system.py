@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from saccade.deploy.bundle import write_system_bundle
+from saccade.errors import SaccadeError
 from saccade.goals import Goal, parse_goal
 from saccade.measurement import Block
 from saccade.optimize.job import Job, plan_context
@@ -26,7 +27,8 @@ from saccade.optimize.sharing.search import SharingSearch
 from saccade.optimize.sharing.subject import SystemRunner
 from saccade.pipeline.config import PipelineConfig
 from saccade.pipeline.system import SystemConfig
-from saccade.playbook.final import FINAL_RACE, Accuracy, FinalJudge
+from saccade.playbook.final import FINAL_RACE
+from saccade.playbook.final_judge import Accuracy, FinalJudge
 from saccade.playbook.optimize import improve, job_of, remember_spec
 from saccade.playbook.prepare import guard_goal
 from saccade.playbook.referees import search_referee
@@ -96,15 +98,12 @@ def optimize_system(spec: Spec, run: RunFolder, say: Progress, began: float) -> 
     first = _prepared(_first_spec(spec), run, say)
     second = _prepared(_second_spec(spec, first.job.source), run, say)
     sharing = _Sharing(spec, (_improved(first, say), _improved(second, say)), run, say, began)
-    interrupted = False
     try:
         sharing.carry_out()
-    except KeyboardInterrupt:
-        interrupted = True
-    study = sharing.write(interrupted)
-    if interrupted:
-        raise KeyboardInterrupt
-    return study
+    except (KeyboardInterrupt, SaccadeError):
+        sharing.write(interrupted=True)
+        raise
+    return sharing.write(interrupted=False)
 
 
 def _first_spec(spec: Spec) -> Spec:
@@ -264,6 +263,7 @@ class _Sharing:
             context,
             self._naive,
             referees,
+            self._systems[0].job.goals,
             self._run,
             self._say,
             resolution,

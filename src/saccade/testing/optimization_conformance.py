@@ -81,10 +81,10 @@ def predictions_are_bounded(kind: type[Optimization], context: PlanContext) -> N
 def ladders_end(kind: type[Optimization], context: PlanContext) -> None:
     """Where there is more to try after a failure, it is named, and comes to an end."""
     for change in _applying(kind, context):
-        if not hasattr(change, "next_rung"):
+        if not change.rung:
             continue
         tried: list[Tried] = []
-        step = change
+        step: Optimization | None = change
         while step is not None:
             _expect(bool(step.rung), f"{step!r} is on no rung")
             _expect(step not in [t.change for t in tried], f"{step!r} is tried twice")

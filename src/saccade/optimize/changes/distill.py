@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 
-from saccade.optimize.change import Effect, PlanContext, Prediction, Student, by_stage
+from saccade.optimize.change import Effect, Ordinary, PlanContext, Prediction, Student, by_stage
 from saccade.optimize.changes.model_swap import BEST_POWER, FLOPS_POWER, model_flops
 from saccade.optimize.distill import Lesson
 from saccade.optimize.float_model import is_float, why_not_rounded_again
@@ -25,7 +25,7 @@ PACKAGES = ("torch", "onnxscript")
 
 
 @dataclass(frozen=True)
-class Distill:
+class Distill(Ordinary):
     """A student, taught by the user's own model on calibration frames, labelled or not.
 
     Attributes:

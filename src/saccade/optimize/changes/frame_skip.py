@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import ClassVar, Self
 
-from saccade.optimize.change import Effect, PlanContext, Prediction, by_stage
+from saccade.optimize.change import Effect, Ordinary, PlanContext, Prediction, by_stage
 from saccade.pipeline.config import PipelineConfig
 
 STEPS = (2, 3, 4)
@@ -18,7 +18,7 @@ ODDS = {2: 0.3, 3: 0.1, 4: 0.05}
 
 
 @dataclass(frozen=True)
-class SkipFrames:
+class SkipFrames(Ordinary):
     """Detect in every ``every``-th frame only; only labels, or agreement, can allow it.
 
     The frames between are decoded but neither preprocessed nor inferred. Their objects are moved

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import ClassVar, Self
 
-from saccade.optimize.change import Effect, PlanContext, Prediction
+from saccade.optimize.change import Effect, Ordinary, PlanContext, Prediction
 from saccade.pipeline.allocator import has_mallopt
 from saccade.pipeline.config import PipelineConfig
 
@@ -16,7 +16,7 @@ SLOWER, SLOWER_WITHOUT_ARENA = 0.97, 0.8
 
 
 @dataclass(frozen=True)
-class FrugalMemory:
+class FrugalMemory(Ordinary):
     """One malloc arena that gives memory back; in ONNX Runtime also without its own arena.
 
     ONNX Runtime's arena alone is no lever: without it, and with the allocator as it comes, the

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal, Self
 
-from saccade.optimize.change import Effect, PlanContext, Prediction, by_stage
+from saccade.optimize.change import Effect, Ordinary, PlanContext, Prediction, by_stage
 from saccade.pipeline.config import PipelineConfig
 
 Level = Literal["all", "extended", "basic"]
@@ -25,7 +25,7 @@ LEAST_REORDERS, LEAST_FUSED = 0.03, 0.25
 
 
 @dataclass(frozen=True)
-class OptimizeGraph:
+class OptimizeGraph(Ordinary):
     """ONNX Runtime with a fixed input shape, or without some of its graph optimizations.
 
     Its highest level puts channels into blocks, as wide as a vector, and pays with reorders where

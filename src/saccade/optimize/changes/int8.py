@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from saccade.models.families import BOX_DECODES
-from saccade.optimize.change import Effect, PlanContext, Prediction, Tried
+from saccade.optimize.change import Effect, Ordinary, PlanContext, Prediction, Tried
+from saccade.optimize.distill import Distillation
 from saccade.optimize.float_model import float_config, is_float
 from saccade.optimize.precision_gain import precision_prediction
 from saccade.optimize.quantization.ladder import FIRST, Attempt, Situation, climb, closed
@@ -31,7 +32,7 @@ SAME_KERNELS, SAME_KERNELS_BOUND = 1.03, 1.3
 
 
 @dataclass(frozen=True)
-class QuantizeInt8:
+class QuantizeInt8(Ordinary):
     """Post-training quantization for a runtime, weights per channel, on real frames.
 
     It rounds, more coarsely than bf16, so the search may keep it for as long as labels do not
@@ -82,11 +83,7 @@ class QuantizeInt8:
 
     def next_rung(self, tried: Sequence[Tried], context: PlanContext) -> QuantizeInt8 | None:
         """What to try when this one costs too much accuracy; None at the top."""
-        attempts = [
-            Attempt(t.change.recipe, t.change.rung, t.drop)
-            for t in tried
-            if isinstance(t.change, QuantizeInt8)
-        ]
+        attempts = [Attempt(t.change.recipe, t.change.rung, t.drop) for t in tried]
         rung, recipe = next(climb(attempts, _situation(self.quantizer, context)), (None, None))
         return QuantizeInt8(self.quantizer, recipe, rung) if rung and recipe else None
 
@@ -125,13 +122,17 @@ class QuantizeInt8:
         """By the measured peaks of this machine; between int8 files of two runtimes, by a prior."""
         if context.config.model.quantized and context.config.runtime == self.runtime:
             basis = "prior: the same kernels, of which another recipe may use more"
-            return Prediction(SAME_KERNELS, SAME_KERNELS_BOUND, basis, COST_S, ODDS)
+            return Prediction(SAME_KERNELS, SAME_KERNELS_BOUND, basis, self._cost_s, ODDS)
         if context.config.model.quantized:
             basis = "prior: which int8 kernels are faster depends on the layers"
-            return Prediction(OTHER_KERNELS, OTHER_KERNELS_BOUND, basis, COST_S, ODDS)
-        prediction = precision_prediction(context, "int8", bytes_factor=0.5, cost_s=COST_S)
+            return Prediction(OTHER_KERNELS, OTHER_KERNELS_BOUND, basis, self._cost_s, ODDS)
+        prediction = precision_prediction(context, "int8", bytes_factor=0.5, cost_s=self._cost_s)
         shrinks = {"model_mb": SIZE} if context.config.model.stored == "fp32" else {}
         return replace(prediction, odds=ODDS, shrinks=shrinks)
+
+    @property
+    def _cost_s(self) -> float:
+        return COST_S + (Distillation.budget_s if self.recipe.trained else 0.0)
 
     def apply(self, context: PlanContext) -> PipelineConfig:
         """Quantize in a process of its own and point the configuration at the new file.

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Self
 
-from saccade.optimize.change import Effect, PlanContext, Prediction, Tried
+from saccade.optimize.change import Effect, Ordinary, PlanContext, Prediction, Tried
 from saccade.optimize.litert_recipe import LiteRtRecipe, Ports, Ranges
 from saccade.optimize.precision_gain import precision_prediction
 from saccade.optimize.quantization.ladder import FIRST
@@ -36,7 +36,7 @@ CLOSED = (
 
 
 @dataclass(frozen=True)
-class QuantizeLiteRt:
+class QuantizeLiteRt(Ordinary):
     """AI Edge Quantizer: int8 weights per channel and int8 activations, ranges from real frames.
 
     Attributes:
@@ -80,7 +80,7 @@ class QuantizeLiteRt:
             yield replace(first, ranges=ranges, rung="other range estimators")
         if self.ports == "int8":
             return
-        below = [one for one in tried if getattr(one.change, "sensitive", "") == "none"]
+        below = [one for one in tried if one.change.sensitive == "none"]
         # Of equals the first: `min` keeps to the order in which they were tried.
         best: Any = min(below, key=lambda one: one.drop).change if below else first
         for sensitive, rung in SENSITIVE.items():

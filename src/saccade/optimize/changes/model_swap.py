@@ -8,7 +8,14 @@ from functools import lru_cache
 from typing import ClassVar, Self
 
 from saccade.errors import ModelError
-from saccade.optimize.change import Effect, ModelCandidate, PlanContext, Prediction, by_stage
+from saccade.optimize.change import (
+    Effect,
+    ModelCandidate,
+    Ordinary,
+    PlanContext,
+    Prediction,
+    by_stage,
+)
 from saccade.optimize.changes.resolution import input_area
 from saccade.pipeline.config import ModelFile, PipelineConfig
 from saccade.pipeline.geometry import letterbox
@@ -21,7 +28,7 @@ ODDS = 0.5
 
 
 @dataclass(frozen=True)
-class ModelSwap:
+class ModelSwap(Ordinary):
     """Another model of the same task and classes, run as the pipeline runs by now.
 
     It is raced in the pipeline that the model has reached, so that both have the same runtime

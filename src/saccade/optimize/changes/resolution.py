@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import ClassVar, Self
 
-from saccade.optimize.change import Effect, PlanContext, Prediction, by_stage
+from saccade.optimize.change import Effect, Ordinary, PlanContext, Prediction, by_stage
 from saccade.pipeline.config import PipelineConfig
 from saccade.pipeline.pipeline import input_hw
 
@@ -19,7 +19,7 @@ ODDS = 0.05
 
 
 @dataclass(frozen=True)
-class LowerResolution:
+class LowerResolution(Ordinary):
     """A smaller input; small objects suffer first, so only labels can allow it.
 
     Attributes:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal, Self
 
-from saccade.optimize.change import Effect, PlanContext, Prediction, by_stage
+from saccade.optimize.change import Effect, Ordinary, PlanContext, Prediction, by_stage
 from saccade.pipeline.config import PipelineConfig, Precision, RuntimeOptions
 
 Mode = Literal["default", "torchscript", "compile", "cuda_graph"]
@@ -42,7 +42,7 @@ COMPILE_S = 60.0
 
 
 @dataclass(frozen=True)
-class ExecuteTorch:
+class ExecuteTorch(Ordinary):
     """Channels last, alone or with half precision, a frozen trace, a compiled module, a graph."""
 
     name: ClassVar[str] = "torch_execution"

@@ -10,25 +10,23 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 
 from saccade import plugins
 from saccade.errors import SaccadeError, StorageError
-from saccade.optimize.change import Effect, Objective, Prediction
-from saccade.optimize.metrics import speed_metrics, values
+from saccade.goals import Goal
+from saccade.optimize.change import Effect, Prediction
+from saccade.optimize.contest import Contest
 from saccade.optimize.plan import MIN_GAIN
-from saccade.optimize.race import RacePlan, RaceResult, race
+from saccade.optimize.race import same_answers
 from saccade.optimize.referee import Judgement, Referee
-from saccade.optimize.search import saves_cpu
 from saccade.optimize.sharing.contract import SharingChange, SharingContext
-from saccade.optimize.sharing.subject import SystemRunner, same_answers
+from saccade.optimize.sharing.subject import SystemRunner
+from saccade.optimize.trial_book import TrialBook, terms_of
+from saccade.optimize.verdicts import NOT_FASTER, decided
 from saccade.pipeline.system import SystemConfig
 from saccade.progress import Progress
-from saccade.study import Drop, Ratio, RunFolder, Trial, Verdict
-
-_NOT_FASTER: dict[str, Verdict] = {
-    "slower": "worse",
-    "not distinguishable": "not distinguishable",
-}
+from saccade.study import Drop, RunFolder, Trial
 
 
 @dataclass(frozen=True)
@@ -73,6 +71,7 @@ class SharingSearch:
         context: the system before anything is shared.
         start: the system that the first trial is raced against.
         referees: of each task; None where nothing can be judged.
+        goals: of the whole system.
         resolution: relative difference that this machine can resolve now.
         deadline: on ``time.monotonic``'s clock; no trial starts after it.
         environment_hash: of this machine.
@@ -89,6 +88,7 @@ class SharingSearch:
         context: SharingContext,
         start: SystemConfig,
         referees: Sequence[Referee | None],
+        goals: tuple[Goal, ...],
         run: RunFolder,
         progress: Progress,
         resolution: float,
@@ -97,21 +97,26 @@ class SharingSearch:
     ) -> None:
         self._context = context
         self._referees = referees
-        self._run = run
+        self._goals = goals
         self._progress = progress
-        self._resolution = resolution
         self._deadline = deadline
-        self._environment_hash = environment_hash
-        self._known = [t for t in run.trials() if t.environment_hash == environment_hash]
-        self._runner: SystemRunner | None = None
-        self.trials: list[Trial] = []
+        plan = context.plans[0]
+        terms = terms_of(plan.objective, referees, goals)
+        self._book = TrialBook(run, progress, terms, environment_hash)
+        self._races: Contest[SystemRunner] = Contest(
+            lambda config: SystemRunner(config, plan.source),
+            self._book,
+            plan.objective,
+            resolution,
+            self._time_left,
+        )
         self.inapplicable: dict[str, str] = {}
         self.incumbent = self.exact = self._start = start
-        self._parent = 0
 
     @property
-    def _objective(self) -> Objective:
-        return self._context.plans[0].objective
+    def trials(self) -> list[Trial]:
+        """Everything tried, in order."""
+        return self._book.trials
 
     def run(self) -> SystemConfig:
         """Each system as it was improved on its own, then the ways of sharing; the best."""
@@ -142,9 +147,9 @@ class SharingSearch:
             self._contest(improved, draft, "near_lossless", time.monotonic())
         if self.trials[-1].kept:
             return
-        if self.trials[-1].verdict in _NOT_FASTER.values():
+        if self.trials[-1].verdict in NOT_FASTER.values():
             # Sharing is still tried from there: what two together lose, one decode may win back.
-            self.incumbent, self._parent = improved, 1
+            self.incumbent, self._book.parent = improved, 1
             return
         # Each was fine alone, and both together are not: only the naive pipelines are left.
         first, second = (
@@ -182,110 +187,42 @@ class SharingSearch:
         except StorageError:
             raise
         except SaccadeError as error:
-            failed = replace(draft, reason=str(error), wall_s=time.monotonic() - began)
-            self._record(failed)
+            self._book.add(replace(draft, reason=str(error), wall_s=time.monotonic() - began))
             return
         self._contest(config, draft, change.effect, began)
 
     def _draft(self, label: str, name: str, prediction: Prediction | None) -> Trial:
-        return Trial(
-            number=len(self.trials) + 1,
-            parent=self._parent,
-            change=label,
-            name=name,
-            config={},
-            config_hash="",
-            parent_hash=self.incumbent.hash,
-            verdict="failed",
-            reason="",
-            predicted_gain=prediction.gain if prediction else None,
-            predicted_bound=prediction.bound if prediction else None,
-            prediction_basis=prediction.basis if prediction else "",
-            environment_hash=self._environment_hash,
-        )
+        return self._book.draft(label, name, self.incumbent.hash, prediction)
 
     def _replayed(self, draft: Trial, effect: Effect) -> bool:
         """Whether an earlier run has tried the same change of the same system; it is taken over."""
-        known = next(
-            (
-                trial
-                for trial in self._known
-                if trial.change == draft.change
-                and trial.parent_hash == draft.parent_hash
-                and trial.verdict not in ("inconclusive", "failed")
-            ),
-            None,
-        )
+        known = self._book.again(draft)
         if known is None:
             return False
         if known.kept:
             self._keep(SystemConfig.from_dict(known.config), effect)
-        self._record(replace(known, number=draft.number, parent=draft.parent), known=True)
+        self._book.add(known, known=True)
         return True
 
     def _contest(self, config: SystemConfig, draft: Trial, effect: Effect, began: float) -> None:
         """Race, judge, record; the winner becomes the incumbent."""
         draft = replace(draft, config=config.to_dict(), config_hash=config.hash)
-        try:
-            trial = self._raced(config, draft, effect)
-        except SaccadeError as error:
-            self.close()
-            trial = replace(draft, verdict="failed", reason=str(error))
-        trial = replace(trial, wall_s=time.monotonic() - began)
+
+        def decide(reference: SystemRunner, runner: SystemRunner) -> Trial:
+            result = self._races.race(reference, runner, draft)
+            judge = partial(self._judge, reference, runner, effect)
+            sizes_mb = (reference.config.model_mb, config.model_mb)
+            return decided(draft, result, self._goals, sizes_mb, judge)
+
+        trial = self._races.hold(self.incumbent, config, draft, decide)
         if trial.kept:
             self._keep(config, effect)
-        self._record(trial)
+        self._book.add(replace(trial, wall_s=time.monotonic() - began))
 
-    def _raced(self, config: SystemConfig, draft: Trial, effect: Effect) -> Trial:
-        reference = self._reference()
-        runner = SystemRunner(config, self._context.plans[0].source)
-        try:
-            result = race(
-                reference, runner, self._objective, self._resolution, RacePlan(), self._time_left
-            )
-            trial = self._verdict(runner, result, draft, effect)
-        except BaseException:
-            runner.close()
-            raise
-        loser = self._runner if trial.kept else runner
-        if loser is not None:
-            loser.close()
-        if trial.kept:
-            self._runner = runner
-        return trial
-
-    def _reference(self) -> SystemRunner:
-        current = self._runner
-        stale = current is not None and current.config.hash != self.incumbent.hash
-        if current is None or stale or not current.worker.alive:
-            self.close()
-            self._runner = SystemRunner(self.incumbent, self._context.plans[0].source)
-        assert self._runner is not None
-        return self._runner
-
-    def _verdict(
-        self, runner: SystemRunner, result: RaceResult, draft: Trial, effect: Effect
+    def _judge(
+        self, reference: SystemRunner, runner: SystemRunner, effect: Effect, trial: Trial
     ) -> Trial:
-        comparison, ratio = result.comparison, result.comparison.ratio
-        trial = replace(
-            draft,
-            gain=Ratio(ratio.value, ratio.interval.low, ratio.interval.high),
-            metrics=values(speed_metrics(result.candidate, runner.config.model_mb)),
-            blocks=result.candidate,
-            parent_blocks=result.reference,
-            reason=comparison.reason,
-        )
-        faster = comparison.verdict == "faster"
-        if not faster and comparison.verdict == "not distinguishable" and saves_cpu(result):
-            faster = True
-            trial = replace(
-                trial,
-                reason=f"{trial.reason}; but CPU per frame is {result.cpu.ratio.value:.3f} times "
-                "less",
-            )
-        if not faster:
-            return replace(trial, verdict=_NOT_FASTER[comparison.verdict])
-        if effect == "exact" and same_answers(self._reference(), runner):
+        if effect == "exact" and same_answers(reference, runner):
             reason = f"{trial.reason}; the same results of both tasks on the same frames"
             return replace(trial, verdict="better", kept=True, reason=reason)
         judged = self._judged(runner, "near_lossless" if effect == "exact" else effect)
@@ -300,29 +237,12 @@ class SharingSearch:
 
     def _keep(self, config: SystemConfig, effect: Effect) -> None:
         self.incumbent = config
-        self._parent = len(self.trials) + 1
         if effect != "lossy":
             self.exact = config
 
-    def _record(self, trial: Trial, known: bool = False) -> None:
-        self.trials.append(trial)
-        if not known:
-            self._run.append_trial(trial)
-        interval = (trial.gain.low, trial.gain.high) if trial.gain else None
-        self._progress.trial_finished(
-            trial.number,
-            trial.change,
-            trial.verdict,
-            trial.gain.value if trial.gain else None,
-            interval,
-            trial.reason,
-        )
-
     def close(self) -> None:
         """End the incumbent's worker."""
-        if self._runner is not None:
-            self._runner.close()
-            self._runner = None
+        self._races.close()
 
 
 def with_judgements(

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any, ClassVar
 
 from saccade import plugins
 from saccade.data.contract import Dataset
 from saccade.data.frame_roles import OFFSETS, STEP, Role
 from saccade.optimize.measuring import Subject
-from saccade.optimize.race import Runner
+from saccade.optimize.race import COMPARED, COMPARED_TIMEOUT_S, Runner
 from saccade.pipeline.config import PipelineConfig
 from saccade.pipeline.system import SystemConfig
 from saccade.pipeline.system_pipeline import SystemPipeline
-
-# Frames on which two systems are compared.
-COMPARED = 12
-TIMEOUT_S = 300.0
 
 
 class SystemSubject(Subject):
@@ -64,6 +61,15 @@ class SystemRunner(Runner):
     def __init__(self, config: SystemConfig, source: str) -> None:
         super().__init__(config, source)  # type: ignore[arg-type]
 
+    @cached_property
+    def answers(self) -> dict[str, Any]:
+        """Task → what it says of some frames of the source."""
+        found = {}
+        for index, part in enumerate(self.config.parts):
+            asked = (COMPARED, "selection", part.score_threshold)
+            found[part.task] = self.part(index).call("watch", *asked, timeout_s=COMPARED_TIMEOUT_S)
+        return found
+
     def part(self, index: int) -> RunnerPart:
         """One of its tasks, to be judged."""
         return RunnerPart(self, index)
@@ -90,19 +96,3 @@ class RunnerPart:
         return self._runner.worker.call(
             f"{method}_part", self._index, *arguments, timeout_s=timeout_s
         )
-
-
-def same_answers(reference: SystemRunner, candidate: SystemRunner) -> bool:
-    """Whether both say the same of the same frames, in both tasks, but for rounding.
-
-    Each is asked anew: a reference that has raced before stands elsewhere in the stream.
-    """
-    for part, task in enumerate(reference.config.tasks):
-        threshold = reference.config.parts[part].score_threshold
-        found = [
-            runner.part(part).call("watch", COMPARED, "selection", threshold, timeout_s=TIMEOUT_S)
-            for runner in (reference, candidate)
-        ]
-        if not plugins.load("tasks", task).same(*found):
-            return False
-    return True
