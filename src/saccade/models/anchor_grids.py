@@ -16,6 +16,10 @@ from numpy.typing import NDArray
 HW = tuple[int, int]
 
 
+class Refusal(Exception):  # noqa: N818 - an answer, not an error
+    """Why the model cannot be rewritten as asked."""
+
+
 @dataclass(frozen=True)
 class Levels:
     """The feature maps that predictions are made on, before and after the change of size.
@@ -39,7 +43,7 @@ class Levels:
         return sum(height * width for height, width in self.maps(hw))
 
 
-def regrid(array: NDArray[np.generic], axis: int, levels: Levels) -> NDArray[np.generic] | str:
+def regrid(array: NDArray[np.generic], axis: int, levels: Levels) -> NDArray[np.generic]:
     """Continue a constant from the old to the new cells.
 
     Args:
@@ -48,8 +52,8 @@ def regrid(array: NDArray[np.generic], axis: int, levels: Levels) -> NDArray[np.
         axis: which axis that is.
         levels: the levels that the axis covers; the length must be ``levels.count(levels.old)``.
 
-    Returns:
-        The constant for the new size, or the reason why it is no anchor grid.
+    Raises:
+        Refusal: it is no anchor grid.
     """
     moved = np.moveaxis(array, axis, 0)
     rest = moved.shape[1:]
@@ -60,10 +64,7 @@ def regrid(array: NDArray[np.generic], axis: int, levels: Levels) -> NDArray[np.
         levels.strides, levels.maps(levels.old), levels.maps(levels.new), strict=True
     ):
         stop = start + old[0] * old[1]
-        part = _continue(flat[start:stop], old, new, stride)
-        if isinstance(part, str):
-            return part
-        parts.append(part)
+        parts.append(_continue(flat[start:stop], old, new, stride))
         start = stop
     joined = np.concatenate(parts).reshape(-1, *rest)
     return np.moveaxis(joined, 0, axis).astype(array.dtype)
@@ -71,33 +72,29 @@ def regrid(array: NDArray[np.generic], axis: int, levels: Levels) -> NDArray[np.
 
 def regrid_maps(
     array: NDArray[np.generic], axes: tuple[int, int], stride: int, old: HW, new: HW
-) -> NDArray[np.generic] | str:
+) -> NDArray[np.generic]:
     """Like `regrid`, for a constant of one level whose rows and columns are two axes."""
     moved = np.moveaxis(array, axes, (0, 1))
     rest = moved.shape[2:]
     flat = moved.reshape(old[0] * old[1], -1).astype(np.float64)
     part = _continue(flat, old, new, stride)
-    if isinstance(part, str):
-        return part
     return np.moveaxis(part.reshape(*new, *rest), (0, 1), axes).astype(array.dtype)
 
 
-def _continue(
-    values: NDArray[np.float64], old: HW, new: HW, stride: int
-) -> NDArray[np.float64] | str:
-    """From ``(old cells, K)`` to ``(new cells, K)``, exactly, or why that cannot be done."""
+def _continue(values: NDArray[np.float64], old: HW, new: HW, stride: int) -> NDArray[np.float64]:
+    """From ``(old cells, K)`` to ``(new cells, K)``, exactly."""
     grid = values.reshape(*old, -1)
     origin = grid[0, 0]
     step_y = grid[1, 0] - origin if old[0] > 1 else np.zeros_like(origin)
     step_x = grid[0, 1] - origin if old[1] > 1 else np.zeros_like(origin)
     if (old[0] == 1 and new[0] > 1) or (old[1] == 1 and new[1] > 1):
-        return "a feature map of one row or column does not show how its values continue"
+        raise Refusal("a feature map of one row or column does not show how its values continue")
     if not np.allclose(_affine(origin, step_y, step_x, old), grid, rtol=1e-4, atol=1e-4):
-        return "its values do not follow the cells of a grid"
+        raise Refusal("its values do not follow the cells of a grid")
     allowed = np.array([0.0, 1.0, 2.0, stride, 2.0 * stride])
     steps = np.abs(np.concatenate([step_y, step_x]))
     if not np.all(np.isclose(steps[:, None], allowed, rtol=1e-4, atol=1e-6).any(axis=1)):
-        return "its step from cell to cell is neither one cell nor one stride"
+        raise Refusal("its step from cell to cell is neither one cell nor one stride")
     return _affine(origin, np.round(step_y), np.round(step_x), new).reshape(-1, values.shape[1])
 
 

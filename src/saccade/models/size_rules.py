@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from math import prod
 
 import numpy as np
@@ -16,6 +17,7 @@ import onnx
 from numpy.typing import NDArray
 
 from saccade.models.anchor_grids import HW, find_levels, regrid, regrid_maps
+from saccade.models.anchor_grids import Refusal as Refusal
 from saccade.models.families import STRIDE_SETS
 from saccade.models.graph_constants import Constants
 
@@ -24,10 +26,6 @@ Shape = tuple[int, ...]
 Edits = dict[int, Array]
 # Smaller factors may be strides rather than sides of the input.
 _LARGEST_STRIDE = 128
-
-
-class Refusal(Exception):  # noqa: N818 - an answer, not an error
-    """Why the model cannot be rewritten as asked."""
 
 
 @dataclass(frozen=True)
@@ -316,10 +314,13 @@ def _grid(
 ) -> Array:
     """The constant on the cells of the new size."""
     reasons = []
-    for made in _attempts(array, changed, change):
-        if isinstance(made, str):
-            reasons.append(made)
-        elif all(made.shape[axis] == length for axis, length in changed):
+    for attempt in _attempts(array, changed, change):
+        try:
+            made = attempt()
+        except Refusal as refusal:
+            reasons.append(str(refusal))
+            continue
+        if all(made.shape[axis] == length for axis, length in changed):
             return made
     why = f" ({reasons[0]})" if reasons else ""
     raise Refusal(
@@ -328,28 +329,33 @@ def _grid(
     )
 
 
-def _attempts(array: Array, changed: set[tuple[int, int]], change: Change) -> Iterator[Array | str]:
+def _attempts(
+    array: Array, changed: set[tuple[int, int]], change: Change
+) -> Iterator[Callable[[], Array]]:
     """Readings of a constant: cells along one axis, rows and columns, or only one of them."""
     axes = sorted(axis for axis, _ in changed)
     first = axes[0]
     if len(axes) == 1:
         levels = find_levels(array.shape[first], change.old, change.new, STRIDE_SETS)
         if levels is not None:
-            yield regrid(array, first, levels)
+            yield partial(regrid, array, first, levels)
     pairs = [(first, first + 1)] if len(axes) == 2 else [(first - 1, first), (first, first + 1)]
     for stride in (8, 16, 32, 64, 4):
         old = (change.old[0] // stride, change.old[1] // stride)
         new = (change.new[0] // stride, change.new[1] // stride)
-        for row, column in pairs:
-            if row >= 0 and array.shape[row : column + 1] == old:
-                yield regrid_maps(array, (row, column), stride, old, new)
+        for pair in pairs:
+            if pair[0] >= 0 and array.shape[pair[0] : pair[1] + 1] == old:
+                yield partial(regrid_maps, array, pair, stride, old, new)
         for (axis, length), side in ((pair, side) for pair in changed for side in (0, 1)):
             if len(changed) == 1 and (array.shape[axis], length) == (old[side], new[side]):
-                column_like = np.expand_dims(array, axis + 1)
-                made = regrid_maps(
-                    column_like, (axis, axis + 1), stride, (old[side], 1), (new[side], 1)
-                )
-                yield made if isinstance(made, str) else np.squeeze(made, axis + 1)
+                yield partial(_one_side, array, axis, stride, old[side], new[side])
+
+
+def _one_side(array: Array, axis: int, stride: int, old: int, new: int) -> Array:
+    """A constant over the rows, or the columns, of one feature map."""
+    column_like = np.expand_dims(array, axis + 1)
+    made = regrid_maps(column_like, (axis, axis + 1), stride, (old, 1), (new, 1))
+    return np.squeeze(made, axis + 1)
 
 
 def _weights(node: onnx.NodeProto, change: Change) -> Edits:

@@ -194,8 +194,9 @@ class LiteRtSession(PooledSession):
         if pre is None:
             laid_out = tensor.transpose(0, 2, 3, 1) if port.channels_last else tensor
             values = np.ascontiguousarray(laid_out)
-            steps = port.scale and to_steps(values, port.scale, port.zero_point, port.dtype)
-            return steps if isinstance(steps, np.ndarray) else values
+            if not port.scale:
+                return values
+            return to_steps(values, port.scale, port.zero_point, port.dtype)
         if self._table is None:
             image = normalized(tensor, pre)
         else:

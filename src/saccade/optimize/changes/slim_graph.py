@@ -40,13 +40,15 @@ class Leaner:
         dead: names of the nodes that only those need.
         nodes: number of nodes before and after.
         mb: megabytes of the file before and after.
+        why_not: why nothing can be said of it; empty where all of the above is known.
     """
 
-    kept: tuple[int, ...]
-    unread: tuple[str, ...]
-    dead: frozenset[str]
-    nodes: tuple[int, int]
-    mb: tuple[float, float]
+    kept: tuple[int, ...] = ()
+    unread: tuple[str, ...] = ()
+    dead: frozenset[str] = frozenset()
+    nodes: tuple[int, int] = (0, 0)
+    mb: tuple[float, float] = (0.0, 0.0)
+    why_not: str = ""
 
 
 @dataclass(frozen=True)
@@ -69,8 +71,8 @@ class SlimGraph(OneVariant):
         if config.model.stored != "fp32":
             return f"the model's weights are stored as {config.model.stored}, which it would undo"
         found = _leaner(config)
-        if isinstance(found, str):
-            return found
+        if found.why_not:
+            return found.why_not
         before, after = found.nodes
         if not found.unread and after > before * (1 - LEAST_SHARE):
             return f"every output is read, and slimming leaves {after} of {before} nodes"
@@ -78,7 +80,7 @@ class SlimGraph(OneVariant):
 
     def predict(self, context: PlanContext) -> Prediction:
         """By the measured time of the operators that go, and a prior for the others."""
-        found = _known(context.config)
+        found = _leaner(context.config)
         dead, basis = _dead_share(context, found)
         expected = by_stage(
             context, {"infer": (1 - dead) * FACTOR}, basis, {"infer": (1 - dead) * BEST_CASE}
@@ -93,7 +95,7 @@ class SlimGraph(OneVariant):
         from saccade.models.read_outputs import described_with
         from saccade.optimize.rewriting import rewritten
 
-        config, found = context.config, _known(context.config)
+        config, found = context.config, _leaner(context.config)
         method = f"{METHOD} {can_slim()} {','.join(map(str, found.kept))}"
         rewrite = partial(_rewritten, kept=found.kept)
         check = partial(_check_same, kept=found.kept)
@@ -105,22 +107,15 @@ class SlimGraph(OneVariant):
         return replace(config, model=model, description=description)
 
 
-def _leaner(config: PipelineConfig) -> Leaner | str:
-    """What could go, or the reason why nothing can be said."""
+def _leaner(config: PipelineConfig) -> Leaner:
+    """What could go."""
     from saccade.models.read_outputs import read_outputs
 
     return _examined(config.model.path, config.model.sha256, read_outputs(config.description))
 
 
-def _known(config: PipelineConfig) -> Leaner:
-    found = _leaner(config)
-    if isinstance(found, str):
-        raise ModelError(f"The graph cannot be made smaller: {found}.")
-    return found
-
-
 @lru_cache(maxsize=16)
-def _examined(path: str, sha256: str, read: tuple[int, ...] | None) -> Leaner | str:
+def _examined(path: str, sha256: str, read: tuple[int, ...] | None) -> Leaner:
     from saccade.models.onnx_file import read_onnx
 
     try:
@@ -129,7 +124,7 @@ def _examined(path: str, sha256: str, read: tuple[int, ...] | None) -> Leaner | 
         kept = tuple(range(len(names))) if read is None else read
         after = _rewritten(before, kept)
     except ModelError as error:
-        return str(error)
+        return Leaner(why_not=str(error))
     dead = _node_names(before) - _node_names(_without(before, kept))
     return Leaner(
         kept,
