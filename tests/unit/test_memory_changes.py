@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_size_goals import of_size, raced
+from test_size_goals import raced
 from tiny_system import write_video
 
 from saccade.deploy.bundle import load, write_bundle
@@ -185,10 +185,10 @@ def test_without_mallopt_nothing_happens(monkeypatch: pytest.MonkeyPatch) -> Non
 def large(goals: list[str], fps: float, before_mb: float, after_mb: float) -> str:
     parsed = tuple(parse_goal(goal) for goal in goals)
     result = raced(fps, before_mb=before_mb, after_mb=after_mb)
-    return why_too_large(parsed, result, of_size(10), of_size(10))
+    return why_too_large(parsed, result, 10, 10)
 
 
-def test_a_faster_change_may_not_lose_a_goal_of_size() -> None:
+def test_a_faster_change_may_not_lose_a_goal_ -> None:
     goals = ["peak_rss_mb<=300", "throughput_fps>=500"]
     assert "250.0 to 350.0 loses the goal" in large(goals, 200, 250, 350)
     assert large(goals, 200, 250, 290) == ""
@@ -206,5 +206,5 @@ def test_a_goal_of_size_that_is_missed_may_be_missed_by_more_only_for_a_missed_s
 def test_closer_may_cost_speed_that_no_goal_needs() -> None:
     parsed = tuple(parse_goal(goal) for goal in ("peak_rss_mb<=200", "throughput_fps>=50"))
     result = raced(70, before_mb=400, after_mb=300)
-    assert "comes closer to" in why_worth_its_size(parsed, result, of_size(1), of_size(1))
-    assert why_worth_its_size(parsed[:1], result, of_size(1), of_size(1)) == ""
+    assert "comes closer to" in why_worth_its_size(parsed, result, 1, 1)
+    assert why_worth_its_size(parsed[:1], result, 1, 1) == ""
