@@ -188,7 +188,7 @@ def large(goals: list[str], fps: float, before_mb: float, after_mb: float) -> st
     return why_too_large(parsed, result, 10, 10)
 
 
-def test_a_faster_change_may_not_lose_a_goal_ -> None:
+def test_a_faster_change_may_not_lose_a_goal_of_size() -> None:
     goals = ["peak_rss_mb<=300", "throughput_fps>=500"]
     assert "250.0 to 350.0 loses the goal" in large(goals, 200, 250, 350)
     assert large(goals, 200, 250, 290) == ""
