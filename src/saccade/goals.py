@@ -189,6 +189,12 @@ def _check_possible(goal: Goal, text: str, metric: Metric) -> None:
                 f"The goal '{text}' cannot be met: a drop below zero asks the optimized system to "
                 "be better than the baseline. Use 0 or more."
             )
+        if metric.high is not None and goal.bound > metric.high:
+            raise GoalError(
+                f"The goal '{text}' allows any loss: {goal.base} is a share from 0 to "
+                f"{metric.high:g}, not a percentage. A drop of {goal.bound:g} points is "
+                f"{goal.metric}<={goal.bound / 100:g}."
+            )
         return
     impossible = goal.bound <= metric.low if goal.op == "<=" else False
     if metric.high is not None and goal.op == ">=" and goal.bound > metric.high:

@@ -169,7 +169,7 @@ def test_agreement_with_itself_is_one(validation: Dataset, detections: Detection
     weights = resample_weights(len(validation), 100)
     same = agreement(validation, detections, detections)
     assert same.value == 1.0
-    assert agreement_drop(same, weights).interval.width == 0.0
+    assert 0 < agreement_drop(same, weights).upper < 0.02
     other = agreement(validation, detections, _with_scores(detections, 0.1))
     assert 0.3 < other.value < 1.0
     assert agreement_drop(other, weights).lower > 0

@@ -47,6 +47,7 @@ def test_optimize_makes_a_kit_and_ends_inconclusive(
     assert (found["best"], found["bundle"]) == (None, None)
     assert found["estimates"]["target"] == "rpi5"
     assert (Path(found["kit"]) / "measure.py").is_file()
+    assert found["trials"]
     assert {trial["verdict"] for trial in found["trials"]} <= {"inconclusive", "broke a goal"}
     assert all(trial["achieved_gain"] is None for trial in found["trials"])
     page = (tmp_path / "run" / "report.html").read_text("utf-8")

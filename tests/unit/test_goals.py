@@ -46,6 +46,7 @@ def test_goals_of_the_design_are_read(text: str, metric: str, op: str, bound: fl
         ("latency_ms.p50>=5", "worse system. Expected latency_ms.p50<="),
         ("map50_drop>=0.01", "worse system. Expected map50_drop<="),
         ("map50_95_drop<=-0.1", "cannot be met"),
+        ("top1_drop<=2", "not a percentage. A drop of 2 points is top1_drop<=0.02"),
         ("map50_95>=1.5", "lies in 0 to 1"),
         ("latency_ms.p99<=0", "cannot be met by any system"),
         ("model_mb<=-4", "cannot be met by any system"),

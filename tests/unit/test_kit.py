@@ -30,7 +30,7 @@ from saccade.deploy.kit.write import check_place
 from saccade.errors import InputError
 from saccade.goals import parse_goal
 from saccade.optimize.metrics import Estimate
-from saccade.playbook.final import Accuracy
+from saccade.playbook.final_judge import Accuracy
 from saccade.playbook.measured import _goal
 from saccade.playbook.partial import export_kit
 from saccade.spec import make_spec

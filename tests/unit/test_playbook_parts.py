@@ -17,13 +17,13 @@ from saccade.environment import Environment, detect
 from saccade.errors import BundleError, DataError, GoalError, MissingExtraError, SpecError
 from saccade.goals import parse_goal
 from saccade.label_settings import LabelSettings
+from saccade.optimize.float_versions import last_unquantized
 from saccade.optimize.job import Job
 from saccade.pipeline.config import PipelineConfig
 from saccade.playbook import demo
 from saccade.playbook.draft import draft_spec
 from saccade.playbook.final import LATENCY_FRAMES, LEAST_LATENCY_FRAMES, fallbacks, more_frames
 from saccade.playbook.judge import config_at, judge_bundle
-from saccade.playbook.optimize import last_unquantized
 from saccade.playbook.partial import start
 from saccade.playbook.prepare import choose_source, guard_goal, prepare
 from saccade.playbook.said import doubt_about

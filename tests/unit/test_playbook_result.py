@@ -16,7 +16,8 @@ from saccade.label_settings import LabelSettings
 from saccade.measurement import STAGES, Block
 from saccade.optimize.job import Job
 from saccade.optimize.metrics import Estimate
-from saccade.playbook.final import Accuracy, Final
+from saccade.playbook.final import Final
+from saccade.playbook.final_judge import Accuracy
 from saccade.playbook.optimize import provenance
 from saccade.playbook.partial import baseline_report
 from saccade.playbook.prepare import guard_goal, prepare
@@ -25,6 +26,7 @@ from saccade.playbook.steps import Baseline, baseline_document
 from saccade.progress import SilentProgress
 from saccade.spec import make_spec
 from saccade.study import Drop, Ratio, RunFolder, Trial
+from saccade.validate.guard import FinalBound
 
 
 def block(fps: float = 50.0) -> Block:
@@ -198,6 +200,41 @@ def test_the_front_holds_what_nothing_beats_in_both(job: Job) -> None:
     story = story_of(job, trials=(point(1, 70, 0.0), point(2, 90, 0.05), point(3, 80, 0.1)))
     front = {row["trial"]: row["front"] for row in result_document(story)["pareto"]}
     assert (front[1], front[2], front[3]) == (True, True, False)
+
+
+def test_the_front_is_by_what_is_improved(job: Job) -> None:
+    """An overlapped pipeline has more throughput and a longer latency."""
+
+    def point(number: int, fps: float, latency: float) -> Trial:
+        metrics = {"throughput_fps": fps, "latency_ms.p50": latency, "agreement": 1.0}
+        same = Drop("agreement", 0.0, 0.0, 0.0, 0.95, 40)
+        return trial(number, True, metrics=metrics, drop=same)
+
+    trials = (point(1, 70, 12.0), point(2, 90, 15.0))
+    for objective, best in (("throughput", 2), ("latency", 1)):
+        told = story_of(replace(job, objective=objective), trials=trials)
+        front = [row["trial"] for row in result_document(told)["pareto"] if row["front"]]
+        assert front == [best]
+
+
+def test_a_change_that_gave_the_same_results_is_as_accurate_as_the_baseline(job: Job) -> None:
+    exact = trial(1, True, metrics={"throughput_fps": 70.0, "latency_ms.p50": 14.0})
+    points = result_document(story_of(job, trials=(exact,)))["pareto"]
+    assert [(point["trial"], point["accuracy"]) for point in points] == [(0, 1.0), (1, 1.0)]
+
+
+@pytest.mark.parametrize(("estimate", "status"), [(0.0, "inconclusive"), (0.3, "not_met")])
+def test_a_default_guard_that_does_not_hold_is_a_goal(
+    job: Job, estimate: float, status: str
+) -> None:
+    bound = FinalBound(1, 0.975, estimate, estimate + 0.15, 0.1, False, None, "not bounded")
+    found = replace(accuracy(estimate, estimate - 0.15, estimate + 0.15), bound=bound)
+    asked = replace(job, goals=(parse_goal("throughput_fps>=60"),))
+    document = result_document(story_of(asked, final=final_of(asked, found)))
+    assert [goal["default"] for goal in document["goals"]] == [False, True]
+    assert (document["goals"][1]["name"], document["status"]) == ("agreement_drop<=0.1", status)
+    held = replace(found, bound=replace(bound, holds=True))
+    assert result_document(story_of(asked, final=final_of(asked, held)))["status"] == "met"
 
 
 def test_problems_are_counted_with_examples() -> None:

@@ -247,12 +247,17 @@ def test_no_trials_file_is_no_trials(run: RunFolder) -> None:
 def test_a_study_is_loaded_with_what_a_reader_wants(run: RunFolder) -> None:
     run.write_json(
         "result.json",
-        {"status": "met", "best": {"trial": 1}, "pareto": [{"trial": 1}], "rejected": []},
+        {
+            "status": "met",
+            "best": {"trial": 1},
+            "pareto": [{"trial": 1, "front": True}, {"trial": 2, "front": False}],
+            "rejected": [],
+        },
     )
     run.append_trial(TRIAL)
     study = Study.load(run.path)
     assert (study.status, study.best, study.trials) == ("met", {"trial": 1}, (TRIAL,))
-    assert (study.pareto, study.rejected, study.bundle) == ([{"trial": 1}], [], None)
+    assert (study.pareto, study.rejected, study.bundle) == ([{"trial": 1, "front": True}], [], None)
     (run.path / "bundle").mkdir()
     assert study.bundle == run.path / "bundle"
 

@@ -16,7 +16,7 @@ from saccade.tasks.detections import Detections
 from saccade.validate.agreement import agreement, agreement_drop
 from saccade.validate.bootstrap import MapBootstrap, Replicates, replicates, resample_weights
 from saccade.validate.detection_metrics import evaluate
-from saccade.validate.drop_bound import paired_drop
+from saccade.validate.drop_bound import interval_of, paired_drop
 from saccade.validate.per_class import per_class_drops
 
 
@@ -24,7 +24,7 @@ def _means(per_image: np.ndarray, weights: np.ndarray) -> Replicates:
     """Replicates of a plain mean over images, whose sampling error is known."""
     count = len(per_image)
     left_out = (per_image.sum() - per_image) / (count - 1)
-    return Replicates(per_image.mean(), weights @ per_image / count, left_out, count)
+    return Replicates(per_image.mean(), weights @ per_image / count, left_out, count, 1 / count)
 
 
 def _perturbed(found: Detections, seed: int) -> Detections:
@@ -42,7 +42,8 @@ def test_the_same_outputs_have_no_drop(seed: int) -> None:
     both = replicates(evaluate(dataset, found), resample_weights(12, 50))
     bound = paired_drop(both.map50_95, both.map50_95)
     if math.isfinite(bound.standard_error):
-        assert (bound.lower, bound.estimate, bound.upper) == (0, 0, 0)
+        assert bound.estimate == bound.lower + bound.upper == 0
+        assert (bound.upper > 0) == (both.map50_95.point > 0)
 
 
 @given(seed=st.integers(0, 1000))
@@ -69,8 +70,37 @@ def test_bounds_of_a_mean_cover() -> None:
     assert np.mean(np.array(uppers) >= 0.1) >= 0.9
 
 
+def test_what_no_image_showed_may_happen_all_the_same() -> None:
+    """Forty that agree leave room for 7%: 0.93 to the power of 40 is 5%."""
+    same = _means(np.ones(40), resample_weights(40, 50))
+    assert paired_drop(same, same).upper == pytest.approx(1 - 0.05 ** (1 / 40))
+    # Nothing is known of what may be lost where nothing is there to lose.
+    assert paired_drop(replace(same, unit=0.0), replace(same, unit=0.0)).upper == 0
+
+
+@pytest.mark.parametrize("share", [0.01, 0.03, 0.05, 0.08])
+def test_bounds_of_rare_accidents_cover(share: float) -> None:
+    """Exactly, over every number of accidents that a hundred images may show."""
+    from scipy.stats import binom
+
+    same = _means(np.ones(100), resample_weights(100, 300))
+    missed = 0.0
+    for accidents in range(30):
+        hit = np.ones(100)
+        hit[:accidents] = 0
+        drop = paired_drop(same, _means(hit, resample_weights(100, 300)))
+        missed += binom.pmf(accidents, 100, share) * (drop.upper < share)
+    assert missed <= 0.08
+
+
+def test_a_figure_is_bounded_as_a_drop_is() -> None:
+    """All of twenty right is no proof of more than 86% (one-sided), or 83% (two-sided)."""
+    found = interval_of(_means(np.ones(20), resample_weights(20, 50)))
+    assert found.low == pytest.approx(0.025 ** (1 / 20))
+
+
 def test_one_deciding_image_bounds_nothing() -> None:
-    alone = Replicates(0.5, np.full(10, 0.5), np.array([np.nan, 0.5]), 2)
+    alone = Replicates(0.5, np.full(10, 0.5), np.array([np.nan, 0.5]), 2, 0.25)
     bound = paired_drop(alone, alone)
     assert (bound.lower, bound.upper) == (-math.inf, math.inf)
     assert bound.p_at_most(-1.0) == 1.0
@@ -134,7 +164,7 @@ def test_agreement_is_one_only_for_the_same(seed: int) -> None:
 def test_agreement_drop_bounds_the_disagreement() -> None:
     dataset, found = scene(7, images=20)
     weights = resample_weights(20, 60)
-    assert agreement_drop(agreement(dataset, found, found), weights).upper == 0.0
+    assert 0 < agreement_drop(agreement(dataset, found, found), weights).upper < 0.15
     other = agreement(dataset, found, _perturbed(found, 1))
     bound = agreement_drop(other, weights)
     assert bound.estimate == pytest.approx(1 - other.value)

@@ -196,9 +196,9 @@ def test_the_same_tracks_have_no_drop_and_agree() -> None:
     scored = TrackingJudge.scored(data, found, weights)
     for metric in ("hota", "mota", "idf1"):
         drop = paired_drop(scored.metrics[metric], scored.metrics[metric])
-        assert (drop.estimate, drop.upper) == (0, 0)
+        assert drop.estimate == 0 < drop.upper < 0.1
     agreed = TrackingJudge.agreement(data, found, found, weights)
-    assert (agreed.estimate, agreed.upper) == (0, 0)
+    assert agreed.estimate == 0 < agreed.upper < 0.1
 
 
 def test_a_change_of_numbers_is_no_disagreement_and_a_swap_is() -> None:

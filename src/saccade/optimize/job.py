@@ -68,13 +68,18 @@ def objective_of(goals: tuple[Goal, ...]) -> Objective:
 
 def guard_goal(job: Job) -> Goal | None:
     """The accuracy goal that guards the search: the user's, or a default where data allows."""
-    for goal in job.goals:
-        if goal.is_accuracy and goal.is_drop:
-            return goal
+    return guard_goals(job)[0]
+
+
+def guard_goals(job: Job) -> tuple[Goal, ...]:
+    """Every goal that bounds a loss of accuracy; the one that guards the search is the first."""
+    asked = tuple(goal for goal in job.goals if goal.is_accuracy and goal.is_drop)
+    if asked:
+        return asked
     if job.labelled:
         metric = plugins.load("tasks", job.spec.task).metrics[0]
-        return Goal(f"{metric}_drop", "<=", DEFAULT_ALLOWED_DROP)
-    return Goal("agreement_drop", "<=", DEFAULT_ALLOWED_DISAGREEMENT)
+        return (Goal(f"{metric}_drop", "<=", DEFAULT_ALLOWED_DROP),)
+    return (Goal("agreement_drop", "<=", DEFAULT_ALLOWED_DISAGREEMENT),)
 
 
 def plan_context(

@@ -53,12 +53,15 @@ def optimize_absent(spec: Spec, run: RunFolder, say: Progress) -> Study:
     run.write_json("estimates.json", estimates.document())
     say.step("Kit")
     kit, why_not = _kit(job, estimates, run, say)
-    trials: tuple[Trial, ...] = ()
-    if kit is not None:
-        say.step("Accuracy of the files, judged on this machine")
-        trials = _judged(job, kit, run, say, began)
-    result = document(job, estimates, kit, why_not, trials, time.monotonic() - began)
-    return finish(run, result, trials)
+    trials: list[Trial] = []
+    try:
+        if kit is not None:
+            say.step("Accuracy of the files, judged on this machine")
+            _judge(job, kit, run, say, began, trials)
+    finally:  # Estimates and kit are of use, whatever ended the judging.
+        found, wall_s = tuple(trials), time.monotonic() - began
+        study = finish(run, document(job, estimates, kit, why_not, found, wall_s), found)
+    return study
 
 
 def finish(run: RunFolder, result: Mapping[str, Any], trials: tuple[Trial, ...]) -> Study:
@@ -82,8 +85,10 @@ def _kit(job: Job, estimates: Estimates, run: RunFolder, say: Progress) -> tuple
     return read_kit(folder), ""
 
 
-def _judged(job: Job, kit: Kit, run: RunFolder, say: Progress, began: float) -> tuple[Trial, ...]:
-    """One trial for each file, as far as the budget goes."""
+def _judge(
+    job: Job, kit: Kit, run: RunFolder, say: Progress, began: float, trials: list[Trial]
+) -> None:
+    """Add one trial for each file, as far as the budget goes."""
     guard = guard_goal(job)
     assert guard is not None
     baseline = Runner(job.baseline, job.source)
@@ -91,14 +96,12 @@ def _judged(job: Job, kit: Kit, run: RunFolder, say: Progress, began: float) -> 
         referee = search_referee(job, guard, frame_hw(job), baseline)
     finally:
         baseline.close()
-    trials = []
     for number, name in enumerate(kit.document["files"], start=1):
         say.trial_started(number, kit.document["files"][name]["label"], None)
         late = time.monotonic() - began > job.spec.budget
         trial = run.record_trial(_trial(number, name, job, kit, None if late else referee))
         trials.append(trial)
         say.trial_finished(trial.number, trial.change, trial.verdict, None, None, trial.reason)
-    return tuple(trials)
 
 
 def frame_hw(job: Job) -> tuple[int, int]:
@@ -138,6 +141,8 @@ def _judgement(config: PipelineConfig, job: Job, referee: Referee, effect: Effec
         return Judgement(False, f"it does not run here: {error}")
     try:
         return referee.judge(runner, effect)
+    except SaccadeError as error:
+        return Judgement(False, f"its accuracy could not be judged: {error}")
     finally:
         runner.close()
 

@@ -8,53 +8,33 @@ so that going down does not turn into picking the luckiest.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
-from saccade.data.contract import DataProblem, Dataset
+from saccade import plugins
+from saccade.data.contract import DataProblem
+from saccade.errors import SaccadeError, StorageError, first_line
 from saccade.goals import Goal
 from saccade.measurement import Block
+from saccade.optimize.float_versions import before_new_weights, last_unquantized
 from saccade.optimize.job import Job
 from saccade.optimize.metrics import Estimate, speed_metrics
+from saccade.optimize.plan import OTHER_MODEL
 from saccade.optimize.race import RacePlan, Runner, compare_blocks, race
-from saccade.optimize.referee import Answering
 from saccade.pipeline.config import ONE_SIZE, PipelineConfig
+from saccade.playbook.final_judge import Accuracy, FinalJudge
 from saccade.progress import Progress
-from saccade.study import Drop, Ratio
-from saccade.validate.blocks import unit_weights
-from saccade.validate.contract import Scored, compared_by_size
-from saccade.validate.drop_bound import paired_drop
-from saccade.validate.guard import FinalBound, final_bound
-from saccade.validate.per_class import ClassDrop, per_class_drops
-from saccade.validate.referee import VIDEO_FRAMES, as_dataset, frames_of, judge_of, results_on
+from saccade.study import Ratio, Trial
 
 FINAL_RACE = RacePlan(block_s=1.2, min_pairs=6, max_pairs=8)
 # With so many frames a p99 has a two-sided interval, whose upper end is the slowest frame of all;
 # with the other number, a single hiccup of the machine no longer decides it.
 LEAST_LATENCY_FRAMES, LATENCY_FRAMES = 420, 1500
 MORE_FRAMES_S = 30.0
+# Of what the ladder takes back, beginning with nothing; one more goes back as far as it can.
 MAX_ATTEMPTS = 3
-
-
-@dataclass(frozen=True)
-class Accuracy:
-    """Both systems on the report data.
-
-    Attributes:
-        metrics: of the candidate, by name.
-        baseline: of the baseline.
-        drops: metric → drop with its bounds at the attempt's level.
-        bound: the decision on the guarding goal.
-        classes: per-class drops, where there are labels.
-        by_size: accuracy by object size, see `saccade.validate.contract.compared_by_size`.
-    """
-
-    metrics: dict[str, float]
-    baseline: dict[str, float]
-    drops: dict[str, Drop]
-    bound: FinalBound | None
-    classes: tuple[ClassDrop, ...] = ()
-    by_size: dict[str, dict[str, float]] = field(default_factory=dict)
+EVERYTHING = "everything"
 
 
 @dataclass(frozen=True)
@@ -79,65 +59,6 @@ class Final:
     problems: tuple[DataProblem, ...] = ()
 
 
-class FinalJudge:
-    """Accuracy on the report data; the baseline is run on them once."""
-
-    def __init__(
-        self, job: Job, guard: Goal, baseline: Answering, frame_hw: tuple[int, int]
-    ) -> None:
-        self._job = job
-        self._guard = guard
-        if job.roles is not None and job.roles.report is not None:
-            self._dataset: Dataset = job.roles.report
-            self._results_of: Callable[[Answering], Any] = self._on_images
-            self._reference = self._results_of(baseline)
-        else:
-            self._results_of = lambda runner: frames_of(runner, VIDEO_FRAMES, "report")
-            self._reference = self._results_of(baseline)
-            in_a_row = job.baseline.tracker is not None
-            count = len(self._reference)
-            self._dataset = as_dataset(job.source, count, frame_hw, in_a_row)
-        self._judge = judge_of(baseline)
-        self._weights = unit_weights(self._dataset, job.spec.seed + 1)
-        self._before = self._scored(self._reference) if job.labelled else None
-
-    def _on_images(self, runner: Answering) -> Any:
-        return results_on(runner, self._dataset)
-
-    def _scored(self, results: Any) -> Scored:
-        return self._judge.scored(self._dataset, results, self._weights)
-
-    def judge(self, runner: Answering, attempt: int) -> Accuracy:
-        """Bound the candidate's drops."""
-        candidate = self._results_of(runner)
-        agreed = self._judge.agreement(self._dataset, self._reference, candidate, self._weights)
-        drops = {"agreement": agreed}
-        metrics = {"agreement": 1 - agreed.estimate}
-        baseline = {"agreement": 1.0}
-        classes: tuple[ClassDrop, ...] = ()
-        by_size: dict[str, dict[str, float]] = {}
-        if self._before is not None:
-            before, after = self._before, self._scored(candidate)
-            for name, old in before.metrics.items():
-                drops[name] = paired_drop(old, after.metrics[name])
-                metrics[name], baseline[name] = after.metrics[name].point, old.point
-            names = self._job.description.class_names
-            classes = per_class_drops(before, after, self._guard.bound, names)
-            by_size = compared_by_size(before, after)
-        images = len(self._dataset)
-        bound = None
-        if self._guard.base in drops:
-            bound = final_bound(drops[self._guard.base], self._guard.bound, attempt, images)
-        level = bound.level if bound else 0.95
-        recorded = {
-            name: Drop(
-                name, drop.estimate, drop.lower_at(level), drop.upper_at(level), level, images
-            )
-            for name, drop in drops.items()
-        }
-        return Accuracy(metrics, baseline, recorded, bound, classes, by_size)
-
-
 def validate(
     job: Job,
     guard: Goal,
@@ -153,37 +74,21 @@ def validate(
     ``ways_back`` has the winner's own model first, then each model that it was swapped for.
     """
     baseline = Runner(job.baseline, job.source)
-    runner: Runner | None = None
     try:
         judge = FinalJudge(job, guard, baseline, frame_hw)
-        candidates = [("", best), *all_fallbacks(job.baseline, ways_back)][:MAX_ATTEMPTS]
-        ladder: list[dict[str, Any]] = []
-        chosen: tuple[str, Runner, Accuracy] | None = None
-        for attempt, (reverted, config) in enumerate(candidates, start=1):
-            if attempt > 1 and time_left() <= 0:
-                break
-            runner = Runner(config, job.source)
-            accuracy = judge.judge(runner, attempt)
-            ladder.append(_rung(reverted, accuracy))
-            progress.note(f"unseen data: {ladder[-1]['result']}")
-            if accuracy.bound is None or accuracy.bound.holds or config.hash == job.baseline.hash:
-                if chosen is not None:
-                    chosen[1].close()
-                chosen = (reverted, runner, accuracy)
-                break
-            if chosen is None:
-                chosen = (reverted, runner, accuracy)
-            else:
-                runner.close()
-        assert chosen is not None
-        reverted, runner, accuracy = chosen
-        raced = race(baseline, runner, job.objective, resolution, FINAL_RACE, time_left)
-        done, fps = sum(block.frames for block in raced.candidate), raced.candidate[-1].fps
-        missing = more_frames(job.goals, done, fps, time_left())
-        extra = (runner.block(missing).block,) if missing else ()
-    finally:
-        if runner is not None:
+        steps = [("", best), *all_fallbacks(job.baseline, ways_back)]
+        # The last attempt goes back furthest.
+        steps = [*steps[:MAX_ATTEMPTS], *steps[MAX_ATTEMPTS:][-1:]]
+        standing, ladder = _standing(job, judge, steps, progress, time_left)
+        runner = standing.runner
+        try:
+            raced = race(baseline, runner, job.objective, resolution, FINAL_RACE, time_left)
+            done, fps = sum(block.frames for block in raced.candidate), raced.candidate[-1].fps
+            missing = more_frames(job.goals, done, fps, time_left())
+            extra = (runner.block(missing).block,) if missing else ()
+        finally:
             runner.close()
+    finally:
         baseline.close()
     blocks = (*raced.candidate, *extra)
     ratio = compare_blocks(list(raced.candidate), list(raced.reference), job.objective, 0.0).ratio
@@ -194,11 +99,72 @@ def validate(
         best=speed_metrics(blocks, runner.config.model.size_mb),
         baseline_blocks=raced.reference,
         best_blocks=blocks,
-        accuracy=accuracy,
-        reverted=(reverted,) if reverted else (),
+        accuracy=standing.accuracy,
+        reverted=(standing.reverted,) if standing.reverted else (),
         ladder=tuple(ladder) if len(ladder) > 1 else (),
         problems=runner.problems,
     )
+
+
+@dataclass(frozen=True)
+class _Standing:
+    """What is left standing, running, and what had to go for it."""
+
+    reverted: str
+    runner: Runner
+    accuracy: Accuracy
+
+
+def _standing(
+    job: Job,
+    judge: FinalJudge,
+    steps: Sequence[tuple[str, PipelineConfig]],
+    progress: Progress,
+    time_left: Callable[[], float],
+) -> tuple[_Standing, list[dict[str, Any]]]:
+    """The first step whose loss is bounded, and the log of all.
+
+    Where none is, it is the last that was judged, or the baseline where that one loses more than
+    is allowed even by its estimate. A step that does not run is one that does not hold.
+    """
+    ladder: list[dict[str, Any]] = []
+    fallback: tuple[str, PipelineConfig, Accuracy] | None = None
+    for attempt, (reverted, config) in enumerate(steps, start=1):
+        if attempt > 1 and time_left() <= 0:
+            break
+        try:
+            found = _judged(job, judge, reverted, config, attempt)
+        except StorageError:
+            raise
+        except SaccadeError as error:
+            ladder.append(_rung(reverted, f"failed: {first_line(error)}"))
+            progress.note(f"unseen data: {ladder[-1]['result']}")
+            continue
+        bound = found.accuracy.bound
+        result = bound.reason if bound else "not judged"
+        ladder.append(_rung(reverted, result, bound.estimate if bound else None))
+        progress.note(f"unseen data: {result}")
+        if bound is None or bound.holds:
+            return found, ladder
+        found.runner.close()
+        fallback = None if bound.estimate > bound.allowed else (reverted, config, found.accuracy)
+    if fallback is None:
+        runner = Runner(job.baseline, job.source)
+        ladder.append(_rung(EVERYTHING, "nothing else stands", 0.0))
+        return _Standing(EVERYTHING, runner, judge.judge(runner, len(steps) + 1)), ladder
+    reverted, config, accuracy = fallback
+    return _Standing(reverted, Runner(config, job.source), accuracy), ladder
+
+
+def _judged(
+    job: Job, judge: FinalJudge, reverted: str, config: PipelineConfig, attempt: int
+) -> _Standing:
+    runner = Runner(config, job.source)
+    try:
+        return _Standing(reverted, runner, judge.judge(runner, attempt))
+    except BaseException:
+        runner.close()
+        raise
 
 
 def more_frames(goals: tuple[Goal, ...], done: int, fps: float, seconds: float) -> int:
@@ -216,13 +182,9 @@ def more_frames(goals: tuple[Goal, ...], done: int, fps: float, seconds: float) 
     return max(0, min(LATENCY_FRAMES - done, max(LEAST_LATENCY_FRAMES - done, affordable)))
 
 
-def _rung(reverted: str, accuracy: Accuracy) -> dict[str, Any]:
-    bound = accuracy.bound
-    return {
-        "step": f"without {reverted}" if reverted else "all kept changes",
-        "result": bound.reason if bound else "not judged",
-        "drop": bound.estimate if bound else None,
-    }
+def _rung(reverted: str, result: str, drop: float | None = None) -> dict[str, Any]:
+    step = f"without {reverted}" if reverted else "all kept changes"
+    return {"step": step, "result": result, "drop": drop}
 
 
 @dataclass(frozen=True)
@@ -234,11 +196,31 @@ class WayBack:
         unquantized: the last one whose model file was not quantized.
         brought_by: the change that put this model in the place of the one before; empty for the
             user's own.
+        weights: see `saccade.optimize.float_versions.before_new_weights`.
     """
 
     best: PipelineConfig
     unquantized: PipelineConfig
     brought_by: str = ""
+    weights: tuple[tuple[str, PipelineConfig], ...] = ()
+
+
+def ways_back(
+    baseline: PipelineConfig, best: PipelineConfig, trials: Sequence[Trial]
+) -> list[WayBack]:
+    """How far each model was taken, the one in use first, the user's own last."""
+    runs: list[tuple[str, PipelineConfig, list[Trial]]] = [("", baseline, [])]
+    for trial in trials:
+        if trial.kept and trial.name in OTHER_MODEL:
+            runs.append((trial.name, PipelineConfig.from_dict(trial.config), [trial]))
+        elif trial.kept:
+            runs[-1][2].append(trial)
+    found = []
+    for brought_by, first, kept in reversed(runs):
+        last = PipelineConfig.from_dict(kept[-1].config) if kept else first
+        weights = before_new_weights(first, kept)
+        found.append(WayBack(last, last_unquantized(first, kept), brought_by, weights))
+    return [replace(found[0], best=best), *found[1:]]
 
 
 def all_fallbacks(
@@ -247,25 +229,29 @@ def all_fallbacks(
     """What to fall back to, most doubtful first: int8, then another model, then what was before."""
     newest, *older = ways_back
     if not older:
-        return fallbacks(baseline, newest.unquantized, newest.best)
-    found = [("int8", _without_int8(newest.best, newest.unquantized))]
-    found = [step for step in found if step[1] != newest.best]
+        return fallbacks(baseline, newest.unquantized, newest.best, newest.weights)
+    found = _cumulated(newest.best, _of_weights(newest.unquantized, newest.weights))
     found += [(after.brought_by, way.best) for after, way in zip(ways_back, older, strict=False)]
     own, first = older[-1], ways_back[-2].brought_by
     return found + [
         (f"{first} and {words}", config)
-        for words, config in fallbacks(baseline, own.unquantized, own.best)
+        for words, config in fallbacks(baseline, own.unquantized, own.best, own.weights)
     ]
 
 
+# A change, and how it is taken back.
+Step = tuple[str, Callable[[PipelineConfig], PipelineConfig]]
+
+
 def fallbacks(
-    baseline: PipelineConfig, unquantized: PipelineConfig, best: PipelineConfig
+    baseline: PipelineConfig,
+    unquantized: PipelineConfig,
+    best: PipelineConfig,
+    weights: Sequence[tuple[str, PipelineConfig]] = (),
 ) -> list[tuple[str, PipelineConfig]]:
     """The winner without what may cost accuracy, most doubtful first, cumulatively."""
-    found: list[tuple[str, PipelineConfig]] = []
-    config, words = best, []
-    steps: list[tuple[str, Callable[[PipelineConfig], PipelineConfig]]] = [
-        ("int8", lambda c: _without_int8(c, unquantized)),
+    steps: list[Step] = [
+        *_of_weights(unquantized, weights),
         (
             "dynamic_resolution",
             lambda c: replace(c, dynamic_resolution=baseline.dynamic_resolution),
@@ -278,6 +264,21 @@ def fallbacks(
             lambda c: replace(c, options=replace(c.options, precision=baseline.options.precision)),
         ),
     ]
+    return _cumulated(best, steps)
+
+
+def _of_weights(
+    unquantized: PipelineConfig, weights: Sequence[tuple[str, PipelineConfig]]
+) -> list[Step]:
+    """Other weights of the same model: rounded ones first, then those that had some taken out."""
+    changed = [(name, partial(_with_weights_of, before=before)) for name, before in weights]
+    return [("int8", partial(_without_int8, unquantized=unquantized)), *changed]
+
+
+def _cumulated(best: PipelineConfig, steps: Sequence[Step]) -> list[tuple[str, PipelineConfig]]:
+    """Each step that changes something, on top of those before."""
+    found: list[tuple[str, PipelineConfig]] = []
+    config, words = best, []
     for name, revert in steps:
         changed = revert(config)
         if changed != config:
@@ -302,13 +303,22 @@ def _in_full_size(config: PipelineConfig, baseline: PipelineConfig) -> PipelineC
 
 
 def _without_int8(config: PipelineConfig, unquantized: PipelineConfig) -> PipelineConfig:
-    """The float model again, in the precision that it ran in, read as that model has to be.
+    """The float model again, in the precision that it ran in."""
+    if config.model == unquantized.model:
+        return config
+    float_again = _with_weights_of(config, unquantized)
+    options = replace(float_again.options, precision=unquantized.options.precision)
+    return replace(float_again, options=options)
+
+
+def _with_weights_of(config: PipelineConfig, before: PipelineConfig) -> PipelineConfig:
+    """An earlier model file, read as it has to be, in a runtime that takes it.
 
     What is known of a model belongs to its file: int8 may have cut the decoding out.
     """
-    if config.model == unquantized.model:
+    if config.model == before.model:
         return config
-    options = replace(config.options, precision=unquantized.options.precision)
-    return replace(
-        config, model=unquantized.model, description=unquantized.description, options=options
-    )
+    changed = replace(config, model=before.model, description=before.description)
+    if before.model.format in plugins.load("runtimes", config.runtime).availability().formats:
+        return changed
+    return replace(changed, runtime=before.runtime, options=before.options)

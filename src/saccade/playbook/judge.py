@@ -20,7 +20,7 @@ from saccade.deploy.bundle import (
     system_config,
 )
 from saccade.errors import BundleError, DataError, GoalError
-from saccade.goals import Goal
+from saccade.goals import METRICS, Goal
 from saccade.label_settings import LabelSettings
 from saccade.models.candidates import classes_differ
 from saccade.models.files import model_file
@@ -34,7 +34,7 @@ from saccade.progress import Progress
 from saccade.validate.blocks import unit_weights
 from saccade.validate.bootstrap import Replicates
 from saccade.validate.contract import Scored
-from saccade.validate.drop_bound import paired_drop
+from saccade.validate.drop_bound import interval_of, paired_drop
 
 COMPARE_RACE = RacePlan(block_s=1.0, min_pairs=6, max_pairs=10)
 AA_PAIRS = 4
@@ -165,7 +165,7 @@ def judge_bundle(
     progress.step(f"Accuracy on {len(dataset)} images")
     weights = unit_weights(dataset)
     found = _scored(config, dataset, weights)
-    metrics = {name: _spread(replicated) for name, replicated in found.metrics.items()}
+    metrics = {name: _spread(name, replicated) for name, replicated in found.metrics.items()}
     if other is not None:
         before = _scored(other, dataset, weights)
         for name in names:
@@ -241,8 +241,7 @@ def _scored(config: PipelineConfig, dataset: Dataset, weights: Any) -> Scored:
     return found
 
 
-def _spread(replicated: Replicates) -> Estimate:
-    import numpy as np
-
-    low, high = np.nanquantile(replicated.drawn, [0.025, 0.975])
-    return Estimate(float(replicated.point), float(low), float(high))
+def _spread(name: str, replicated: Replicates) -> Estimate:
+    found, metric = interval_of(replicated), METRICS[name]
+    high = found.high if metric.high is None else min(found.high, metric.high)
+    return Estimate(replicated.point, max(found.low, metric.low), high)

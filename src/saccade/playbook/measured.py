@@ -17,7 +17,7 @@ from saccade.deploy.kit.read import (
     read_kit,
     read_measurements,
 )
-from saccade.errors import InputError
+from saccade.errors import InputError, SaccadeError, StorageError, first_line
 from saccade.goals import Goal
 from saccade.optimize.job import Job
 from saccade.optimize.metrics import Estimate, values
@@ -25,7 +25,8 @@ from saccade.optimize.race import Runner
 from saccade.pipeline.config import PipelineConfig
 from saccade.playbook.absent import finish, frame_hw, goal_row
 from saccade.playbook.elsewhere import not_in_the_kit, with_notes
-from saccade.playbook.final import MAX_ATTEMPTS, Accuracy, FinalJudge
+from saccade.playbook.final import MAX_ATTEMPTS
+from saccade.playbook.final_judge import Accuracy, FinalJudge
 from saccade.playbook.kit import as_onnx
 from saccade.playbook.measured_bundle import bundle_of, ratio_of, runnable
 from saccade.playbook.prepare import guard_goal, prepare
@@ -69,9 +70,26 @@ def optimize_measured(
         say.note(f"{row.id}: {row.status}, {row.reason}")
     say.step("Accuracy of the fastest on unseen data, judged on this machine")
     picker = _Picker(job, kit, measured.reference, found, say)
-    chosen = picker.pick()
+    chosen = None
+    try:
+        chosen = picker.pick()
+    finally:  # What the device measured is told, whatever ended the judging.
+        study = _written(run, job, kit, measured, picker, chosen, began)
+    return study
+
+
+def _written(
+    run: RunFolder,
+    job: Job,
+    kit: Kit,
+    measured: Measurements,
+    picker: _Picker,
+    chosen: tuple[Row, Accuracy] | None,
+    began: float,
+) -> Study:
+    """Bundle, ``result.json`` and the report."""
     picker.trials = [run.record_trial(trial) for trial in picker.trials]
-    result = _document(job, kit, measured, found, picker, chosen)
+    result = _document(job, kit, measured, picker.found, picker, chosen)
     result["wall_s"] = time.monotonic() - began
     if chosen is not None:
         bundled = bundle_of(job, kit, measured, chosen[0], run.path / "bundle")
@@ -149,14 +167,20 @@ class _Picker:
         self, judge: FinalJudge, order: Sequence[Row], baseline: Runner
     ) -> tuple[Row, Accuracy] | None:
         reference = self.reference
-        judged: dict[str, Accuracy] = {}
+        judged: dict[str, Accuracy | SaccadeError] = {}
         for row in order:
             config = self._config_here(row.id)
             # The model as it was given loses nothing, so it may always be fallen back to.
             if config.hash not in judged and (len(judged) < MAX_ATTEMPTS or row.id == reference):
-                judged[config.hash] = self._accuracy(judge, config, len(judged) + 1, baseline)
+                judged[config.hash] = self._tried(judge, config, len(judged) + 1, baseline)
             accuracy = judged.get(config.hash)
             if accuracy is None:
+                continue
+            if isinstance(accuracy, SaccadeError):
+                reason = f"its accuracy could not be judged: {first_line(accuracy)}"
+                self.say.note(f"{row.id}: {reason}")
+                measured = values(row.metrics or {})
+                self.trials.append(self._trial(row, "failed", reason, False, measured))
                 continue
             given = row.id == reference and self.kit.candidates[row.id]["file"] == "onnx"
             holds = accuracy.bound is None or accuracy.bound.holds or given
@@ -176,6 +200,17 @@ class _Picker:
         if itself.config is not None and itself.config.options.precision in fast:
             return itself.config
         return self.kit.config(entry["judged_as"])
+
+    def _tried(
+        self, judge: FinalJudge, config: PipelineConfig, attempt: int, baseline: Runner
+    ) -> Accuracy | SaccadeError:
+        """What stands for a candidate may not run here; that says nothing of the others."""
+        try:
+            return self._accuracy(judge, config, attempt, baseline)
+        except StorageError:
+            raise
+        except SaccadeError as error:
+            return error
 
     def _accuracy(
         self, judge: FinalJudge, config: PipelineConfig, attempt: int, baseline: Runner
@@ -205,10 +240,12 @@ class _Picker:
 
     def _record_the_rest(self, order: Sequence[Row]) -> None:
         done = {trial.change for trial in self.trials}
+        taken = any(trial.kept for trial in self.trials)
         for row in [*order, *(r for r in self.found if r not in order)]:
             if row.id in done:
                 continue
-            verdict, reason = "inconclusive", f"{row.reason}; another was taken"
+            instead = "another was taken" if taken else "its accuracy was not judged"
+            verdict, reason = "inconclusive", f"{row.reason}; {instead}"
             if not row.counts:
                 verdict, reason = "failed", f"{row.status}: {row.reason}"
             self.trials.append(self._trial(row, verdict, reason, False, values(row.metrics or {})))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,10 +13,9 @@ import yaml
 from saccade.data.contract import DataProblem
 from saccade.deploy.bundle import write_bundle
 from saccade.environment import detect
-from saccade.errors import InputError
-from saccade.optimize.float_versions import last_unquantized
+from saccade.errors import InputError, SaccadeError, first_line
 from saccade.optimize.job import Job
-from saccade.optimize.plan import OTHER_MODEL, make_plan
+from saccade.optimize.plan import make_plan
 from saccade.optimize.race import Runner
 from saccade.optimize.referee import Referee
 from saccade.optimize.search import Search
@@ -24,7 +23,7 @@ from saccade.optimize.tuning import tune
 from saccade.pipeline.config import PipelineConfig
 from saccade.playbook.absent import KIT, optimize_absent
 from saccade.playbook.candidates import with_candidates
-from saccade.playbook.final import WayBack, validate
+from saccade.playbook.final import validate, ways_back
 from saccade.playbook.measured import optimize_measured
 from saccade.playbook.prepare import at_hand, check_alone, guard_goal, prepare, runtimes
 from saccade.playbook.referees import search_referee
@@ -123,18 +122,16 @@ def improve(job: Job, run: RunFolder, say: Progress, began: float) -> Study:
 
     Raises:
         KeyboardInterrupt: after everything known was written to the run folder.
+        SaccadeError: likewise.
     """
     run.write_json("environment.json", {**job.environment.to_dict(), "hash": job.environment.hash})
     playbook = Playbook(job, run, say, began)
-    interrupted = False
     try:
         playbook.carry_out()
-    except KeyboardInterrupt:
-        interrupted = True
-    study = playbook.write(interrupted)
-    if interrupted:
-        raise KeyboardInterrupt
-    return study
+    except (KeyboardInterrupt, SaccadeError) as end:
+        playbook.write_what_is_known(end)
+        raise
+    return playbook.write(interrupted=False)
 
 
 def remember_spec(run: RunFolder, spec: Spec) -> None:
@@ -308,9 +305,9 @@ class Playbook:
             self._say,
             lambda: self._left() - REPORT_S,
         )
-        best_profile = profile_of(final.config)
         problems = tuple(dict.fromkeys((*self._problems(), *final.problems)))
-        self._know(final=final, best_profile=best_profile, problems=problems)
+        self._know(final=final, problems=problems)
+        self._know(best_profile=profile_of(final.config))
 
     def _left(self) -> float:
         return self._job.spec.budget - (time.monotonic() - self._began)
@@ -325,13 +322,21 @@ class Playbook:
     def _problems(self) -> tuple[DataProblem, ...]:
         return self._job.roles.problems if self._job.roles else ()
 
+    def write_what_is_known(self, end: BaseException) -> None:
+        """The same of a run that ended early; nothing where it ended before the baseline."""
+        if self._story is None:
+            return
+        if isinstance(end, SaccadeError):
+            said = f"The run ended early: {first_line(end)}"
+            self._know(notes=(*self._story.notes, said))
+        self.write(interrupted=True)
+
     def write(self, interrupted: bool) -> Study:
         """Bundle, ``result.json`` and ``report.html``, from whatever is known."""
         from saccade.report.html import write_html
 
         story = self._story
-        if story is None:
-            raise KeyboardInterrupt
+        assert story is not None
         wall_s = time.monotonic() - self._began
         story = replace(story, wall_s=wall_s, interrupted=interrupted)
         if story.final is not None:
@@ -340,23 +345,6 @@ class Playbook:
         self._run.write_json("result.json", result)
         write_html(self._run.path)
         return Study(self._run.path, finite({"schema_version": 1, **result}), story.trials)
-
-
-def ways_back(
-    baseline: PipelineConfig, best: PipelineConfig, trials: Sequence[Trial]
-) -> list[WayBack]:
-    """How far each model was taken, the one in use first, the user's own last."""
-    runs: list[tuple[str, PipelineConfig, list[Trial]]] = [("", baseline, [])]
-    for trial in trials:
-        if trial.kept and trial.name in OTHER_MODEL:
-            runs.append((trial.name, PipelineConfig.from_dict(trial.config), [trial]))
-        elif trial.kept:
-            runs[-1][2].append(trial)
-    found = []
-    for brought_by, first, kept in reversed(runs):
-        last = PipelineConfig.from_dict(kept[-1].config) if kept else first
-        found.append(WayBack(last, last_unquantized(first, kept), brought_by))
-    return [replace(found[0], best=best), *found[1:]]
 
 
 def provenance(story: Story) -> dict[str, object]:

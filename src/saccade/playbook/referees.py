@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from saccade.data.frame_roles import as_dataset
 from saccade.goals import Goal
-from saccade.optimize.job import Job
+from saccade.optimize.job import Job, guard_goals
 from saccade.optimize.referee import Answering
 from saccade.validate.referee import (
     VIDEO_FRAMES,
@@ -25,11 +25,17 @@ def search_referee(
         guard: the goal that bounds the loss of accuracy.
         frame_hw: height and width of the source's frames.
         runner: the baseline, running.
+
+    Raises:
+        DataError: the baseline says nothing that could be judged.
     """
     seed = job.spec.seed
     selection = job.roles.selection if job.roles else None
     if guard.base != "agreement" and selection is not None:
-        return LabelReferee(selection, runner, guard.base, guard.bound, seed)
+        also = {
+            g.base: g.bound for g in guard_goals(job) if g.base not in (guard.base, "agreement")
+        }
+        return LabelReferee(selection, runner, guard.base, guard.bound, seed, also)
     if selection is not None:
         return AgreementReferee(
             selection, lambda r: results_on(r, selection), runner, guard.bound, seed

@@ -10,15 +10,18 @@ from typing import Any
 from saccade.data.contract import DataProblem
 from saccade.diagnose.records import Finding
 from saccade.goals import METRICS, Goal
+from saccade.optimize.change import Objective
 from saccade.optimize.job import Job
 from saccade.optimize.metrics import Estimate, values
-from saccade.playbook.final import Accuracy, Final
+from saccade.playbook.final import Final
+from saccade.playbook.final_judge import Accuracy
 from saccade.playbook.steps import Baseline
 from saccade.profile.operators import attained
 from saccade.profile.records import Profile
-from saccade.study import Drop, Trial
+from saccade.study import Trial
 
 TOP_OPERATORS = 12
+ACCURACY = ("accuracy", "accuracy_low", "accuracy_high")
 
 
 @dataclass(frozen=True)
@@ -86,8 +89,11 @@ def result_document(story: Story) -> dict[str, Any]:
 def goal_rows(story: Story) -> list[dict[str, Any]]:
     """Every goal with its value, interval and status."""
     rows = []
-    for goal in story.job.goals:
+    for goal in (*story.job.goals, *_broken_default(story)):
         estimate, note = _goal_value(goal, story)
+        default = goal not in story.job.goals
+        if default:
+            note = f"what may be lost where no goal says it; {note}"
         status = goal.status(estimate.value, estimate.low, estimate.high)
         bounded = estimate.low is not None and estimate.high is not None
         rows.append(
@@ -100,9 +106,19 @@ def goal_rows(story: Story) -> list[dict[str, Any]]:
                 "interval": [estimate.low, estimate.high] if bounded else None,
                 "status": status,
                 "note": note,
+                "default": default,
             }
         )
     return rows
+
+
+def _broken_default(story: Story) -> tuple[Goal, ...]:
+    """The guard that nobody asked for, where its bound does not hold: then nothing is met."""
+    accuracy = story.final.accuracy if story.final is not None else None
+    bound = accuracy.bound if accuracy is not None else None
+    if story.guard is None or story.guard in story.job.goals or bound is None or bound.holds:
+        return ()
+    return (story.guard,)
 
 
 def _goal_value(goal: Goal, story: Story) -> tuple[Estimate, str]:
@@ -169,6 +185,7 @@ def _best(story: Story) -> dict[str, Any]:
     final = story.final
     assert final is not None
     kept = [t for t in story.trials if t.kept]
+    unchanged = final.config.hash == story.job.baseline.hash
     metrics: dict[str, float | None] = dict(values(final.best))
     accuracy = final.accuracy
     guard = story.guard.base if story.guard else ""
@@ -177,7 +194,7 @@ def _best(story: Story) -> dict[str, Any]:
         metrics.update({f"{name}_drop": drop.estimate for name, drop in accuracy.drops.items()})
     drop = accuracy.drops.get(guard) if accuracy else None
     return {
-        "trial": kept[-1].number if kept else 0,
+        "trial": kept[-1].number if kept and not unchanged else 0,
         "changes": [t.change for t in kept] + [f"reverted: {r}" for r in final.reverted],
         "config": final.config.to_dict(),
         "config_hash": final.config.hash,
@@ -259,38 +276,49 @@ def trial_row(trial: Trial) -> dict[str, Any]:
 def pareto(story: Story) -> list[dict[str, Any]]:
     """Every judged configuration as a point; the front is marked."""
     points: list[dict[str, Any]] = []
+    # Accuracy and its ends, by the number of the trial.
+    judged: dict[int, dict[str, float]] = {}
     start = _baseline_point(story)
     if start is not None:
         points.append(start)
-    judged: dict[int, tuple[Drop, float]] = {}
+        judged[0] = {name: start[name] for name in ACCURACY}
     for trial in story.trials:
         drop = trial.drop
         accuracy = trial.metrics.get(drop.metric) if drop else None
-        if drop is None or accuracy is None:
+        if drop is not None and accuracy is not None:
+            best = accuracy + drop.estimate
+            ends = (accuracy, best - drop.upper, best - drop.lower)
+            judged[trial.number] = dict(zip(ACCURACY, ends, strict=True))
+        elif trial.kept and trial.parent in judged:
             # Found the same boxes as its parent, so it is as accurate.
-            if not trial.kept or trial.parent not in judged:
-                continue
-            drop, accuracy = judged[trial.parent]
-        judged[trial.number] = (drop, accuracy)
+            judged[trial.number] = judged[trial.parent]
+        else:
+            continue
         points.append(
             {
                 "trial": trial.number,
                 "label": trial.change,
                 "throughput_fps": trial.metrics.get("throughput_fps"),
                 "latency_ms": trial.metrics.get("latency_ms.p50"),
-                "accuracy": accuracy,
-                "accuracy_low": accuracy + drop.estimate - drop.upper,
-                "accuracy_high": accuracy + drop.estimate - drop.lower,
+                **judged[trial.number],
                 "kept": trial.kept,
             }
         )
-    for point in points:
-        point["front"] = not any(
-            (other["throughput_fps"] or 0) > (point["throughput_fps"] or 0)
-            and other["accuracy"] >= point["accuracy"]
-            for other in points
-        )
+    places = [(_speed(point, story.job.objective), point["accuracy"]) for point in points]
+    for point, place in zip(points, places, strict=True):
+        point["front"] = not any(_beats(other, place) for other in places)
     return points
+
+
+def _speed(point: Mapping[str, Any], objective: Objective) -> float:
+    """Larger is better, by what is improved."""
+    if objective == "throughput":
+        return float(point["throughput_fps"] or 0)
+    return 1 / float(point["latency_ms"] or "inf")
+
+
+def _beats(first: tuple[float, float], second: tuple[float, float]) -> bool:
+    return first != second and all(a >= b for a, b in zip(first, second, strict=True))
 
 
 def _baseline_point(story: Story) -> dict[str, Any] | None:

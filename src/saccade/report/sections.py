@@ -108,7 +108,7 @@ def _goal_phrase(goal: Mapping[str, Any]) -> str:
 
 def headline(result: Mapping[str, Any]) -> str:
     """One sentence: what was asked, what was reached, the speedup, and what accuracy it cost."""
-    goals = [_goal_phrase(goal) for goal in records(result.get("goals"))]
+    goals = [_goal_phrase(g) for g in records(result.get("goals")) if not g.get("default")]
     asked = f"Asked for {_joined(goals)}" if goals else "Asked for the fastest system"
     if not mapping(result.get("best")):
         return f"{asked}: {_nothing_better(result)}."

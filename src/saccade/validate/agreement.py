@@ -89,9 +89,12 @@ def agreement_drop(result: Agreement, weights: NDArray[np.int64]) -> DropBound:
     if result.invented is not None:
         other = replicates(result.invented, weights).map50
         drawn, left_out = drawn + other.drawn / 2, left_out + other.left_out / 2
-    candidate = Replicates(result.value, _settled(drawn), _settled(left_out), result.images)
-    same = Replicates(1.0, np.ones_like(drawn), np.ones_like(left_out), result.images)
-    return paired_drop(same, candidate)
+    settled = _settled(drawn), _settled(left_out)
+    ones = np.ones_like(drawn), np.ones_like(left_out)
+    return paired_drop(
+        Replicates(1.0, *ones, result.images, found.unit),
+        Replicates(result.value, *settled, result.images, found.unit),
+    )
 
 
 def _settled(values: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -39,14 +39,15 @@ class Replicates:
         left_out: ``(G,)`` float64 with each of G groups of images left out (single images up
             to `GROUPS` of them); NaN where nothing to judge is left.
         images: number of images that have something to judge.
-        outcomes: ``(images,)`` where the figure is a mean of one 0 or 1 per image, else None.
+        unit: what one unit weighs: an image in a share of images; elsewhere a match, among which
+            the figure's value is shared out.
     """
 
     point: float
     drawn: NDArray[np.float64]
     left_out: NDArray[np.float64]
     images: int
-    outcomes: NDArray[np.float64] | None = None
+    unit: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,19 +102,28 @@ def replicates(accuracy: DetectionAccuracy, weights: NDArray[np.int64]) -> MapBo
     )
     cut = len(weights)
 
-    def split(point: float, values: NDArray[np.float64], images: int) -> Replicates:
-        return Replicates(point, values[:cut], values[cut:], images)
+    def split(point: float, values: NDArray[np.float64], images: int, found: float) -> Replicates:
+        return Replicates(point, values[:cut], values[cut:], images, unit_of(point, found))
 
     counts = [int(np.count_nonzero(matches.objects)) for matches in accuracy.matches]
+    # Objects found, at the mean IoU threshold and at the first.
+    hits = [matches.true_positive.sum(axis=1) for matches in accuracy.matches]
+    found = [float(by_threshold.mean()) for by_threshold in hits]
+    at_50 = float(sum(by_threshold[0] for by_threshold in hits))
     points = accuracy.per_class.items()
     return MapBootstrap(
-        map50_95=split(accuracy.map50_95, mean_of_present(strict), accuracy.images),
-        map50=split(accuracy.map50, mean_of_present(loose), accuracy.images),
+        map50_95=split(accuracy.map50_95, mean_of_present(strict), accuracy.images, sum(found)),
+        map50=split(accuracy.map50, mean_of_present(loose), accuracy.images, at_50),
         per_class={
-            class_id: split(point, strict[:, column], counts[column])
+            class_id: split(point, strict[:, column], counts[column], found[column])
             for column, (class_id, point) in enumerate(points)
         },
     )
+
+
+def unit_of(point: float, matches: float) -> float:
+    """What one of the matches that make up a figure weighs."""
+    return max(0.0, point) / matches if matches else 0.0
 
 
 def left_out_weights(images: int) -> NDArray[np.int64]:

@@ -47,6 +47,7 @@ class FinalBound:
         level: one-sided, what this attempt may spend of the error.
         estimate: of the drop.
         upper: bound of the drop at ``level``.
+        allowed: largest drop allowed.
         holds: whether the bound is within what is allowed.
         labels_needed: labelled images in all that would make it hold; None where no number would.
         reason: one sentence for a person.
@@ -56,6 +57,7 @@ class FinalBound:
     level: float
     estimate: float
     upper: float
+    allowed: float
     holds: bool
     labels_needed: int | None
     reason: str
@@ -144,7 +146,7 @@ def final_bound(drop: DropBound, allowed: float, attempt: int, images: int) -> F
     said = f"drop {drop.estimate:.4f}, at most {upper:.4f} at {level:.2%} on {images} images"
     if upper <= allowed:
         reason = f"{said}: bounded by the {allowed:g} allowed"
-        return FinalBound(attempt, level, drop.estimate, upper, True, None, reason)
+        return FinalBound(attempt, level, drop.estimate, upper, allowed, True, None, reason)
     needed = labels_needed(images, drop.estimate, upper, allowed)
     if not math.isfinite(upper):
         reason = _no_bound(images)
@@ -152,4 +154,4 @@ def final_bound(drop: DropBound, allowed: float, attempt: int, images: int) -> F
         reason = f"{said}: more than the {allowed:g} allowed"
     else:
         reason = f"{said}: not bounded by the {allowed:g} allowed, {_would_decide(needed)}"
-    return FinalBound(attempt, level, drop.estimate, upper, False, needed, reason)
+    return FinalBound(attempt, level, drop.estimate, upper, allowed, False, needed, reason)

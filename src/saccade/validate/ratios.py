@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from saccade.validate.bootstrap import Replicates, left_out_weights
+from saccade.validate.bootstrap import Replicates, left_out_weights, unit_of
 
 
 def ratio_replicates(
@@ -26,7 +26,7 @@ def ratio_replicates(
 def share_replicates(
     hits: NDArray[np.float64], judged: NDArray[np.bool_], weights: NDArray[np.int64]
 ) -> Replicates:
-    """A share of images, with what came out for each.
+    """A share of images, each of which weighs the same, whether it is a hit or not.
 
     Args:
         hits: ``(images,)`` 0 or 1.
@@ -34,7 +34,7 @@ def share_replicates(
         weights: ``(B, images)``.
     """
     found = ratio_replicates(hits * judged, judged.astype(np.float64), weights)
-    return replace(found, outcomes=np.where(judged, hits, np.nan))
+    return replace(found, unit=1 / max(1, int(judged.sum())))
 
 
 def mean_ratio_replicates(
@@ -57,4 +57,5 @@ def mean_ratio_replicates(
     values = np.where(count > 0, totals / np.maximum(count, 1), np.nan)
     judged = int(np.count_nonzero(denominators.sum(axis=1)))
     stop = 1 + len(weights)
-    return Replicates(float(values[0]), values[1:stop], values[stop:], judged)
+    unit = unit_of(float(values[0]), int(np.count_nonzero(numerators)))
+    return Replicates(float(values[0]), values[1:stop], values[stop:], judged, unit)

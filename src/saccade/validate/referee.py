@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Any
 
 from saccade import plugins
@@ -27,13 +28,24 @@ _SIZING = ("input_size", "shape", "margin", "squeeze", "dynamic_resolution")
 
 
 class LabelReferee:
-    """Compares with the baseline's accuracy on labelled images, pair by pair of images."""
+    """Compares with the baseline's accuracy on labelled images, pair by pair of images.
+
+    Args:
+        also: other metrics whose drop is bounded, with what is allowed.
+    """
 
     def __init__(
-        self, dataset: Dataset, baseline: Answering, metric: str, allowed: float, seed: int
+        self,
+        dataset: Dataset,
+        baseline: Answering,
+        metric: str,
+        allowed: float,
+        seed: int,
+        also: Mapping[str, float] = MappingProxyType({}),
     ) -> None:
         self.metric = metric
         self.allowed = allowed
+        self._also = also
         self._dataset = dataset
         self._weights = unit_weights(dataset, seed)
         self._judge = judge_of(baseline)
@@ -45,20 +57,32 @@ class LabelReferee:
         return self._judge.scored(self._dataset, results_on(runner, self._dataset), self._weights)
 
     def judge(self, runner: Answering, effect: Effect) -> Judgement:
-        """Bound the drop and decide by the bound."""
+        """Bound the drops and decide by the bounds; what is on record is that of `metric`."""
         if effect == "lossy":
             self._lossy += 1
         scored = self._scored(runner)
-        found = scored.metrics[self.metric]
-        drop = paired_drop(self.baseline.metrics[self.metric], found)
-        judged = decide(self, drop, found.point, effect, max(1, self._lossy), len(self._dataset))
+        judged = self._decided(scored, self.metric, self.allowed, effect)
+        for metric, allowed in self._also.items():
+            other = self._decided(scored, metric, allowed, effect)
+            if judged.keep and not other.keep:
+                judged = replace(judged, keep=False, reason=other.reason)
         if not other_pixels(self._baseline_config, runner.config):
             return judged
         return replace(judged, by_size=compared_by_size(self.baseline, scored))
 
+    def _decided(self, scored: Scored, metric: str, allowed: float, effect: Effect) -> Judgement:
+        found = scored.metrics[metric]
+        drop = paired_drop(self.baseline.metrics[metric], found)
+        comparisons, images = max(1, self._lossy), len(self._dataset)
+        return decide(metric, allowed, drop, found.point, effect, comparisons, images)
+
 
 class AgreementReferee:
-    """Compares with the baseline's own outputs, on images or on frames of the source."""
+    """Compares with the baseline's own outputs, on images or on frames of the source.
+
+    Raises:
+        DataError: the baseline says nothing that could be agreed with.
+    """
 
     metric = "agreement"
 
@@ -76,6 +100,8 @@ class AgreementReferee:
         self._judge = judge_of(baseline)
         self._reference = results_of(baseline)
         self._weights = unit_weights(dataset, seed)
+        # Asked once of itself, so that nothing is measured where nothing could be judged.
+        self._judge.agreement(dataset, self._reference, self._reference, self._weights[:1])
         self._lossy = 0
 
     def judge(self, runner: Answering, effect: Effect) -> Judgement:
@@ -84,13 +110,15 @@ class AgreementReferee:
             self._lossy += 1
         found = self._results_of(runner)
         drop = self._judge.agreement(self._dataset, self._reference, found, self._weights)
+        comparisons, images = max(1, self._lossy), len(self._dataset)
         return decide(
-            self, drop, 1 - drop.estimate, effect, max(1, self._lossy), len(self._dataset)
+            self.metric, self.allowed, drop, 1 - drop.estimate, effect, comparisons, images
         )
 
 
 def decide(
-    referee: LabelReferee | AgreementReferee,
+    metric: str,
+    allowed: float,
     drop: DropBound,
     value: float,
     effect: Effect,
@@ -98,12 +126,10 @@ def decide(
     images: int,
 ) -> Judgement:
     """Turn a bound into a judgement, by the guard's rules."""
-    verdict = judge(drop, referee.allowed, effect, comparisons, images)
-    record = Drop(
-        referee.metric, drop.estimate, drop.lower_at(LEVEL), drop.upper_at(LEVEL), LEVEL, images
-    )
+    verdict = judge(drop, allowed, effect, comparisons, images)
+    record = Drop(metric, drop.estimate, drop.lower_at(LEVEL), drop.upper_at(LEVEL), LEVEL, images)
     keep = verdict.decision == "keep" or (verdict.decision == "undecided" and effect != "lossy")
-    return Judgement(keep, f"{referee.metric} {verdict.reason}", record, value)
+    return Judgement(keep, f"{metric} {verdict.reason}", record, value)
 
 
 def other_pixels(first: PipelineConfig, second: PipelineConfig) -> bool:

@@ -50,6 +50,11 @@ class TrackCounts:
         """How many true objects there are."""
         return int(self.true_boxes.shape[1])
 
+    @property
+    def stretches(self) -> int:
+        """How often a track followed an object through a block; its frames are one witness."""
+        return int(np.count_nonzero(self.close))
+
     def hota(self, blocks: Weights, objects: Weights) -> NDArray[np.float64]:
         """Mean HOTA over alphas, with blocks and objects counted as often as their weights say.
 

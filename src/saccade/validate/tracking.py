@@ -18,7 +18,12 @@ from saccade.data.sequences import clips_of
 from saccade.errors import DataError, MissingExtraError
 from saccade.tasks.tracks import Tracks
 from saccade.validate.blocks import blocks_of
-from saccade.validate.bootstrap import Replicates, left_out_weights, resample_weights
+from saccade.validate.bootstrap import (
+    Replicates,
+    left_out_weights,
+    resample_weights,
+    unit_of,
+)
 from saccade.validate.contract import Scored, check_judgeable, check_length
 from saccade.validate.drop_bound import DropBound, paired_drop
 from saccade.validate.ratios import ratio_replicates
@@ -56,7 +61,13 @@ class TrackingJudge:
         truth = judged.counts.true_boxes.sum(axis=1)
         mota = ratio_replicates(truth - judged.errors(), truth, weights)
         found = {"hota": hota, "mota": mota, "idf1": idf1}
-        return Scored({name: replace(r, point=points[name]) for name, r in found.items()})
+        stretches = judged.counts.stretches
+        return Scored(
+            {
+                name: replace(r, point=points[name], unit=unit_of(points[name], stretches))
+                for name, r in found.items()
+            }
+        )
 
     @staticmethod
     def agreement(
@@ -81,10 +92,8 @@ class TrackingJudge:
         truth = replace(dataset, images=as_truth(dataset.images, reference), labelled=True)
         judged = _Judged.of(truth, candidate)
         found = _replicates(judged.counts.idf1, judged, weights)
-        ones = Replicates(
-            1.0, np.ones_like(found.drawn), np.ones_like(found.left_out), found.images
-        )
-        return paired_drop(ones, found)
+        ones = np.ones_like(found.drawn), np.ones_like(found.left_out)
+        return paired_drop(Replicates(1.0, *ones, found.images, found.unit), found)
 
 
 def check_frames(dataset: Dataset) -> None:
@@ -201,4 +210,6 @@ def _replicates(figure: Figure, judged: _Judged, weights: NDArray[np.int64]) -> 
     once = np.ones((1 + judged.blocks, count), np.int64)
     values = figure(np.concatenate([every, left_out, weights]), np.concatenate([once, drawn]))
     cut = 1 + judged.blocks
-    return Replicates(float(values[0]), values[cut:], values[1:cut], min(judged.blocks, count))
+    unit = unit_of(float(values[0]), judged.counts.stretches)
+    images = min(judged.blocks, count)
+    return Replicates(float(values[0]), values[cut:], values[1:cut], images, unit)
