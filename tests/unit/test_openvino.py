@@ -159,12 +159,21 @@ def test_a_folder_that_cannot_be_made_costs_nothing_but_time(
 
 def test_what_was_used_last_stays(tmp_path: Path) -> None:
     for age, name in enumerate("dcba"):
-        (tmp_path / name).write_bytes(b"x" * 100)
-        os.utime(tmp_path / name, (1000 - age, 1000 - age))
-    trim(tmp_path, 250)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["c", "d"]
-    trim(tmp_path, 250)
-    assert len(list(tmp_path.iterdir())) == 2
+        (tmp_path / f"{name}.blob").write_bytes(b"x" * 100)
+        os.utime(tmp_path / f"{name}.blob", (1000 - age, 1000 - age))
+    for _ in range(2):
+        trim(tmp_path, 250, "*.blob")
+        assert sorted(path.stem for path in tmp_path.iterdir()) == ["c", "d"]
+
+
+def test_files_of_others_are_left_alone(
+    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache.mkdir(parents=True)
+    (cache / "thesis.txt").write_text("x")
+    monkeypatch.setattr(openvino, "LIMIT_BYTES", 0)
+    opened(tmp_path)
+    assert [path.name for path in cache.iterdir()] == ["thesis.txt"]
 
 
 def test_measuring_processes_go_without(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -285,6 +285,10 @@ def test_the_folder_is_the_users_cache_or_the_one_named(monkeypatch: pytest.Monk
     monkeypatch.delenv(tensorrt_cache.FOLDER_VARIABLE)
     monkeypatch.setenv("XDG_CACHE_HOME", "/cache")
     assert tensorrt_cache.engines_folder() == Path("/cache/saccade/engines")
+    monkeypatch.setenv(tensorrt_cache.FOLDER_VARIABLE, "off")
+    place = engine_path("sha", "images", EngineSettings((64, 64)), HERE)
+    keep(place, b"content")
+    assert kept(place) is timings_path(HERE) is None
 
 
 def test_a_cache_that_cannot_be_written_is_no_error(tmp_path: Path) -> None:
@@ -298,8 +302,10 @@ def test_the_longest_unused_engines_make_room(
 ) -> None:
     monkeypatch.setattr(tensorrt_cache, "LIMIT_BYTES", 25)
     for age, name in ((300, "old"), (200, "older-but-used"), (100, "young")):
-        keep(folder / f"{name}.engine", b"0123456789" if name != "young" else b"01234")
-        os.utime(folder / f"{name}.engine", (1e9 - age, 1e9 - age))
-    keep(folder / "new.engine", b"0123456789")
-    left = sorted(path.stem for path in folder.glob("*.engine"))
-    assert left == ["new", "older-but-used", "young"]
+        path = folder / f"saccade-{name}.engine"
+        keep(path, b"0123456789" if name != "young" else b"01234")
+        os.utime(path, (1e9 - age, 1e9 - age))
+    (folder / "mine.engine").write_bytes(b"of the user's")
+    keep(folder / "saccade-new.engine", b"0123456789")
+    left = sorted(path.stem.removeprefix("saccade-") for path in folder.glob("*.engine"))
+    assert left == ["mine", "new", "older-but-used", "young"]

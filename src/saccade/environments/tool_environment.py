@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from saccade.errors import MissingEnvironmentError, RuntimeFailure, SpecError, StorageError
-from saccade.user_cache import user_cache
+from saccade.user_cache import user_folder
 
 # Where environments are made, instead of the user's cache folder.
 FOLDER_VARIABLE = "SACCADE_ENVIRONMENTS"
@@ -144,7 +144,7 @@ class ToolEnvironment:
 
 def environments_folder() -> Path:
     """Where tool environments are made."""
-    return user_cache("environments", FOLDER_VARIABLE)
+    return user_folder("environments", FOLDER_VARIABLE)
 
 
 def known() -> tuple[ToolEnvironment, ...]:

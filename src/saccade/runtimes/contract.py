@@ -8,12 +8,14 @@ and released in ``close``. Sessions are used from one submitting and one waiting
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from saccade.errors import RuntimeFailure
 from saccade.models.description import Preprocessing
 from saccade.pipeline.config import ModelFile, RuntimeOptions
 
@@ -170,3 +172,20 @@ class Runtime(ABC):
             MissingExtraError: the runtime is not installed.
             RuntimeFailure: it refused the model or the options.
         """
+
+
+def check_precision(options: RuntimeOptions, offered: Iterable[str], title: str) -> None:
+    """Refuse arithmetic that a runtime does not have, rather than run another in its place.
+
+    Args:
+        options: as asked for.
+        offered: precisions that the runtime has, with a fast path here or without.
+        title: the library's name.
+
+    Raises:
+        RuntimeFailure: as said.
+    """
+    if options.precision not in offered:
+        raise RuntimeFailure(
+            f"{title} has no {options.precision}; use {' or '.join(offered)}, or another runtime."
+        )

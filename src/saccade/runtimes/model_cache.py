@@ -16,11 +16,10 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from saccade.user_cache import user_cache
+from saccade.user_cache import OFF, user_cache
 
 # A folder to use instead of the user's cache folder, or one of `OFF`.
 FOLDER_VARIABLE = "SACCADE_MODEL_CACHE"
-OFF = ("off", "0", "no", "false")
 # Added to the environment of a process that must not use it.
 SWITCHED_OFF = {FOLDER_VARIABLE: OFF[0]}
 # Compiled models are about as large as their files; those that were not used for longest go.
@@ -32,11 +31,12 @@ def cache_folder(runtime: str) -> Path | None:
 
     A folder that cannot be written is none: opening takes longer then, and nothing else changes.
     """
-    if os.environ.get(FOLDER_VARIABLE, "").lower() in OFF:
+    models = user_cache("models", FOLDER_VARIABLE)
+    if models is None:
         return None
+    folder = models / runtime
     try:
-        folder = user_cache("models", FOLDER_VARIABLE) / runtime
         folder.mkdir(parents=True, exist_ok=True)
-    except (OSError, RuntimeError):  # RuntimeError: there is no home
+    except OSError:
         return None
     return folder if os.access(folder, os.W_OK | os.X_OK) else None

@@ -10,13 +10,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from saccade.errors import MissingExtraError, RuntimeFailure, first_line
-from saccade.runtimes.contract import Availability, Runtime, Session, SessionRequest
+from saccade.runtimes.contract import (
+    Availability,
+    Runtime,
+    Session,
+    SessionRequest,
+    check_precision,
+)
 from saccade.runtimes.pixel_input import to_planes
 from saccade.runtimes.pooled import PooledSession, checked
 
 # Hardware it is meant for and has never run on in this project.
 UNVERIFIED = "Arm phones and boards"
 FORMATS = ("ncnn",)
+PRECISIONS = ("fp32", "bf16")
 TITLE = "ncnn"
 # First line of every text .param file.
 MAGIC = "7767517"
@@ -46,7 +53,7 @@ class Ncnn(Runtime):
             installed,
             "CPU, fp32 and bf16 storage",
             "ncnn",
-            ("fp32", "bf16"),
+            PRECISIONS,
             FORMATS,
             dynamic=False,
             unverified=UNVERIFIED,
@@ -68,6 +75,7 @@ class NcnnSession(PooledSession):
 
     def __init__(self, request: SessionRequest) -> None:
         super().__init__(request, TITLE)
+        check_precision(request.options, PRECISIONS, TITLE)
         try:
             import ncnn
         except ImportError as error:

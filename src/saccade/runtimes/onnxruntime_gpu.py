@@ -5,13 +5,12 @@ Not verified on hardware: no GPU was at hand in this project.
 
 from __future__ import annotations
 
-import tempfile
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 
 from saccade.errors import MissingExtraError
 from saccade.runtimes.contract import Availability, Runtime, Session, SessionRequest
 from saccade.runtimes.onnxruntime import OnnxRuntimeSession, Provider
+from saccade.runtimes.tensorrt_cache import PREFIX, provider_folder
 
 UNVERIFIED = "NVIDIA GPUs"
 DISTRIBUTION = "onnxruntime-gpu"
@@ -66,17 +65,27 @@ class OnnxRuntimeTensorRt(Runtime):
             RuntimeFailure: the provider did not start, or the model was refused.
         """
         _check_installed()
-        cache = str(Path(tempfile.gettempdir()) / f"saccade-trt-{request.model.sha256[:12]}")
         settings = {
             "trt_fp16_enable": str(request.options.precision == "fp16"),
             "trt_int8_enable": str(request.model.quantized),
-            "trt_engine_cache_enable": "True",
-            "trt_engine_cache_path": cache,
-            "trt_timing_cache_enable": "True",
-            "trt_timing_cache_path": cache,
+            **_kept_engines(request.model.sha256),
         }
         provider = Provider(TENSORRT, ("fp32", "fp16"), settings, "cuda")
         return OnnxRuntimeSession(request, provider)
+
+
+def _kept_engines(model_sha256: str) -> dict[str, str]:
+    """Where the provider keeps engines and timings; it tells models apart by name only."""
+    folder = provider_folder()
+    if folder is None:
+        return {}
+    return {
+        "trt_engine_cache_enable": "True",
+        "trt_engine_cache_path": str(folder),
+        "trt_engine_cache_prefix": f"{PREFIX}{model_sha256[:16]}",
+        "trt_timing_cache_enable": "True",
+        "trt_timing_cache_path": str(folder),
+    }
 
 
 def _check_installed() -> None:

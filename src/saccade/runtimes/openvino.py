@@ -20,6 +20,7 @@ from saccade.runtimes.contract import (
     Session,
     SessionRequest,
     Ticket,
+    check_precision,
 )
 from saccade.runtimes.model_cache import LIMIT_BYTES, cache_folder
 from saccade.user_cache import trim
@@ -81,6 +82,7 @@ class OpenVinoSession(Session):
         except ImportError as error:
             raise MissingExtraError("openvino", "openvino", "The OpenVINO runtime") from error
         self._ov = ov
+        check_precision(request.options, PRECISIONS, "OpenVINO")
         try:
             compiled = self._compile(ov, request)
         except Exception as error:
@@ -209,7 +211,7 @@ def _compiled(core: Any, model: Any, settings: dict[str, Any]) -> Any:
         return core.compile_model(model, "CPU", settings)
     compiled = core.compile_model(model, "CPU", {**settings, "CACHE_DIR": str(folder)})
     if not compiled.get_property("LOADED_FROM_CACHE"):
-        trim(folder, LIMIT_BYTES)
+        trim(folder, LIMIT_BYTES, "*.blob")
     return compiled
 
 

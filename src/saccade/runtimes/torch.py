@@ -18,6 +18,7 @@ from saccade.runtimes.contract import (
     Runtime,
     Session,
     SessionRequest,
+    check_precision,
 )
 from saccade.runtimes.pooled import PooledSession, checked
 from saccade.runtimes.torch_loading import (
@@ -30,6 +31,7 @@ from saccade.runtimes.torch_loading import (
 )
 from saccade.runtimes.torch_profiling import Profiling
 
+PRECISIONS = ("fp32", "bf16")
 BF16_FLAGS = frozenset(("avx512_bf16", "amx_bf16", "bf16"))
 
 
@@ -47,7 +49,7 @@ class Torch(Runtime):
             return Availability(False, detail="not installed", extra="torch", formats=FORMATS)
         from saccade.environment import detect
 
-        fast = ("fp32", "bf16") if BF16_FLAGS & set(detect().isa_flags) else ("fp32",)
+        fast = PRECISIONS if BF16_FLAGS & set(detect().isa_flags) else ("fp32",)
         return Availability(True, installed, f"CPU, {', '.join(fast)}", "torch", fast, FORMATS)
 
     @staticmethod
@@ -66,6 +68,7 @@ class TorchSession(PooledSession):
 
     def __init__(self, request: SessionRequest) -> None:
         super().__init__(request, "PyTorch")
+        check_precision(request.options, PRECISIONS, "PyTorch on the CPU")
         self._torch: Any = import_torch("The PyTorch runtime")
         self._options = request.options
         self._pre = request.graph_preprocessing

@@ -23,6 +23,7 @@ from saccade.runtimes.contract import (
     Session,
     SessionRequest,
     Ticket,
+    check_precision,
 )
 
 Fault = Literal["", "refuse", "fail", "garbage", "crash", "hang"]
@@ -55,6 +56,7 @@ class FakeRuntime(Runtime):
         Raises:
             RuntimeFailure: the file is no ONNX model, or the fault is to refuse.
         """
+        check_precision(request.options, ("fp32",), "The fake runtime")
         if cls.fault == "refuse":
             raise RuntimeFailure("The fake runtime refuses every model, as it was told to.")
         return FakeSession(request, cls.fault, cls.fault_at)

@@ -180,6 +180,13 @@ def corrupt_models_are_refused(runtime: type[Runtime], folder: Path) -> None:
         _refuses(lambda request=request: runtime.open(request), f"opening {name}")  # type: ignore[misc]
 
 
+def what_it_has_not_is_refused(runtime: type[Runtime], folder: Path) -> None:
+    """A precision that it does not have is a `RuntimeFailure` that names one that it has."""
+    options = RuntimeOptions(precision="fp8")  # type: ignore[arg-type]  # which no runtime has
+    request = _request(runtime, folder, options)
+    _refuses(lambda: runtime.open(request), "opening in fp8", naming="fp32")
+
+
 def close_is_final(runtime: type[Runtime], folder: Path) -> None:
     """`close` may be called twice; afterwards nothing runs, and what was under way is whole."""
     hw = (640, 640)
@@ -237,6 +244,7 @@ CHECKS: tuple[Check, ...] = (
     graph_preprocessing_equals_the_float_path,
     wrong_input_is_refused,
     corrupt_models_are_refused,
+    what_it_has_not_is_refused,
     close_is_final,
     close_wakes_who_waits,
     operators_need_profiling,
@@ -345,11 +353,12 @@ def _same(outputs: list[NDArray[np.float32]], image: NDArray[np.float32], where:
     _expect(worst <= TOLERANCE, f"{where}: outputs differ from the reference by {worst:.2g}")
 
 
-def _refuses(call: Callable[[], Any], what: str) -> None:
+def _refuses(call: Callable[[], Any], what: str, naming: str = "") -> None:
     try:
         call()
     except RuntimeFailure as error:
         _expect(bool(str(error)), f"{what}: a RuntimeFailure without a message")
+        _expect(naming in str(error), f"{what}: the message does not name {naming}: {error}")
     except Exception as error:
         raise AssertionError(f"{what}: {type(error).__name__} instead of RuntimeFailure") from error
     else:
