@@ -13,7 +13,7 @@ from saccade import plugins
 from saccade.errors import RuntimeFailure
 from saccade.optimize.training.interactions import interactions
 from saccade.optimize.training.part_search import PartSearch
-from saccade.optimize.training.runner import Pace
+from saccade.optimize.training.runner import Pace, TrainingRunner
 from saccade.optimize.training.search import Kept, TrainingSearch, of_samples, rebuilt
 from saccade.optimize.training.sets import Option, configured, together
 from saccade.optimize.training.trial_log import TrialLog
@@ -205,9 +205,37 @@ def test_what_takes_too_long_to_make_is_left_out_of_the_first_set(tmp_path: Path
     assert "to make it takes about 60 s" in left.reason
 
 
+def test_what_is_dear_and_promises_nothing_beside_the_others_comes_last(tmp_path: Path) -> None:
+    @dataclass(frozen=True)
+    class Compile(Turn):
+        def predict(self, context: TrainingContext) -> Prediction:
+            gain = 0.95 if context.config.compute.precision == "bf16" else 1.2
+            return Prediction(gain, 20.0, "made up", self.cost_s)
+
+    chosen, trials, _ = search(tmp_path, unet, BF16, LAST, Compile(**vars(COMPILE)))
+    assert chosen == {"bf16", "channels_last"}
+    assert trials[0].verdict == "inconclusive"
+    assert "beside the others it promises 0.95x" in trials[0].reason
+    assert set(trials[1].details["set"]) == chosen
+    assert any(set(t.details["set"]) == {*chosen, "compile"} for t in trials)
+
+
+def test_of_slow_steps_the_last_of_the_warm_up_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    taken: list[int] = []
+
+    class Worker:
+        def call(self, method: str, steps: int, timeout_s: float) -> TrainingBlock:
+            taken.append(steps)
+            return block_of(2.0, steps)
+
+    monkeypatch.setattr("saccade.optimize.training.runner._opened", lambda *_: Worker())
+    assert TrainingRunner(BASELINE).pace(2.0) == Pace(2.0, 4.0)
+    assert taken == [1, 1, 1]
+
+
 def test_slow_steps_leave_time_to_measure_the_best_set_alone(tmp_path: Path) -> None:
     """Steps take four seconds at first; racing must not take all the time."""
-    found = ticking(tmp_path, unet, 200.0, FUSED, BF16, LAST)
+    found = ticking(tmp_path, unet, 110.0, FUSED, BF16, LAST)
     assert {o.label for o in found.run()} >= {"bf16", "channels_last"}
     rates = {key: pace.samples_per_s for key, pace in found.paces().items()}
     strongest = interactions(rates)[0]

@@ -263,8 +263,8 @@ class PartSearch:
             assert start is not None and now is not None
             clear = now.samples_per_s > start.samples_per_s * (1 + self._resolution) ** 2
             if clear:
-                ratio, spread = now.samples_per_s / start.samples_per_s, 1 + self._resolution
-                self.marginal[option.label] = Ratio(ratio, ratio / spread, ratio * spread)
+                gain, spread = now.samples_per_s / start.samples_per_s, 1 + self._resolution
+                self.marginal[option.label] = Ratio(gain, gain / spread, gain * spread)
                 return True
         result = self._raced(without, whole, option, "without")
         if result is None:
@@ -309,9 +309,8 @@ class PartSearch:
             return None
         self._take_pace(before, joined_blocks(result.reference).samples_per_s)
         ratio = result.comparison.ratio
-        verdict = VERDICTS[result.comparison.verdict]
         outcome = Outcome(
-            verdict,  # type: ignore[arg-type]
+            VERDICTS[result.comparison.verdict],
             result.comparison.reason,
             how,
             Ratio(ratio.value, ratio.interval.low, ratio.interval.high),
