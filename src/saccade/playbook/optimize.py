@@ -323,7 +323,7 @@ class Playbook:
         return self._job.roles.problems if self._job.roles else ()
 
     def write_what_is_known(self, end: BaseException) -> None:
-        """The same of a run that ended early; nothing where it ended before the baseline."""
+        """`write` for a run that ended early; nothing where it ended before the baseline."""
         if self._story is None:
             return
         if isinstance(end, SaccadeError):

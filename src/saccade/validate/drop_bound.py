@@ -16,8 +16,8 @@ of the above is zero, and the drop is not. What n units have not shown happens t
 1 - (1 - level)^(1/n) of all (the exact binomial bound, about 3/n at 95%: Hanley and Lippman-Hand,
 "If Nothing Goes Wrong, Is Everything All Right?", 1983). That is added as an independent error is.
 A unit is what goes wrong as one: an image where a figure is a share of images, else a match, such
-as an object found. Of a hundred images with any share of accidents up to 30%, a 95% bound then holds
-in 93% of the cases at least; with Agresti and Min's half accidents (2005) it was 81%.
+as an object found. Of a hundred images with any share of accidents up to 30%, a 95% bound then
+holds in 93% of the cases at least; with Agresti and Min's half accidents (2005) it was 81%.
 """
 
 from __future__ import annotations
