@@ -8,6 +8,8 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
+from saccade.models.graph_reading import reads
+
 # Folding these would undo a quantization or fix a random number.
 _KEEP = frozenset(
     "QuantizeLinear DequantizeLinear DynamicQuantizeLinear Bernoulli "  # noqa: SIM905
@@ -64,9 +66,8 @@ def fold_constants(model: onnx.ModelProto) -> None:
 
 def drop_unused_constants(model: onnx.ModelProto) -> None:
     """Remove initializers that no node reads, in place."""
-    used = {name for node in model.graph.node for name in node.input}
+    used = {name for node in model.graph.node for name in reads(node)}
     used |= {value.name for value in model.graph.output}
-    used |= {name for node in model.graph.node for name in _captured(node)}
     kept = [tensor for tensor in model.graph.initializer if tensor.name in used]
     if len(kept) < len(model.graph.initializer):
         del model.graph.initializer[:]
@@ -95,14 +96,3 @@ def _evaluate(
     except Exception:  # an operator outside the reference implementation stays as it is
         return None
     return [np.asarray(value) for value in result]
-
-
-def _captured(node: onnx.NodeProto) -> set[str]:
-    """Names that the subgraphs of a control-flow node read."""
-    return {
-        name
-        for attribute in node.attribute
-        if attribute.type == onnx.AttributeProto.GRAPH
-        for inner in attribute.g.node
-        for name in (*inner.input, *_captured(inner))
-    }

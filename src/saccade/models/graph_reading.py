@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import onnx
@@ -42,6 +42,16 @@ def real_inputs(model: onnx.ModelProto) -> list[onnx.ValueInfoProto]:
 def producers(model: onnx.ModelProto) -> dict[str, onnx.NodeProto]:
     """For each tensor, the node that makes it."""
     return {name: node for node in model.graph.node for name in node.output}
+
+
+def reads(node: onnx.NodeProto) -> Iterator[str]:
+    """Everything a node reads; the graphs inside it may name any value of the outer one."""
+    yield from node.input
+    for attribute in node.attribute:
+        for inner in (attribute.g, *attribute.graphs):
+            yield from (value.name for value in inner.output)
+            for part in inner.node:
+                yield from reads(part)
 
 
 def boxes_raw(model: onnx.ModelProto, output: str) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +13,7 @@ from saccade.errors import ModelError
 from saccade.models import graph_reading as graph
 from saccade.models.description import Dim, InputSpec, ModelDescription, Preprocessing
 from saccade.models.onnx_file import read_onnx
-from saccade.models.onnx_model import image_input, read_metadata
+from saccade.models.onnx_model import image_input, read_metadata, stored_names
 from saccade.models.overrides import apply_overrides, validated
 
 # What torchvision and timm feed nearly all their models: RGB from 0 to 1, by ImageNet's statistics.
@@ -61,7 +60,7 @@ def described(
     """Put a description together, with the user's word on top."""
     checked = validated(overrides)
     metadata = read_metadata(model)
-    given = checked.get("class_names") or stored_names(metadata.get("names", ""))
+    given = checked.get("class_names") or stored_names(metadata)
     if given and len(given) != count:
         raise ModelError(
             f"The model has {count} classes, but {len(given)} class names are given. "
@@ -85,14 +84,3 @@ def described(
         input_hw=hw if hw and hw[0] != hw[1] else None,
     )
     return apply_overrides(description, checked)
-
-
-def stored_names(text: str) -> tuple[str, ...] | None:
-    """Class names from a model's metadata: a list, or a dictionary by class id."""
-    try:
-        stored = ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        return None
-    if isinstance(stored, dict):
-        stored = [stored[key] for key in sorted(stored)]
-    return tuple(map(str, stored)) if isinstance(stored, list | tuple) and stored else None

@@ -16,6 +16,7 @@ from onnx import compose, helper, numpy_helper, version_converter
 
 from saccade.errors import ModelError
 from saccade.models.description import Preprocessing
+from saccade.models.graph_reading import reads
 
 PREFIX = "second/"
 # Two nodes of these kinds draw other numbers.
@@ -216,20 +217,9 @@ def _drop_unused(graph: onnx.GraphProto) -> None:
     """Initializers that no node reads any more."""
     used = {value.name for value in graph.output}
     for node in graph.node:
-        used.update(_read(node))
+        used.update(reads(node))
     unused = {t.name for t in graph.initializer if t.name not in used}
     for values in (graph.initializer, graph.input):
         kept = [value for value in values if value.name not in unused]
         del values[:]
         values.extend(kept)
-
-
-def _read(node: onnx.NodeProto) -> set[str]:
-    """Names that a node and the graphs in it read."""
-    found = set(node.input)
-    for attribute in node.attribute:
-        for graph in (attribute.g, *attribute.graphs):
-            found |= {value.name for value in graph.output}
-            for inner in graph.node:
-                found |= _read(inner)
-    return found

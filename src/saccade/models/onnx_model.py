@@ -72,7 +72,7 @@ def describe_model(
     metadata = read_metadata(model)
     spec, why_input = image_input(model, name)
     size = _input_size(spec, metadata, overrides)
-    names = overrides.get("class_names") or _metadata_names(metadata)
+    names = overrides.get("class_names") or stored_names(metadata)
     match, why_decode = _recognize(
         model, whole or (lambda: model), spec, size.value, (names, families), overrides, name
     )
@@ -213,7 +213,8 @@ def _match_of(head: BoxHead, names: tuple[str, ...] | None, name: str) -> Match:
     return Match(head.family, len(names) if names else count or 0, None, False, head.outputs)
 
 
-def _metadata_names(metadata: Mapping[str, str]) -> tuple[str, ...] | None:
+def stored_names(metadata: Mapping[str, str]) -> tuple[str, ...] | None:
+    """Class names from a model's metadata, where they are a list, or a dictionary by class id."""
     stored = _literal(metadata.get("names", ""))
     if isinstance(stored, dict):
         stored = [stored[key] for key in sorted(stored)]

@@ -20,8 +20,9 @@ from onnx import helper
 from saccade.errors import ModelError
 from saccade.models import graph_reading as graph
 from saccade.models.description import ModelDescription
-from saccade.models.graph_constants import Constants, drop_unused_constants
+from saccade.models.graph_constants import Constants
 from saccade.models.onnx_model import image_input
+from saccade.models.read_outputs import drop_unneeded
 from saccade.models.size_rules import Refusal
 
 # Decode of a whole output → decode of the maps that it is made from.
@@ -77,8 +78,7 @@ def _cut(model: onnx.ModelProto, classes: int) -> onnx.ModelProto:
         axes = [f"{name}_{axis}" for axis in range(4)]
         value = helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, axes)
         cut.graph.output.append(value)
-    _drop_unreached(cut)
-    drop_unused_constants(cut)
+    drop_unneeded(cut.graph)
     return cut
 
 
@@ -163,19 +163,3 @@ def _by_size(model: onnx.ModelProto, boxes: list[str], scores: list[str]) -> lis
 
 def _area(shape: tuple[Any, ...]) -> int:
     return int(shape[2] * shape[3]) if len(shape) == 4 and None not in shape else 0
-
-
-def _drop_unreached(model: onnx.ModelProto) -> None:
-    """Delete nodes that no output needs, in place."""
-    made_by = graph.producers(model)
-    needed: set[str] = set()
-    pending = [value.name for value in model.graph.output]
-    while pending:
-        node = made_by.get(pending.pop())
-        if node is None or node.output[0] in needed:
-            continue
-        needed.add(node.output[0])
-        pending += node.input
-    kept = [node for node in model.graph.node if node.output[0] in needed]
-    del model.graph.node[:]
-    model.graph.node.extend(kept)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -10,6 +10,7 @@ import onnx
 
 from saccade.errors import ModelError
 from saccade.models.description import BoxOutputs, ModelDescription
+from saccade.models.graph_reading import reads
 
 # Decodes that read the first output and nothing else.
 FIRST_ONLY = ("yolov5", "yolov8", "yolox", "logits", "probabilities", "planes", "indices")
@@ -41,19 +42,23 @@ def with_outputs(model: onnx.ModelProto, kept: Sequence[int]) -> onnx.ModelProto
         )
     result = onnx.ModelProto()
     result.CopyFrom(model)
-    graph = result.graph
-    needed, nodes = _needed(graph, [outputs[index].name for index in kept])
+    _refill(result.graph.output, [outputs[index] for index in kept])
+    drop_unneeded(result.graph)
+    return result
+
+
+def drop_unneeded(graph: onnx.GraphProto) -> None:
+    """Take out everything that no output is computed from, in place."""
+    needed, nodes = _needed(graph)
     constants = {tensor.name for tensor in graph.initializer}
     # Old files list constants among the inputs too; without its constant one would have to be fed.
     inputs = [v for v in graph.input if v.name in needed or v.name not in constants]
     _refill(graph.input, inputs)
-    _refill(graph.output, [outputs[index] for index in kept])
     _refill(graph.node, nodes)
     _refill(graph.initializer, [t for t in graph.initializer if t.name in needed])
     sparse = [t for t in graph.sparse_initializer if t.values.name in needed]
     _refill(graph.sparse_initializer, sparse)
     _refill(graph.value_info, [value for value in graph.value_info if value.name in needed])
-    return result
 
 
 def described_with(description: ModelDescription, kept: Sequence[int]) -> ModelDescription:
@@ -75,25 +80,15 @@ def _moved(spec: BoxOutputs, places: dict[int, int]) -> BoxOutputs:
     )
 
 
-def _needed(graph: onnx.GraphProto, names: Sequence[str]) -> tuple[set[str], list[onnx.NodeProto]]:
-    """Names of all values that these are computed from, and the nodes, in the graph's order."""
-    needed, nodes = set(names), []
+def _needed(graph: onnx.GraphProto) -> tuple[set[str], list[onnx.NodeProto]]:
+    """Names of all values that outputs are computed from, and the nodes, in the graph's order."""
+    needed, nodes = {value.name for value in graph.output}, []
     # Nodes come after what they read, so that one pass from the end finds all.
     for node in reversed(graph.node):
         if needed.intersection(node.output):
             nodes.append(node)
-            needed.update(_reads(node))
+            needed.update(reads(node))
     return needed, nodes[::-1]
-
-
-def _reads(node: onnx.NodeProto) -> Iterator[str]:
-    """Everything a node reads; the graphs inside it may name any value of the outer one."""
-    yield from node.input
-    for attribute in node.attribute:
-        for inner in (attribute.g, *attribute.graphs):
-            yield from (value.name for value in inner.output)
-            for part in inner.node:
-                yield from _reads(part)
 
 
 def _refill(field: Any, values: Iterable[Any]) -> None:

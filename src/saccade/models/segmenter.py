@@ -10,8 +10,8 @@ from typing import Any
 from saccade.errors import ModelError
 from saccade.models import graph_reading as graph
 from saccade.models.description import ModelDescription
-from saccade.models.image_model import IMAGENET, described, read_image_model, stored_names
-from saccade.models.onnx_model import read_metadata
+from saccade.models.image_model import IMAGENET, described, read_image_model
+from saccade.models.onnx_model import read_metadata, stored_names
 from saccade.models.overrides import validated
 
 USUAL_SIZE = 512
@@ -31,7 +31,7 @@ def describe_segmenter(
     whole = graph.dtype_name(output).startswith(("int", "uint"))
     name = Path(path).name
     if whole and len(shape) in (3, 4):
-        names = checked.get("class_names") or stored_names(read_metadata(model).get("names", ""))
+        names = checked.get("class_names") or stored_names(read_metadata(model))
         if not names:
             raise ModelError(
                 f"{name} gives class ids, which do not say how many classes there are. Give their "
