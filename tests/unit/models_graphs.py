@@ -30,6 +30,23 @@ def model_of(
     return model
 
 
+def attention() -> onnx.ModelProto:
+    """Tokens that attend to each other: four products with weights, and two of activations."""
+    width = 4
+    nodes = [helper.make_node("MatMul", ["images", f"w_{name}"], [name], name) for name in "qkv"]
+    nodes += [
+        helper.make_node("Transpose", ["k"], ["turned"], "turned", perm=[0, 2, 1]),
+        helper.make_node("MatMul", ["q", "turned"], ["alike"], "alike"),
+        helper.make_node("Softmax", ["alike"], ["attended"], "attended", axis=-1),
+        helper.make_node("MatMul", ["attended", "v"], ["mixed"], "mixed"),
+        helper.make_node("MatMul", ["mixed", "w_out"], ["out"], "out"),
+    ]
+    random = np.random.default_rng(0)
+    sides = (width, width)
+    constants = {f"w_{n}": random.normal(size=sides).astype(np.float32) for n in (*"qkv", "out")}
+    return model_of(nodes, {"out": (1, 6, width)}, constants, shape=(1, 6, width))
+
+
 def headless(
     output: Sequence[int | str], *, raw: bool = False, operator: str = "Mul", **kwargs: object
 ) -> onnx.ModelProto:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
+from unittest.mock import Mock
 
 import cv2
 import numpy as np
@@ -20,7 +22,7 @@ from saccade.optimize.change import PlanContext, Tried
 from saccade.optimize.changes.litert_int8 import RANGES, QuantizeLiteRt
 from saccade.optimize.litert_activations import run, watching
 from saccade.optimize.litert_bias import _layers, corrected, rounded
-from saccade.optimize.litert_calibrated import Calibrated, combined
+from saccade.optimize.litert_calibrated import Calibrated, _full_integer, combined
 from saccade.optimize.litert_quantization import LiteRtQuantizer
 from saccade.optimize.litert_recipe import LiteRtRecipe, Ranges
 from saccade.optimize.litert_sensitivity import measure, weighted
@@ -154,6 +156,16 @@ def operators(content: bytes) -> Any:
     from ai_edge_litert.interpreter import Interpreter
 
     return Interpreter(model_content=content)._get_ops_details()
+
+
+def test_only_the_layer_that_gives_an_output_answers_in_floats(tmp_path: Path) -> None:
+    """A layer whose name begins like an output's is another one."""
+    pytest.importorskip("ai_edge_quantizer")
+    asked = Mock()
+    _full_integer(asked, "float", write_chain(tmp_path / "net.tflite"))
+    pattern = asked.add_dynamic_config.call_args.args[0]
+    assert re.search(pattern, "c3;")
+    assert not re.search(pattern, "c30;")
 
 
 def test_input_and_outputs_keep_their_widest_range() -> None:

@@ -119,6 +119,33 @@ def test_a_batch_norm_becomes_part_of_the_weights() -> None:
     assert (gap > 0.01).mean() < 0.02
 
 
+@pytest.mark.parametrize(("kind", "folded"), [("Gemm", True), ("MatMul", False)])
+def test_a_batch_norm_after_a_product_is_folded_where_that_has_a_bias(
+    kind: str, folded: bool
+) -> None:
+    norm = helper.make_node("BatchNormalization", ["given", "g", "b", "m", "v"], ["end"], "norm")
+    constants = {
+        "g": np.array([1.5, -2.0, 0.3, 1.0], np.float32),
+        "b": np.zeros(4, np.float32),
+        "m": np.zeros(4, np.float32),
+        "v": np.ones(4, np.float32),
+        "weight": np.random.default_rng(0).integers(-127, 128, (3, 4)).astype(np.int8),
+        "end_step": np.float32(0.05),
+        "end_zero": np.uint8(120),
+    }
+    model = rounding_conv([norm], constants)
+    product = next(node for node in model.graph.node if node.op_type == "Conv")
+    product.op_type = kind
+    next(n for n in model.graph.node if n.output[0] == "w").attribute[0].i = 1
+    for end in (*model.graph.input, *model.graph.output):
+        del end.type.tensor_type.shape.dim[2:]
+    changed = for_onnxruntime(model)
+    assert ("BatchNormalization" not in {n.op_type for n in changed.graph.node}) is folded
+    rows = [image[:, :, 0, 0] for image in IMAGES]
+    gap = np.abs(answers(model, rows) - answers(changed, rows))
+    assert gap.max() < 0.06
+
+
 @pytest.mark.parametrize(("zero", "dropped"), [(0, True), (100, False)])
 def test_an_activation_goes_only_where_rounding_cuts_off_as_well(zero: int, dropped: bool) -> None:
     """With a zero point of 100 values below zero would pass."""

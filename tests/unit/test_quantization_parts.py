@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 import pytest
+from models_graphs import attention
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
 from saccade.data.assemble import unlabelled_image
 from saccade.errors import DataError, ModelError, RuntimeFailure
 from saccade.models.onnx_run import run_once
+from saccade.optimize import executorch_quantization
 from saccade.optimize.changes.int8 import _situation
+from saccade.optimize.quantization import make
 from saccade.optimize.quantization.activations import float_session, observe
 from saccade.optimize.quantization.bias import corrected
 from saccade.optimize.quantization.calibration import CalibrationData, calibration_tensors
@@ -88,6 +92,13 @@ def test_the_head_is_what_follows_the_last_layers(model: onnx.ModelProto) -> Non
     assert set(head_nodes(model, 2)) == {"classes", "flat", "pooled", f"project{BLOCKS - 1}"}
 
 
+def test_products_of_two_activations_are_no_layers() -> None:
+    model = attention()
+    assert head_nodes(model, 1) == ["out"]
+    products = {"out", "mixed", "attended", "alike", "turned"}
+    assert set(head_nodes(model, 2)) == products | set("qkv")
+
+
 def test_weights_are_rounded_in_steps_of_their_own_channel() -> None:
     weights = np.array([[1.0, 0.5], [100.0, 30.0]], np.float32)
     rounded = rounded_weights(weights, 0)
@@ -103,6 +114,11 @@ def test_widening_changes_nothing_in_float(
     assert np.abs(before - after).max() <= 1e-4 * np.abs(before).max()
     ends = [observe(m, samples).of("depth2_r", per_channel=False)[1] for m in (model, wide)]
     assert ends[1] > 20 * ends[0]
+
+
+def test_a_sample_that_is_refused_is_a_failure_of_the_runtime(model: onnx.ModelProto) -> None:
+    with pytest.raises(RuntimeFailure, match="refused a sample"):
+        observe(model, [np.zeros((1, 5, 8, 8), np.float32)])
 
 
 def test_the_layers_beside_a_wide_activation_are_the_most_sensitive(
@@ -230,6 +246,31 @@ def test_a_single_image_does_not_calibrate(tmp_path: Path) -> None:
         calibration_tensors(
             tiny_config(tmp_path), CalibrationData((unlabelled_image((path, 64, 64)),))
         )
+
+
+def test_files_are_told_apart_by_all_that_calibrates(tmp_path: Path) -> None:
+    context = next(iter(example_contexts(tmp_path)))
+    videos = [tmp_path / name for name in ("a.mp4", "b.mp4")]
+    for video in videos:
+        video.write_bytes(video.name.encode())
+    context = replace(context, video=True, source=str(videos[0]))
+    settings: dict[str, Any] = {"input_size": 96, "margin": 16, "squeeze": 0.75}
+    others = [
+        replace(context, config=replace(context.config, **{name: value}))
+        for name, value in settings.items()
+    ]
+    others.append(replace(context, source=str(videos[1])))
+    program = context.config.model
+    for path in (
+        lambda found: make.quantized_path(found, "onnxruntime", Recipe()),
+        lambda found: executorch_quantization.quantized_path(found, program),
+    ):
+        assert len({path(found) for found in (context, *others)}) == 1 + len(others)
+    faster = replace(context.config, nms="vectorized", preprocessor="fused")
+    same = replace(context, config=faster)
+    assert make.quantized_path(same, "onnxruntime", Recipe()) == make.quantized_path(
+        context, "onnxruntime", Recipe()
+    )
 
 
 def test_whatever_has_a_detection_head_may_leave_it_float(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from collections import Counter
 import numpy as np
 import onnx
 import pytest
+from models_graphs import attention
 from onnx import TensorProto, helper, numpy_helper
 
 from saccade.errors import RuntimeFailure
@@ -62,6 +63,13 @@ def test_what_stays_float_is_the_last_convolutions_and_what_follows(
     found = Counter(kinds[name] for name in head_nodes(model, depth))
     assert found["Convolution"] == depth
     assert found["Swish"] == depth
+
+
+def test_the_head_of_a_transformer_ends_at_its_weights() -> None:
+    model = ov.Core().read_model(attention().SerializeToString())
+    products = {"out", "mixed", "attended", "alike"}
+    assert set(head_nodes(model, 1)) & (products | set("qkv")) == {"out"}
+    assert set(head_nodes(model, 2)) >= products | set("qkv")
 
 
 def test_layers_are_found_by_their_onnx_names(chain: object) -> None:

@@ -20,8 +20,8 @@ from saccade.optimize.quantization.checked import check_calibration, spread
 from saccade.optimize.quantization.contract import Samples
 from saccade.optimize.quantization.make import (
     calibration_data,
+    calibration_key,
     details_path,
-    identity,
     write_details,
 )
 from saccade.optimize.quantization.recipe import Recipe
@@ -55,9 +55,8 @@ def quantize_executorch(context: PlanContext, program: ModelFile) -> ModelFile:
 
 def quantized_path(context: PlanContext, program: ModelFile) -> Path:
     """Where the file is or will be: equal path means equal file."""
-    data = calibration_data(context, Recipe())
-    images = [[identity(image) for image in part] for part in (data.images, data.compared)]
-    return context.folder / f"int8-{digest([program.sha256, METHOD, images])}.pte"
+    calibrated = calibration_key(context.config, calibration_data(context, Recipe()))
+    return context.folder / f"int8-{digest([program.sha256, METHOD, calibrated])}.pte"
 
 
 def write_quantized(

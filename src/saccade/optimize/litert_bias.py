@@ -10,13 +10,14 @@ and Bias Correction" (Nagel et al., 2019), with measured means.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from saccade.optimize.litert_activations import run, watching
 
 STEPS = 127
 
@@ -113,18 +114,11 @@ def _mean_outputs(
     model: bytes, names: Sequence[str], images: Sequence[NDArray[np.float32]]
 ) -> dict[str, NDArray[np.float64]]:
     """Mean of each channel of some tensors, over places and images."""
-    from ai_edge_litert.interpreter import Interpreter
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that keeping all tensors takes memory
-        interpreter = Interpreter(model_content=model, experimental_preserve_all_tensors=True)
-    interpreter.allocate_tensors()
-    image_at = interpreter.get_input_details()[0]["index"]
+    interpreter = watching(model)
     at = {d["name"]: d["index"] for d in interpreter.get_tensor_details() if d["name"] in names}
     sums: dict[str, Any] = dict.fromkeys(names, 0.0)
     for image in images:
-        interpreter.set_tensor(image_at, image)
-        interpreter.invoke()
+        run(interpreter, image)
         for name in names:
             values = interpreter.get_tensor(at[name])
             sums[name] = sums[name] + values.reshape(-1, values.shape[-1]).mean(0, np.float64)

@@ -160,7 +160,7 @@ def _full_integer(tool: Any, ports: Ports, model: Path) -> None:
         return
     _float_ports(tool)
     for output in _outputs(model):
-        tool.add_dynamic_config(re.escape(output), names.FULLY_CONNECTED, num_bits=8)
+        tool.add_dynamic_config(scope(output), names.FULLY_CONNECTED, num_bits=8)
 
 
 def _float_ports(tool: Any) -> None:

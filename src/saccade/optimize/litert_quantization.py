@@ -22,8 +22,8 @@ from saccade.optimize.quantization.calibration import CalibrationData, calibrati
 from saccade.optimize.quantization.checked import check_calibration, spread
 from saccade.optimize.quantization.make import (
     calibration_data,
+    calibration_key,
     details_path,
-    identity,
     kept_float,
     ranked_or_cached,
     write_details,
@@ -60,9 +60,8 @@ def quantize_litert(context: PlanContext, recipe: LiteRtRecipe) -> ModelFile:
 
 def quantized_path(context: PlanContext, recipe: LiteRtRecipe) -> Path:
     """Where the file is or will be: equal path means equal file."""
-    data = calibration_data(context, Recipe())
-    images = [[identity(image) for image in part] for part in (data.images, data.compared)]
-    key = digest([context.config.model.sha256, METHOD, asdict(recipe), images])
+    calibrated = calibration_key(context.config, calibration_data(context, Recipe()))
+    key = digest([context.config.model.sha256, METHOD, asdict(recipe), calibrated])
     return context.folder / f"int8-{key}.tflite"
 
 
@@ -107,9 +106,9 @@ class LiteRtQuantizer:
         calibrated = Calibrated.of(model, samples, recipe)
         ranked: list[Sensitivity] = []
         if recipe.sensitive != "none":
-            names = [identity(image) for image in data.images]
+            calibrated_on = calibration_key(config, data)
             # Ports are left out: one layer alone is measured between float ports.
-            key = digest([config.model.sha256, METHOD, recipe.ranges, names])
+            key = digest([config.model.sha256, METHOD, recipe.ranges, calibrated_on])
             cache = path.with_name(f"sensitivity-{key}.json")
             ranked = ranked_or_cached(cache, partial(measure, calibrated))
         kept = [item.node for item in kept_float(recipe.sensitive, ranked)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -57,22 +57,39 @@ def observe(model: onnx.ModelProto, samples: Samples) -> Ranges:
     Raises:
         RuntimeFailure: ONNX Runtime refuses the model or a sample.
     """
-    tensors = _watched(model)
+    names = [name for layer in layers(model) for name in (layer.taken, layer.given)]
+    return Ranges.gathered(values_of(model, names, samples))
+
+
+def values_of(
+    model: onnx.ModelProto, names: Iterable[str], samples: Samples
+) -> Iterator[dict[str, NDArray[np.float32]]]:
+    """For each sample, the input and the values of tensors inside the model.
+
+    Args:
+        model: float.
+        names: of the tensors; inputs and outputs of the model among them are left out.
+        samples: inputs.
+
+    Raises:
+        RuntimeFailure: ONNX Runtime refuses the model or a sample.
+    """
+    ends = {end.name for end in (*model.graph.input, *model.graph.output)}
+    inside = [name for name in dict.fromkeys(names) if name not in ends]
     watched = onnx.ModelProto()
     watched.CopyFrom(model)
     kept = len(watched.graph.output)
     watched.graph.output.extend(
-        helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in tensors
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in inside
     )
     session = float_session(watched)
     inputs = session.get_inputs()[0].name
-
-    def each() -> Iterator[dict[str, NDArray[np.float32]]]:
-        for sample in samples:
+    for sample in samples:
+        try:
             values = session.run(None, {inputs: sample})[kept:]
-            yield {**dict(zip(tensors, values, strict=True)), inputs: sample}
-
-    return Ranges.gathered(each())
+        except Exception as error:  # onnxruntime's exceptions share no base
+            raise RuntimeFailure(f"ONNX Runtime refused a sample: {first_line(error)}") from error
+        yield {**dict(zip(inside, values, strict=True)), inputs: sample}
 
 
 def float_session(model: onnx.ModelProto) -> Any:
@@ -92,14 +109,6 @@ def float_session(model: onnx.ModelProto) -> Any:
         )
     except Exception as error:  # onnxruntime's exceptions share no base
         raise RuntimeFailure(f"ONNX Runtime refused the model: {first_line(error)}") from error
-
-
-def _watched(model: onnx.ModelProto) -> Sequence[str]:
-    """What layers take and give, each once, but for inputs and outputs of the model."""
-    outputs = {output.name for output in model.graph.output}
-    given = {value.name for value in model.graph.input}
-    names = [name for layer in layers(model) for name in (layer.taken, layer.given)]
-    return [name for name in dict.fromkeys(names) if name not in outputs | given]
 
 
 def _channel_ends(

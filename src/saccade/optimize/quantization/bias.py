@@ -12,9 +12,9 @@ from collections.abc import Mapping
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import TensorProto, helper, numpy_helper
+from onnx import numpy_helper
 
-from saccade.optimize.quantization.activations import float_session
+from saccade.optimize.quantization.activations import values_of
 from saccade.optimize.quantization.contract import Samples
 from saccade.optimize.quantization.layers import Layer, attribute, layers, weights_of
 
@@ -103,23 +103,9 @@ def _move(tensor: onnx.TensorProto, by: NDArray[np.float32], scale: NDArray[np.f
 
 def _input_means(model: onnx.ModelProto, samples: Samples) -> dict[str, NDArray[np.float32]]:
     """Mean of every channel of what layers take, over samples and pixels."""
-    given = {value.name for value in model.graph.input}
-    outputs = {value.name for value in model.graph.output}
-    names = list(dict.fromkeys(layer.taken for layer in layers(model)))
-    asked = [name for name in names if name not in given | outputs]
-    watched = onnx.ModelProto()
-    watched.CopyFrom(model)
-    kept = len(watched.graph.output)
-    watched.graph.output.extend(
-        helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in asked
-    )
-    session = float_session(watched)
-    inputs = session.get_inputs()[0].name
     sums: dict[str, NDArray[np.float64]] = {}
-    chosen = list(samples)[:IMAGES]
-    for sample in chosen:
-        found = dict(zip(asked, session.run(None, {inputs: sample})[kept:], strict=True))
-        found[inputs] = sample
+    chosen = samples[:IMAGES]
+    for found in values_of(model, (layer.taken for layer in layers(model)), chosen):
         for name, value in found.items():
             axes = (0, 2, 3) if value.ndim == 4 else tuple(range(value.ndim - 1))
             mean = np.asarray(value, np.float64).mean(axis=axes)

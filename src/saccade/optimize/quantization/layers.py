@@ -66,10 +66,19 @@ def layers(model: onnx.ModelProto) -> list[Layer]:
                 given=_after_activation(node.output[0], readers),
                 weight=node.input[1],
                 depthwise=node.op_type == "Conv" and group > 1 and dims[1] == 1,
-                channel_axis=_channel_axis(node, len(dims)),
+                channel_axis=channel_axis(node, len(dims)),
             )
         )
     return found
+
+
+def channel_axis(node: onnx.NodeProto, rank: int) -> int:
+    """Axis of a layer's weights that counts output channels; they have ``rank`` axes."""
+    if node.op_type == "MatMul":
+        return rank - 1
+    if node.op_type == "Gemm":
+        return 0 if attribute(node, "transB", 0) else 1
+    return 1 if node.op_type == "ConvTranspose" else 0
 
 
 def attribute(node: onnx.NodeProto, name: str, default: int) -> int:
@@ -92,6 +101,7 @@ def weights_of(model: onnx.ModelProto, name: str) -> NDArray[np.float32]:
 def head_nodes(model: onnx.ModelProto, depth: int) -> list[str]:
     """Nodes fewer than ``depth`` layers with weights away from an output."""
     made_by = {name: node for node in model.graph.node for name in node.output}
+    weighted = {layer.node for layer in layers(model)}
     seen: dict[str, int] = {}
     queue = [(output.name, 0) for output in model.graph.output]
     while queue:
@@ -100,7 +110,7 @@ def head_nodes(model: onnx.ModelProto, depth: int) -> list[str]:
         if node is None or at >= depth or seen.get(node.name, depth) <= at:
             continue
         seen[node.name] = at
-        step = 1 if node.op_type in KINDS else 0
+        step = 1 if node.name in weighted else 0
         queue += [(name, at + step) for name in node.input]
     return list(seen)
 
@@ -117,11 +127,3 @@ def _after_activation(tensor: str, readers: dict[str, list[onnx.NodeProto]]) -> 
     following = readers.get(tensor, [])
     fused = len(following) == 1 and following[0].op_type in ACTIVATIONS
     return str(following[0].output[0]) if fused else tensor
-
-
-def _channel_axis(node: onnx.NodeProto, rank: int) -> int:
-    if node.op_type == "MatMul":
-        return rank - 1
-    if node.op_type == "Gemm":
-        return 0 if attribute(node, "transB", 0) else 1
-    return 1 if node.op_type == "ConvTranspose" else 0

@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from saccade import plugins
-from saccade.data.contract import LabelledImage
+from saccade.data.contract import FrameOf
 from saccade.data.sequences import clips_of
 from saccade.models.files import model_file
 from saccade.optimize.change import PlanContext
+from saccade.optimize.model_inputs import feeding
 from saccade.optimize.quantization.activations import observe
 from saccade.optimize.quantization.calibration import (
     COMPARED,
@@ -76,9 +77,12 @@ def quantized_file(context: PlanContext, quantizer: str, recipe: Recipe) -> Mode
     target = quantized_path(context, quantizer, recipe)
     if not details_path(target).exists():
         context.folder.mkdir(parents=True, exist_ok=True)
-        ranked = digest([context.config.model.sha256, quantizer, recipe.equalized, METHOD])
+        config = context.config
+        # Of the usual images: more of them tell no other layers.
+        usual = calibration_key(config, calibration_data(context, Recipe()))
+        ranked = digest([config.model.sha256, quantizer, recipe.equalized, METHOD, usual])
         job = QuantizationJob(
-            context.config,
+            config,
             quantizer,
             recipe,
             calibration_data(context, recipe),
@@ -102,19 +106,8 @@ def run_job(job: QuantizationJob, target: Path) -> None:
 
 def quantized_path(context: PlanContext, quantizer: str, recipe: Recipe) -> Path:
     """Where the file is or will be: equal path means equal file."""
-    config, data = context.config, calibration_data(context, recipe)
-    key = digest(
-        [
-            config.model.sha256,
-            quantizer,
-            asdict(recipe),
-            METHOD,
-            [identity(image) for image in data.images],
-            [identity(image) for image in data.compared],
-            config.shape,
-            config.input_size,
-        ]
-    )
+    calibrated = calibration_key(context.config, calibration_data(context, recipe))
+    key = digest([context.config.model.sha256, quantizer, asdict(recipe), METHOD, calibrated])
     suffix: str = plugins.load("quantizers", quantizer).suffix
     return context.folder / f"int8-{key}{suffix}"
 
@@ -128,9 +121,31 @@ def calibration_data(context: PlanContext, recipe: Recipe) -> CalibrationData:
     return CalibrationData(tuple(images), video, tuple(compared))
 
 
-def identity(image: LabelledImage) -> tuple[str, int | None]:
-    """A file's name, and the place of a frame in it."""
-    return image.path.name, image.frame.index if image.frame is not None else None
+def calibration_key(config: PipelineConfig, data: CalibrationData) -> str:
+    """Equal key means equal inputs: part of the name of every file that is made by calibrating.
+
+    Args:
+        config: how frames become inputs.
+        data: whose frames.
+    """
+    fed, described = feeding(config), config.description
+    return digest(
+        [
+            [asdict(described.preprocessing), described.own_hw, described.stride],
+            [fed.input_size, fed.shape, fed.margin, fed.squeeze],
+            [fed.preprocessor, fed.reader, fed.resize, fed.skip_loop_filter],
+            # Other frames of a video calibrate where objects are followed.
+            fed.tracker is not None,
+            [[_identity(i.path, i.frame) for i in part] for part in (data.images, data.compared)],
+            _identity(Path(data.video)) if data.video is not None else None,
+        ]
+    )
+
+
+def _identity(path: Path, frame: FrameOf | None = None) -> list[str | int | None]:
+    """A file by name and size, as data that moved is the same data, and a frame's place in it."""
+    file = [path.name, path.stat().st_size] if path.is_file() else [str(path), None]
+    return [*file, frame.index if frame is not None else None]
 
 
 def quantized_model(path: Path) -> ModelFile:

@@ -14,6 +14,15 @@ from saccade.optimize.quantization.contract import Samples, Scheme
 from saccade.optimize.quantization.nncf_call import ESTIMATORS, post_training
 from saccade.optimize.quantization.recipe import Estimator, Recipe
 
+# OpenVINO's names of what `saccade.optimize.quantization.layers.KINDS` are in ONNX.
+KINDS = (
+    "Convolution",
+    "GroupConvolution",
+    "ConvolutionBackpropData",
+    "GroupConvolutionBackpropData",
+    "MatMul",
+)
+
 
 class NncfOpenVino:
     """Per-channel symmetric weights, asymmetric activations, fast bias correction from the start.
@@ -69,7 +78,8 @@ def fused(model: Any) -> Any:
 
 
 def head_nodes(model: Any, limit: int) -> list[str]:
-    """Nodes of the head: fewer than ``limit`` convolutions away from an output."""
+    """Nodes of the head: fewer than ``limit`` layers with weights away from an output."""
+    weighted = _weighted(model)
     names: list[str] = []
     seen: dict[str, int] = {}
     queue = [(result.input_value(0).get_node(), 0) for result in model.get_results()]
@@ -81,9 +91,23 @@ def head_nodes(model: Any, limit: int) -> list[str]:
         if name not in seen and node.get_type_name() not in ("Constant", "Parameter"):
             names.append(name)
         seen[name] = depth
-        step = 1 if node.get_type_name() in ("Convolution", "GroupConvolution") else 0
+        step = 1 if name in weighted else 0
         queue += [(value.get_node(), depth + step) for value in node.input_values()]
     return names
+
+
+def _weighted(model: Any) -> set[str]:
+    """Names of the layers with weights: their second operand follows from constants alone."""
+    constant: set[str] = set()
+    found: set[str] = set()
+    for node in model.get_ordered_ops():
+        name, kind = node.get_friendly_name(), node.get_type_name()
+        fixed = [value.get_node().get_friendly_name() in constant for value in node.input_values()]
+        if all(fixed) and kind != "Parameter":
+            constant.add(name)
+        elif kind in KINDS and fixed[1]:
+            found.add(name)
+    return found
 
 
 def _aliases(model: onnx.ModelProto, nodes: Sequence[str]) -> dict[str, tuple[str, ...]]:
@@ -102,8 +126,7 @@ def ir_names(model: Any, aliases: Mapping[str, Sequence[str]]) -> Iterator[str]:
     Raises:
         RuntimeFailure: one of them cannot be found.
     """
-    kinds = ("Convolution", "GroupConvolution", "MatMul", "ConvolutionBackpropData")
-    weighted = {op.get_friendly_name() for op in model.get_ops() if op.get_type_name() in kinds}
+    weighted = _weighted(model)
     for node, called in aliases.items():
         found = [
             name for name in weighted if any(name == c or name.startswith(f"{c}/") for c in called)

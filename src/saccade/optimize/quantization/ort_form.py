@@ -9,9 +9,7 @@ the rounding of a bias.
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,8 +17,9 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
-from saccade.errors import RuntimeFailure, first_line
-from saccade.optimize.quantization.layers import KINDS
+from saccade.errors import ModelError, RuntimeFailure
+from saccade.models.onnx_run import strictly_simplified
+from saccade.optimize.quantization.layers import KINDS, channel_axis
 
 ROUND, BACK = "QuantizeLinear", "DequantizeLinear"
 # From signed to unsigned, with the same size of steps.
@@ -38,31 +37,15 @@ def for_onnxruntime(model: onnx.ModelProto) -> onnx.ModelProto:
     Raises:
         RuntimeFailure: ONNX Runtime refuses the model.
     """
-    graph = _Graph(_constants_folded(model))
+    try:
+        graph = _Graph(strictly_simplified(model))
+    except ModelError as error:
+        raise RuntimeFailure(f"The quantized model does not load: {error}") from error
     graph.fold_norms()
     graph.drop_activations()
     graph.make_unsigned()
     graph.round_biases()
     return graph.finished()
-
-
-def _constants_folded(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Weights as int8 constants, by ONNX Runtime's own folding."""
-    import onnxruntime as ort
-
-    options = ort.SessionOptions()
-    options.log_severity_level = 4
-    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
-    content = model.SerializeToString()
-    with tempfile.TemporaryDirectory() as folder:
-        options.optimized_model_filepath = str(Path(folder) / "folded.onnx")
-        try:
-            ort.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # onnxruntime's exceptions share no base
-            raise RuntimeFailure(
-                f"ONNX Runtime refused the quantized model: {first_line(error)}"
-            ) from error
-        return onnx.load(options.optimized_model_filepath)
 
 
 class _Graph:
@@ -104,14 +87,15 @@ class _Graph:
         """Batch norms into the scales of the weights before them, which rounding does not touch."""
         for norm in [n for n in self.model.graph.node if n.op_type == "BatchNormalization"]:
             conv = self.made_by.get(norm.input[0])
-            weight = self._rounded_weight(conv) if conv is not None else None
+            biased = conv is not None and conv.op_type != "MatMul"  # which has no third input
+            weight = self._rounded_weight(conv) if conv is not None and biased else None
             alone = conv is not None and len(self.readers(conv.output[0])) == 1
             if conv is None or weight is None or not alone or conv.output[0] in self.outputs:
                 continue
             gain, offset = self._gain(norm)
             _, bias = self._bias(conv, len(gain))
             values, scale = weight
-            axis = _channel_axis(conv)
+            axis = channel_axis(conv, values.ndim)
             shape = [-1 if at == axis else 1 for at in range(values.ndim)]
             # A step is positive, so a negative gain turns the weights over instead.
             turned = values.astype(np.int16) * np.where(gain < 0, -1, 1).reshape(shape)
@@ -253,7 +237,3 @@ class _Graph:
         size, middle = float(step.reshape(())), int(zero.reshape(()))
         least, most = ((end - middle) * size for end in (kind.min, kind.max))
         return bool(least >= low - SLACK * size and most <= high + SLACK * size)
-
-
-def _channel_axis(node: onnx.NodeProto) -> int:
-    return 1 if node.op_type == "ConvTranspose" else 0

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import tempfile
-from pathlib import Path
-
 import onnx
 
 from saccade.errors import ModelError, first_line
+from saccade.models.onnx_run import strictly_simplified
 from saccade.optimize.quantization.calibration import Tensors
 from saccade.pipeline.config import PipelineConfig
 
@@ -19,7 +17,8 @@ def float_model(config: PipelineConfig, samples: Tensors) -> onnx.ModelProto:
     """The ONNX model, dynamic where it can be, so that its shape may change later; norms folded.
 
     Raises:
-        ModelError: it cannot be made dynamic, and its fixed shape is not that of every sample.
+        ModelError: it cannot be made dynamic, and its fixed shape is not that of every sample; or
+            ONNX Runtime refuses it.
     """
     from saccade.models.onnx_model import read_onnx
     from saccade.models.reshape import can_reshape, reshape
@@ -44,17 +43,7 @@ def _folded(model: onnx.ModelProto) -> onnx.ModelProto:
         or (node.op_type in ("Cast", "Constant") and set(node.input) <= constants)
         for node in model.graph.node
     )
-    if not computed:
-        return recent(model)
-    import onnxruntime as ort
-
-    options = ort.SessionOptions()
-    options.log_severity_level = 4
-    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
-    with tempfile.TemporaryDirectory() as folder:
-        options.optimized_model_filepath = str(Path(folder) / "folded.onnx")
-        ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-        return recent(onnx.load(options.optimized_model_filepath))
+    return recent(strictly_simplified(model) if computed else model)
 
 
 def recent(model: onnx.ModelProto) -> onnx.ModelProto:

@@ -9,9 +9,9 @@ Estimator = Literal["mean_min_max", "min_max", "percentile", "mse", "entropy"]
 Sensitive = Literal["none", "skip", "mixed"]
 
 CALIBRATION_IMAGES, MORE_IMAGES = 64, 192
-# Convolutions before an output that stay float. Boxes in pixels and scores below 1 share the output
-# tensor of a whole detector, so quantizing that ruins one of them; a head is three deep in the
-# YOLO family: box and class branches of three convolutions.
+# Layers with weights before an output that stay float. Boxes in pixels and scores below 1 share the
+# output tensor of a whole detector, so quantizing that ruins one of them; a head is three deep in
+# the YOLO family: box and class branches of three convolutions.
 OUTPUT_FLOAT, HEAD_FLOAT = 1, 3
 _DEPTH = {0: "", OUTPUT_FLOAT: "float output layers", HEAD_FLOAT: "float head"}
 _ESTIMATORS = {"mse": "least-squares ranges", "mean_min_max": "mean min-max ranges"}
@@ -31,7 +31,7 @@ class Recipe:
             where empty.
         bias_correction: undo what rounding does to the mean of every channel.
         equalized: even out the ranges of channels between layers before.
-        float_depth: convolutions before an output that stay float.
+        float_depth: layers with weights before an output that stay float, with all that follows.
         sensitive: what happens to the layers that int8 disturbs most, by measurement: nothing, the
             worst few stay float, or as many as hold nearly all of the error.
         images: at most so many images calibrate.

@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 
 from saccade.errors import MissingExtraError, SpecError
 from saccade.optimize.qat import ENVIRONMENT, plain_module, quantized_module, write_ir
+from saccade.optimize.quantization.recipe import Recipe
 from saccade.optimize.recipes.pruned import first_samples
 from saccade.train.job import TrainingJob
 
@@ -20,9 +21,9 @@ FILE = "model.xml"
 
 
 class QuantizeRecipe:
-    """``quantize`` or ``quantize=2``: convolutions before an output that stay float."""
+    """``quantize`` or ``quantize=2``: layers with weights before an output that stay float."""
 
-    usage: ClassVar[str] = "quantize, or quantize=DEPTH to keep that many last convolutions float"
+    usage: ClassVar[str] = "quantize, or quantize=DEPTH to keep that many last layers float"
 
     @staticmethod
     def apply(job: TrainingJob, original: TrainingJob, argument: str) -> TrainingJob:
@@ -42,7 +43,7 @@ def quantization_aware(job: TrainingJob, float_depth: int = 0) -> TrainingJob:
     Args:
         job: whose model begins with trained weights; images in one tensor are its input. Its
             optimizer's learning rate is used: choose a small one.
-        float_depth: how many convolutions before an output stay float.
+        float_depth: how many layers with weights before an output stay float.
     """
 
     def model() -> Any:
@@ -55,7 +56,7 @@ def quantization_aware(job: TrainingJob, float_depth: int = 0) -> TrainingJob:
             os.environ.setdefault(name, value)
         found = plain_module(job.model())
         samples = first_samples(job, CALIBRATION_SAMPLES)
-        return quantized_module(found, samples.numpy(), float_depth)
+        return quantized_module(found, samples.numpy(), Recipe(float_depth=float_depth))
 
     return dataclasses.replace(job, model=model, export=_export)
 
