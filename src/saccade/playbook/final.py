@@ -124,8 +124,9 @@ def _standing(
 ) -> tuple[_Standing, list[dict[str, Any]]]:
     """The first step whose loss is bounded, and the log of all.
 
-    Where none is, it is the last that was judged, or the baseline where that one loses more than
-    is allowed even by its estimate. A step that does not run is one that does not hold.
+    Where none is, it is the first whose loss is within what is allowed by its estimate: too few
+    labels to show it are no reason to give up what was gained, and the result says that it is not
+    shown. Where no estimate is, it is the baseline. A step that does not run does not hold.
     """
     ladder: list[dict[str, Any]] = []
     fallback: tuple[str, PipelineConfig, Accuracy] | None = None
@@ -147,7 +148,8 @@ def _standing(
         if bound is None or bound.holds:
             return found, ladder
         found.runner.close()
-        fallback = None if bound.estimate > bound.allowed else (reverted, config, found.accuracy)
+        if fallback is None and bound.estimate <= bound.allowed:
+            fallback = (reverted, config, found.accuracy)
     if fallback is None:
         runner = Runner(job.baseline, job.source)
         ladder.append(_rung(EVERYTHING, "nothing else stands", 0.0))
