@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 
 import numpy as np
-import onnx
 
 from saccade.errors import ModelError
-from saccade.models.files import rewritten_file
+from saccade.models.description import ModelDescription
 from saccade.models.onnx_file import read_onnx
-from saccade.models.onnx_run import run_once
 from saccade.models.raw_head import RAW_DECODES, can_cut, cut_head, raw_description
-from saccade.pipeline.config import PipelineConfig, digest
+from saccade.optimize.rewriting import Outputs, rewritten
+from saccade.pipeline.config import PipelineConfig
 from saccade.tasks.detection_decode import DECODES
 
+# The first word begins the new file's name; the number is raised when the cut is another.
+METHOD = "raw head 1"
 # Pixels and score: what float32 arithmetic in another order may change.
 BOX_TOLERANCE, SCORE_TOLERANCE = 0.1, 1e-3
 
@@ -52,39 +53,19 @@ def with_raw_decoding(config: PipelineConfig, folder: Path) -> PipelineConfig:
         ModelError: the cut model does not say the same as the whole one.
     """
     description = config.description
-    target = folder / f"raw-{digest([config.model.sha256, 'raw head 1'])}.onnx"
-    if not target.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        whole = read_onnx(config.model.path)
-        cut = cut_head(whole, len(description.class_names))
-        _compare(whole, cut, config)
-        partial = target.with_name("partial-" + target.name)
-        onnx.save(cut, str(partial))
-        partial.replace(target)
-    model = rewritten_file(target, config.model)
+    cut = partial(cut_head, classes=len(description.class_names))
+    model = rewritten(config, folder, METHOD, cut, partial(_same_cells, description))
     return replace(config, model=model, description=raw_description(description))
 
 
-def _compare(whole: onnx.ModelProto, cut: onnx.ModelProto, config: PipelineConfig) -> None:
-    """Every cell's box and score on noise, from both models."""
-    description = config.description
-    spec = description.input
-    sizes = {
-        "N": 1,
-        "C": 3,
-        "H": spec.height or config.input_size,
-        "W": spec.width or config.input_size,
-    }
-    noise = np.random.default_rng(0).random([sizes[axis] for axis in spec.layout])
-    tensor = (noise / (255 * description.preprocessing.scale)).astype(spec.dtype)
-    hw = (sizes["H"], sizes["W"])
-    outputs = run_once(whole, {spec.name: tensor})
+def _same_cells(description: ModelDescription, whole: Outputs, cut: Outputs) -> None:
+    """Every cell's box and score, from both models."""
+    spec, (height, width) = description.input, description.own_hw
+    hw = (spec.height or height, spec.width or width)
     if description.transposed:
-        outputs = [np.swapaxes(output, -1, -2) for output in outputs]
-    expected = DECODES[description.decode][0](outputs, -1.0, hw)
-    found = DECODES[RAW_DECODES[description.decode]][0](
-        run_once(cut, {spec.name: tensor}), -1.0, hw
-    )
+        whole = [np.swapaxes(output, -1, -2) for output in whole]
+    expected = DECODES[description.decode][0](whole, -1.0, hw)
+    found = DECODES[RAW_DECODES[description.decode]][0](cut, -1.0, hw)
     if len(found[0]) != len(expected[0]):
         raise ModelError(
             f"Cut out of its graph, the decoding gives {len(found[0])} cells instead of "

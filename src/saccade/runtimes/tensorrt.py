@@ -16,7 +16,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from saccade.errors import MissingExtraError, RuntimeFailure, SaccadeError, first_line
-from saccade.models.description import Preprocessing
 from saccade.runtimes import tensorrt_package
 from saccade.runtimes.contract import Availability, Runtime, Session, SessionRequest
 from saccade.runtimes.pooled import PooledSession, checked
@@ -24,6 +23,7 @@ from saccade.runtimes.tensorrt_cache import Builder, engine_path, keep, kept, ti
 from saccade.runtimes.tensorrt_engine import built_engine
 from saccade.runtimes.tensorrt_settings import EngineSettings
 from saccade.runtimes.tensorrt_trtexec import trtexec_program
+from saccade.runtimes.torch_loading import Preparation
 
 UNVERIFIED = "NVIDIA GPUs, Jetson"
 FORMATS = ("onnx", "tensorrt_engine")
@@ -140,18 +140,18 @@ class TensorRtSession(PooledSession):
         modes = {name: self._engine.get_tensor_mode(name) for name in names}
         self._inputs = [name for name in names if modes[name] == trt.TensorIOMode.INPUT]
         self._outputs = [name for name in names if modes[name] == trt.TensorIOMode.OUTPUT]
+        self._prepare = Preparation(request.graph_preprocessing, False, "cuda")
         self._types = {name: _torch_type(trt, torch, self._engine, name) for name in names}
         self._idle: queue.SimpleQueue[Any] = queue.SimpleQueue()
         for _ in range(request.options.streams):
             self._idle.put((self._engine.create_execution_context(), torch.cuda.Stream()))
 
     def _run(self, tensor: NDArray[Any]) -> list[NDArray[np.float32]]:
-        pre = self._request.graph_preprocessing
-        checked(tensor, pre, TITLE)
+        checked(tensor, self._request.graph_preprocessing, TITLE)
         context, stream = self._idle.get()
         try:
             with self._torch.cuda.stream(stream):
-                return self._executed(context, stream, self._on_gpu(tensor, pre))
+                return self._executed(context, stream, self._on_gpu(tensor))
         except RuntimeFailure:
             raise
         except Exception as error:
@@ -159,17 +159,10 @@ class TensorRtSession(PooledSession):
         finally:
             self._idle.put((context, stream))
 
-    def _on_gpu(self, tensor: NDArray[Any], pre: Preprocessing | None) -> Any:
+    def _on_gpu(self, tensor: NDArray[Any]) -> Any:
         """The input on the GPU; pixels are normalized there."""
         image = self._torch.from_numpy(np.ascontiguousarray(tensor)).pin_memory()
-        image = image.to("cuda", non_blocking=True)
-        if pre is None:
-            return image
-        mean, std = (
-            self._torch.tensor(v, device="cuda").view(1, 3, 1, 1) for v in (pre.mean, pre.std)
-        )
-        planes = image.permute(0, 3, 1, 2).float()
-        return ((planes * pre.scale - mean) / std).contiguous()
+        return self._prepare(image.to("cuda", non_blocking=True)).contiguous()
 
     def _executed(self, context: Any, stream: Any, image: Any) -> list[NDArray[np.float32]]:
         torch, name = self._torch, self._inputs[0]

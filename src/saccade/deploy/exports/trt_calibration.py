@@ -13,8 +13,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from saccade.deploy.exports.contract import ExportRequest
-from saccade.deploy.exports.onnx_int8 import Tensors, float_model, quiet
+from saccade.deploy.exports.onnx_int8 import CALIBRATION_TENSORS, float_model
 from saccade.errors import RuntimeFailure
+from saccade.optimize.quantization.qdq import quiet, reader
 
 HEADER = "TRT-0000-EntropyCalibration2"
 
@@ -35,7 +36,8 @@ def write_cache(request: ExportRequest, target: Path) -> None:
                 augmented_model_path=str(augmented),
                 calibrate_method=CalibrationMethod.MinMax,
             )
-            calibrator.collect_data(Tensors(request))
+            name, samples = request.config.description.input.name, request.tensors
+            calibrator.collect_data(reader(name, samples[:CALIBRATION_TENSORS]))
             found = calibrator.compute_data()
         ranges = {name: data.range_value for name, data in found.items()}
     except Exception as error:  # its own errors share no base

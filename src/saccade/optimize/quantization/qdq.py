@@ -1,7 +1,7 @@
-"""ONNX Runtime's own static quantization, QDQ format, for ONNX Runtime.
+"""ONNX Runtime's own static quantization, QDQ format.
 
-Activations are unsigned and weights signed: on x86 the other way round runs at half the speed of
-fp32, without an error.
+For ONNX Runtime activations are unsigned and weights signed: on x86 the other way round runs at
+half the speed of fp32, without an error. TensorRT takes the symmetric form only.
 """
 
 from __future__ import annotations
@@ -23,6 +23,9 @@ from saccade.optimize.quantization.contract import Samples, Scheme
 from saccade.optimize.quantization.layers import head_nodes
 from saccade.optimize.quantization.recipe import Estimator, Recipe
 
+# What the symmetric form rounds: TensorRT fuses the rest itself, and a Sigmoid whose outputs are
+# never negative would lose half of the steps around zero.
+SYMMETRIC_KINDS = ["Conv", "Gemm", "MatMul", "Add", "Concat", "MaxPool", "Resize", "Relu", "Clip"]
 # Histograms of every activation of so many samples are held in memory at a time.
 STRIDE = 4
 
@@ -48,13 +51,17 @@ class OnnxRuntimeQdq:
         recipe: Recipe,
         kept_float: Sequence[str],
         target: Path,
+        symmetric: bool = False,
     ) -> None:
-        """Write an ONNX file with QuantizeLinear and DequantizeLinear nodes."""
+        """Write an ONNX file with QuantizeLinear and DequantizeLinear nodes.
+
+        ``symmetric`` asks for signed activations around zero and float biases, for TensorRT.
+        """
         excluded = sorted({*head_nodes(model, recipe.float_depth), *kept_float})
         partial = target.with_name("partial-" + target.name)
         try:
-            with _quiet():
-                _static(prepared(model), samples, recipe, excluded, partial)
+            with quiet():
+                _static(prepared(model), samples, recipe, excluded, partial, symmetric)
         except Exception as error:  # onnxruntime's exceptions share no base
             partial.unlink(missing_ok=True)
             raise RuntimeFailure(
@@ -79,14 +86,14 @@ def prepared(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _static(
-    model: onnx.ModelProto, samples: Samples, recipe: Recipe, excluded: list[str], target: Path
+    model: onnx.ModelProto,
+    samples: Samples,
+    recipe: Recipe,
+    excluded: list[str],
+    target: Path,
+    symmetric: bool,
 ) -> None:
-    from onnxruntime.quantization import (
-        CalibrationDataReader,
-        CalibrationMethod,
-        QuantFormat,
-        QuantType,
-    )
+    from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType
     from onnxruntime.quantization.quantize import quantize_static
 
     methods = {
@@ -95,7 +102,29 @@ def _static(
         "percentile": CalibrationMethod.Percentile,
         "entropy": CalibrationMethod.Entropy,
     }
-    name = model.graph.input[0].name
+    quantize_static(
+        model,
+        str(target),
+        reader(model.graph.input[0].name, samples),
+        quant_format=QuantFormat.QDQ,
+        per_channel=True,
+        activation_type=QuantType.QInt8 if symmetric else QuantType.QUInt8,
+        weight_type=QuantType.QInt8,
+        op_types_to_quantize=SYMMETRIC_KINDS if symmetric else None,
+        nodes_to_exclude=excluded,
+        calibrate_method=methods[recipe.estimator],
+        extra_options={
+            # The stride has to divide the number of samples.
+            "CalibStridedMinMax": math.gcd(len(samples), STRIDE),
+            "ActivationSymmetric": symmetric,
+            "QuantizeBias": not symmetric,
+        },
+    )
+
+
+def reader(name: str, samples: Samples) -> Any:
+    """ONNX Runtime's reader of calibration data, for the input of a name."""
+    from onnxruntime.quantization import CalibrationDataReader
 
     class Reader(CalibrationDataReader):  # type: ignore[misc]
         def __init__(self) -> None:
@@ -111,23 +140,11 @@ def _static(
             sample = next(self._left, None)
             return None if sample is None else {name: sample}
 
-    quantize_static(
-        model,
-        str(target),
-        Reader(),
-        quant_format=QuantFormat.QDQ,
-        per_channel=True,
-        activation_type=QuantType.QUInt8,
-        weight_type=QuantType.QInt8,
-        nodes_to_exclude=excluded,
-        calibrate_method=methods[recipe.estimator],
-        # The stride has to divide the number of samples.
-        extra_options={"CalibStridedMinMax": math.gcd(len(samples), STRIDE)},
-    )
+    return Reader()
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Keep the quantizer's advice off the terminal; it warns of what was done on purpose."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
