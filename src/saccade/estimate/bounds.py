@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from saccade.estimate.graph import GraphFacts, Operator
 from saccade.estimate.memory import BYTES
 from saccade.profile.records import Roofline
-from saccade.targets.target import Processor
+from saccade.targets.target import Precision, Processor
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,9 @@ def roofline_of(processor: Processor) -> Roofline:
     )
 
 
-def latency_bound(graph: GraphFacts, processor: Processor, precision: str) -> LatencyBound | None:
+def latency_bound(
+    graph: GraphFacts, processor: Processor, precision: Precision
+) -> LatencyBound | None:
     """Bounds in ``precision``; None where the processor has no rate for it."""
     roofline = roofline_of(processor)
     peak = roofline.peak_gflops.get(precision)

@@ -95,9 +95,7 @@ def _order(candidate: Candidate) -> tuple[bool, float]:
     return not candidate.usable, latency.unfused_ms if latency else math.inf
 
 
-def _candidate(
-    graph: GraphFacts, target: Target, runtime: str, precision: Precision
-) -> Candidate:
+def _candidate(graph: GraphFacts, target: Target, runtime: str, precision: Precision) -> Candidate:
     legal = legality(graph, target, runtime, rules_of(runtime), precision)
     bound = None
     if legal.verdict != "illegal":

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from saccade.estimate.graph import QUANTIZING, GraphFacts
-from saccade.targets.target import RuntimeRules, Target
+from saccade.targets.target import Precision, RuntimeRules, Target
 
 # "partly": it runs, but some of it not where it should.
 Verdict = Literal["legal", "partly", "illegal"]
@@ -32,7 +32,7 @@ class Legality:
 
 
 def legality(
-    graph: GraphFacts, target: Target, runtime: str, rules: RuntimeRules, precision: str
+    graph: GraphFacts, target: Target, runtime: str, rules: RuntimeRules, precision: Precision
 ) -> Legality:
     """Judge a model on a runtime of a target, as far as documents tell."""
     there = target.runtimes[runtime]
