@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import importlib
 from functools import cache
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
-from saccade.errors import SpecError
+from saccade.errors import SpecError, first_line
 
 TABLE: dict[str, dict[str, str]] = {
     "tasks": {
@@ -261,15 +261,18 @@ TABLE: dict[str, dict[str, str]] = {
 }
 
 
-@cache
-def _entry_points(kind: str) -> dict[str, Any]:
-    return {ep.name: ep for ep in entry_points(group=f"saccade.{kind}")}
-
-
 def names(kind: str) -> list[str]:
-    """Names of the plug-ins of ``kind``, built-in ones first, in table order."""
-    builtin = list(TABLE[kind])
-    return builtin + [name for name in _entry_points(kind) if name not in builtin]
+    """Names of the plug-ins of ``kind``, built-in ones first, in table order.
+
+    Those of other packages that cannot be imported are left out; `unusable` says why.
+    """
+    return [*TABLE[kind], *(name for name in _foreign(kind) if _why_not(kind, name) is None)]
+
+
+def unusable() -> list[str]:
+    """A sentence on every plug-in of another package that cannot be imported."""
+    reasons = [_why_not(kind, name) for kind in TABLE for name in _foreign(kind)]
+    return [reason for reason in reasons if reason is not None]
 
 
 def load(kind: str, name: str) -> Any:
@@ -279,12 +282,15 @@ def load(kind: str, name: str) -> Any:
     project can use its own plug-in without packaging it.
 
     Raises:
-        SpecError: there is no such plug-in (the message lists those there are), or the one that
-            was named by module cannot be imported.
+        SpecError: there is no such plug-in (the message lists those there are), or one of another
+            package or named by module cannot be imported.
     """
     target = TABLE[kind].get(name)
-    if target is None and name in _entry_points(kind):
-        return _entry_points(kind)[name].load()
+    if target is None and name in _foreign(kind):
+        reason = _why_not(kind, name)
+        if reason is not None:
+            raise SpecError(reason)
+        return _foreign(kind)[name].load()
     if target is None and ":" in name:
         target = name
     if target is None:
@@ -299,3 +305,26 @@ def load(kind: str, name: str) -> Any:
             f"The {kind[:-1]} '{name}' cannot be imported: {error}. Expected "
             "'package.module:Class'; put the folder that holds the package on PYTHONPATH."
         ) from error
+
+
+@cache
+def _foreign(kind: str) -> dict[str, EntryPoint]:
+    """Plug-ins of other packages, by name; ours keep their names."""
+    found = {point.name: point for point in entry_points(group=f"saccade.{kind}")}
+    return {name: point for name, point in found.items() if name not in TABLE[kind]}
+
+
+@cache
+def _why_not(kind: str, name: str) -> str | None:
+    """Why a plug-in of another package cannot be imported, None where it can."""
+    point = _foreign(kind)[name]
+    try:
+        point.load()
+    except Exception as error:  # whatever that package's own code raises
+        package = point.dist.name if point.dist is not None else point.module
+        return (
+            f"The {kind[:-1]} '{name}' of the package '{package}' cannot be imported: "
+            f"{type(error).__name__}: {first_line(error)}. Install a version of it that fits, or "
+            "uninstall it."
+        )
+    return None

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from saccade import plugins
 from saccade.cli.common import AsJson, print_json, print_table
 from saccade.errors import SpecError
 from saccade.targets.read import is_here, names, read_target, rules_of
@@ -58,6 +59,7 @@ def doctor(target: About = None, install: Install = None, as_json: AsJson = Fals
                 "targets": names(),
                 "conversions": _conversions(),
                 "tool_environments": _tool_environments(),
+                "unusable_plugins": plugins.unusable(),
             }
         )
         return
@@ -87,6 +89,8 @@ def _print_tools(found: Mapping[str, Availability]) -> None:
         for e in _tool_environments()
     ]
     print_table("Tool environments", ("name", "ready", "packages", "where"), environments)
+    for reason in plugins.unusable():
+        print(reason)
     print(f"Other targets (estimates and kits): {', '.join(names())}. See --target NAME.")
     print(verified(platform.system(), platform.machine()))
 
@@ -114,8 +118,6 @@ def _offer(available: Availability) -> str:
 
 def _conversions() -> list[dict[str, Any]]:
     """Every conversion: name, formats, and what it lacks here."""
-    from saccade import plugins
-
     found = []
     for name in plugins.names("conversions"):
         conversion = plugins.load("conversions", name)

@@ -57,15 +57,16 @@ def with_torch_rounding(module: Any) -> Any:
 
 
 def _rounding(quantizer: Any) -> Any:
-    """One quantizer's rounding. Ends are clipped first, for ranges narrower than 8 bits'."""
+    """One quantizer's rounding; ends are clipped first where its range is narrower than 8 bits'."""
     import torch
 
     quantizer.set_levels()
     with torch.no_grad():
         least, _, scale, zero = quantizer.get_parameters_for_torch_fq()
         low, high = (end.detach().clone() for end in quantizer.get_input_low_input_high())
-    # Exporters know the full 8 bits only; clipping has made sure that no more are used.
+    # Exporters know the full 8 bits only; clipping makes sure that no more are used.
     levels = (-128, 127) if least < 0 else (0, 255)
+    narrow = quantizer.narrow_range or quantizer.is_half_range
     axis = max(range(low.ndim), key=lambda at: low.shape[at]) if low.numel() > 1 else None
 
     class Rounding(torch.nn.Module):  # type: ignore[misc]
@@ -77,12 +78,13 @@ def _rounding(quantizer: Any) -> Any:
             self.register_buffer("zero", zero.detach().clone())
 
         def forward(self, value: Any) -> Any:
+            if narrow:
+                value = torch.maximum(torch.minimum(value, self.high), self.low)
             if axis is None:
                 step, middle = float(self.scale), int(self.zero)
                 return torch.fake_quantize_per_tensor_affine(value, step, middle, *levels)
-            clipped = torch.maximum(torch.minimum(value, self.high), self.low)
             return torch.fake_quantize_per_channel_affine(
-                clipped, self.scale, self.zero, axis, *levels
+                value, self.scale, self.zero, axis, *levels
             )
 
     return Rounding()
