@@ -116,7 +116,7 @@ class PartSearch:
 
     def _leave_out(self, option: Option, reason: str, promising: list[Option]) -> None:
         promising.remove(option)
-        outcome = Outcome("inconclusive", f"left out at first: {reason}", "together")
+        outcome = Outcome("inconclusive", reason, "left out at first")
         self._log.record((option,), self._context.config, None, self._timed, outcome)
 
     def _too_dear(self, option: Option, chosen: Set) -> str:

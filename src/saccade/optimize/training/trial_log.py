@@ -25,8 +25,8 @@ class Outcome:
     Attributes:
         gain: samples per second, over the parent's.
         metrics: measured in the same run.
-        how: ``"alone"``, ``"pair"``, ``"together"``, or ``"without"``: a race against the same set
-            without one change.
+        how: ``"alone"``, ``"pair"``, ``"together"``, ``"without"``: a race against the same set
+            without one change; or ``"left out at first"``: nothing was measured.
     """
 
     verdict: Verdict
