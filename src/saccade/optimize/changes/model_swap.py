@@ -42,7 +42,7 @@ class ModelSwap(Ordinary):
 
     name: ClassVar[str] = "model_swap"
     effect: ClassVar[Effect] = "lossy"
-    # Judged for accuracy also where it is not faster, see `saccade.optimize.search`.
+    # Judged for accuracy also where it is not faster, see `saccade.optimize.verdicts`.
     always_judged: ClassVar[bool] = True
 
     candidate: str
