@@ -32,7 +32,7 @@ FINAL_RACE = RacePlan(block_s=1.2, min_pairs=6, max_pairs=8)
 # with the other number, a single hiccup of the machine no longer decides it.
 LEAST_LATENCY_FRAMES, LATENCY_FRAMES = 420, 1500
 MORE_FRAMES_S = 30.0
-# Of what the ladder takes back, beginning with nothing; one more goes back as far as it can.
+# The winner, and what the ladder takes back; the last attempt goes back as far as it can.
 MAX_ATTEMPTS = 3
 EVERYTHING = "everything"
 
@@ -77,8 +77,8 @@ def validate(
     try:
         judge = FinalJudge(job, guard, baseline, frame_hw)
         steps = [("", best), *all_fallbacks(job.baseline, ways_back)]
-        # The last attempt goes back furthest.
-        steps = [*steps[:MAX_ATTEMPTS], *steps[MAX_ATTEMPTS:][-1:]]
+        if len(steps) > MAX_ATTEMPTS:
+            steps[MAX_ATTEMPTS - 1 :] = steps[-1:]
         standing, ladder = _standing(job, judge, steps, progress, time_left)
         runner = standing.runner
         try:
