@@ -12,7 +12,7 @@ import pytest
 from tiny_system import write_video
 
 from saccade.data.assemble import unlabelled_image
-from saccade.data.contract import Dataset, FrameOf
+from saccade.data.contract import FrameOf
 from saccade.errors import ChangeRefused, ModelError, SpecError
 from saccade.models.description import Preprocessing
 from saccade.models.files import model_file
@@ -202,7 +202,9 @@ def test_labelled_frames_of_a_video_are_decoded(tmp_path: Path) -> None:
         replace(unlabelled_image((video, 128, 96)), frame=FrameOf(video, index))
         for index in (0, 3, 7)
     ]
-    context = replace(context, calibration=Dataset(tuple(frames), ("a",)))
+    assert context.calibration is not None
+    calibration = replace(context.calibration, images=tuple(frames))
+    context = replace(context, calibration=calibration)
     assert len(frames_of(context)) == 3
 
 
