@@ -28,8 +28,8 @@ class Accuracy:
         metrics: of the candidate, by name.
         baseline: of the baseline.
         drops: metric → drop with its bounds at the attempt's level.
-        bound: the decision on the guarding goal, or on the first other goal on a drop that does
-            not hold.
+        bound: the decision on the guarding goal, or on another goal on a drop that does not hold;
+            first of all one whose estimate is beyond what is allowed.
         classes: per-class drops, where there are labels.
         by_size: accuracy by object size, see `saccade.validate.contract.compared_by_size`.
     """
@@ -116,10 +116,11 @@ class FinalJudge:
             for goal in self._guards
             if goal.base in drops
         }
-        own = bounds.get(self._guards[0])
-        goal = next((goal for goal, bound in bounds.items() if not bound.holds), None)
-        if goal is None or goal == self._guards[0]:
-            return own
+        broken = [goal for goal, bound in bounds.items() if not bound.holds]
+        beyond = [goal for goal in broken if bounds[goal].estimate > bounds[goal].allowed]
+        goal = next(iter((*beyond, *broken)), self._guards[0])
+        if goal == self._guards[0]:
+            return bounds.get(goal)
         return replace(bounds[goal], reason=f"{goal.base} {bounds[goal].reason}")
 
     def _recorded(self, name: str, drop: DropBound, level: float) -> Drop:
