@@ -134,6 +134,10 @@ def test_commands_survive_a_shell() -> None:
     assert provenance.commands(result)[0].startswith(
         "saccade optimize 'my runs/$(rm -rf x)/spec.yaml'"
     )
+    result |= {"kit": "my kit", "measurements": "my kit/measurements.json"}
+    assert provenance.commands(result)[0].endswith(
+        " --kit 'my kit' --measurements 'my kit/measurements.json'"
+    )
 
 
 def test_the_objective_shows_the_interleaved_ratio_not_the_quotient() -> None:

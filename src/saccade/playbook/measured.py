@@ -91,6 +91,7 @@ def _written(
     picker.trials = [run.record_trial(trial) for trial in picker.trials]
     result = _document(job, kit, measured, picker.found, picker, chosen)
     result["wall_s"] = time.monotonic() - began
+    result["measurements"] = str(measurements)
     if chosen is not None:
         bundled = bundle_of(job, kit, measured, chosen[0], run.path / "bundle")
         result["bundle"] = bundled.path

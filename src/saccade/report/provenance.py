@@ -51,6 +51,9 @@ def commands(result: Mapping[str, Any]) -> list[str]:
     """Shell commands that repeat the run and use its result."""
     bundle, folder = str(result.get("bundle") or ""), str(result.get("folder") or "RUN_FOLDER")
     repeat = f"saccade optimize {shlex.quote(folder + '/spec.yaml')} --out repeated"
+    if result.get("measurements"):
+        given = [str(result.get(name) or "KIT") for name in ("kit", "measurements")]
+        repeat += " --kit {} --measurements {}".format(*map(shlex.quote, given))
     if not bundle:
         return [repeat]
     video = str(mapping(result.get("spec")).get("video") or "video.mp4")
