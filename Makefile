@@ -10,8 +10,10 @@ demo: $(VENV)/demo.stamp
 	echo "report: runs/demo/run/report.html"; echo "bundle: runs/demo/run/bundle"; \
 	case $$code in 0|3|4) exit 0;; *) exit $$code;; esac
 
+# What measures runs alone; the rest shares the cores, one thread each.
 test: $(VENV)/dev.stamp lint
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m 'not slow and not alone' -n auto --dist loadfile
+	$(BIN)/python -m pytest -m 'not slow and alone'
 
 # More of the same: other recipes, other thresholds, the other direction.
 test-slow: $(VENV)/dev.stamp

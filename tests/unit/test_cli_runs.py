@@ -19,6 +19,7 @@ from tiny_system import picture, write_model
 
 from saccade.optimize.race import RacePlan
 
+pytestmark = pytest.mark.alone
 GOALS = ("throughput_fps>=1", "agreement_drop<=0.9")
 # Long enough for a busy machine; only a test that fails waits for it.
 PATIENCE_S = 240.0

@@ -19,6 +19,7 @@ from saccade.train.config import TrainingConfig
 from saccade.train.job import refer
 from saccade.train.profile import ModelFacts, TrainingProfile
 
+pytestmark = pytest.mark.alone
 BATCHES = {"tiny_batch": 1}
 SECONDS = 1.0
 TRIES = 3
