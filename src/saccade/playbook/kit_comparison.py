@@ -22,7 +22,7 @@ def compare_measured(
         InputError: the file is damaged or of another kit, or a candidate was not measured.
     """
     kit, measured = read_kit(kit_folder), read_measurements(path)
-    check_match(kit, measured, path)
+    check_match(kit, measured)
     head = {
         "device": measured.device,
         "environment": dict(measured.environment),

@@ -52,7 +52,7 @@ def optimize_measured(
     """
     began = time.monotonic()
     kit, measured = read_kit(kit_folder), read_measurements(measurements)
-    check_match(kit, measured, measurements)
+    check_match(kit, measured)
     say.step("Goals, model and data")
     job = as_onnx(prepare(spec, run, say))
     _check_same(kit, job)
@@ -91,7 +91,6 @@ def _written(
     picker.trials = [run.record_trial(trial) for trial in picker.trials]
     result = _document(job, kit, measured, picker.found, picker, chosen)
     result["wall_s"] = time.monotonic() - began
-    result["measurements"] = str(measurements)
     if chosen is not None:
         bundled = bundle_of(job, kit, measured, chosen[0], run.path / "bundle")
         result["bundle"] = bundled.path
@@ -322,6 +321,7 @@ def _document(
         "device": {"name": measured.device, **measured.environment},
         "estimates": kit.document["estimates"],
         "kit": str(kit.folder),
+        "measurements": str(measured.path),
         "noise": {"percent": 100 * resolution_of(measured, job.objective)},
         "environment": job.environment.to_dict(),
         "objective": "throughput_fps" if job.objective == "throughput" else "latency_ms.p50",

@@ -60,6 +60,7 @@ class Measurements:
     """What a device measured.
 
     Attributes:
+        path: of the file.
         kit_id: of the kit it measured.
         complete: it was not interrupted.
         reference: id of the candidate that the others are compared with.
@@ -68,6 +69,7 @@ class Measurements:
         blocks: in the order in which they ran.
     """
 
+    path: Path
     kit_id: str
     complete: bool
     reference: str
@@ -131,6 +133,7 @@ def read_measurements(path: Path) -> Measurements:
             "its own hash. Copy it from the device again, or measure again."
         )
     return Measurements(
+        path=path,
         kit_id=document["kit_id"],
         complete=bool(document["complete"]),
         reference=document["reference"],
@@ -140,7 +143,7 @@ def read_measurements(path: Path) -> Measurements:
     )
 
 
-def check_match(kit: Kit, measured: Measurements, path: Path) -> None:
+def check_match(kit: Kit, measured: Measurements) -> None:
     """Refuse measurements of another kit.
 
     Raises:
@@ -148,7 +151,7 @@ def check_match(kit: Kit, measured: Measurements, path: Path) -> None:
     """
     if measured.kit_id != kit.document["kit_id"]:
         raise InputError(
-            f"The measurements file '{path}' is of another kit ({measured.kit_id[:12]}, and "
+            f"The measurements file '{measured.path}' is of another kit ({measured.kit_id[:12]}, and "
             f"'{kit.folder}' is {kit.document['kit_id'][:12]}). Give --kit with the folder that "
             "was measured, or measure this one."
         )
