@@ -151,9 +151,9 @@ def check_match(kit: Kit, measured: Measurements) -> None:
     """
     if measured.kit_id != kit.document["kit_id"]:
         raise InputError(
-            f"The measurements file '{measured.path}' is of another kit ({measured.kit_id[:12]}, and "
-            f"'{kit.folder}' is {kit.document['kit_id'][:12]}). Give --kit with the folder that "
-            "was measured, or measure this one."
+            f"The measurements file '{measured.path}' is of another kit ({measured.kit_id[:12]}, "
+            f"and '{kit.folder}' is {kit.document['kit_id'][:12]}). Give --kit with the folder "
+            "that was measured, or measure this one."
         )
 
 
