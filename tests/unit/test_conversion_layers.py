@@ -142,9 +142,9 @@ class TestNcnn:
         wide = [node for node in graph.graph.node if node.op_type == "Conv"][2]
         real = onnx_to_ncnn._converted
 
-        def converted(path: Path, hw: tuple[int, int], folder: Path) -> Path:
+        def converted(_: onnx.ModelProto, name: str, hw: tuple[int, int], folder: Path) -> Path:
             wrong = wrong_onnx(Path(model.path), folder / "wrong.onnx", wide.input[1])
-            return real(wrong, hw, folder)
+            return real(onnx.load(wrong), name, hw, folder)
 
         monkeypatch.setattr(onnx_to_ncnn, "_converted", converted)
         with pytest.raises(ModelError) as raised:

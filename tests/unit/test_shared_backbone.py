@@ -268,7 +268,7 @@ def test_a_taught_backbone_is_kept_and_an_untaught_one_refused(
     monkeypatch.setenv("OMP_NUM_THREADS", "1")  # the worker's
     monkeypatch.setattr(backbone_change, "LEARNING_RATE", 2e-3)
     context = pair_context(tmp_path, relatives, "onnxruntime")
-    frames = frames_in(tmp_path / "frames", context.naive[0]).images[0].parent
+    frames = frames_in(tmp_path / "frames", context.naive[0]).images[0].path.parent
     calibration = ImageFolderFormat.read(frames).val
     plans = tuple(replace(plan, calibration=calibration) for plan in context.plans)
     context = replace(context, plans=(plans[0], plans[1]))
