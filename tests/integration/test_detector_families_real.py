@@ -149,9 +149,9 @@ def test_nms_in_the_graph_keeps_the_same_boxes(
     config = config_of(yolo11n, describe(yolo11n), runtime=runtime, score_threshold=threshold)
     outside = found_by(config, coco["validation"])
     inside = found_by(replace(config, nms="graph"), coco["validation"])
+    # Boxes of equal scores may come in another order.
+    assert DetectionTask.same(DetectionTask.collect(inside), DetectionTask.collect(outside))
     for expected, found in zip(outside, inside, strict=True):
-        np.testing.assert_array_equal(found.class_ids, expected.class_ids)
-        np.testing.assert_allclose(found.boxes, expected.boxes, atol=0.05)
         np.testing.assert_allclose(found.scores, expected.scores, atol=1e-4)
 
 

@@ -26,7 +26,7 @@ from saccade.validate.detection_metrics import evaluate
 
 pytestmark = pytest.mark.realdata
 
-BUDGET_S = 45.0
+BUDGET_S = 70.0
 AGAIN_S = 40.0
 # Where the machine is too busy for a single trial within the budget.
 PATIENT_S = 120.0

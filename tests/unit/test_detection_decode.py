@@ -17,6 +17,7 @@ from saccade.pipeline.geometry import letterbox
 from saccade.tasks.contract import Postprocessor
 from saccade.tasks.detection import DetectionTask
 from saccade.tasks.detection_decode import DECODES, YOLOX_STRIDES, yolox_grid
+from saccade.tasks.detections import Detections
 from saccade.tasks.results import DetectionResult
 from saccade.testing.tiny_models import tiny_config
 
@@ -184,3 +185,17 @@ def test_drawing_leaves_the_image_alone(tmp_path: Path) -> None:
     drawn = DetectionTask.draw(image, found, ("cat", "dog"))
     assert not image.any()
     assert drawn.any()
+
+
+def test_boxes_of_equal_scores_may_change_places() -> None:
+    boxes = np.float32([[5, 5, 30, 30], [40, 0, 70, 50], [6, 5, 30, 30]])
+    classes = np.array([1, 7, 1])
+
+    def of(order: list[int], scores: tuple[float, ...] = (0.5, 0.5, 0.5)) -> Detections:
+        found = DetectionResult(boxes[order], np.float32(scores), classes[order])
+        return DetectionTask.collect([found])
+
+    assert DetectionTask.same(of([0, 1, 2]), of([1, 2, 0]))
+    assert not DetectionTask.same(of([0, 1, 2]), of([0, 1, 1]))
+    assert not DetectionTask.same(of([0, 1, 2]), of([0, 1, 2], (0.6, 0.5, 0.5)))
+    assert DetectionTask.same(of([], ()), of([], ()))

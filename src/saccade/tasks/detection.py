@@ -158,12 +158,14 @@ def of_classes(candidates: Candidates, counted: NDArray[np.int64]) -> Candidates
 
 
 def _same_boxes(first: Detections, second: Detections, index: int) -> bool:
+    """Whether each box has a counterpart; those of equal scores may come in another order."""
+    from scipy.sparse import csr_array
+    from scipy.sparse.csgraph import maximum_bipartite_matching
+
     if len(first.scores[index]) != len(second.scores[index]):
         return False
-    if not len(first.scores[index]):
-        return True
-    return bool(
-        np.array_equal(first.class_ids[index], second.class_ids[index])
-        and np.abs(first.boxes[index] - second.boxes[index]).max() <= SAME_BOX_PX
-        and np.abs(first.scores[index] - second.scores[index]).max() <= SAME_SCORE
-    )
+    moved = np.abs(first.boxes[index][:, None] - second.boxes[index]).max(axis=2)
+    rescored = np.abs(first.scores[index][:, None] - second.scores[index])
+    alike = (moved <= SAME_BOX_PX) & (rescored <= SAME_SCORE)
+    alike &= first.class_ids[index][:, None] == second.class_ids[index]
+    return bool(np.all(maximum_bipartite_matching(csr_array(alike)) >= 0))
