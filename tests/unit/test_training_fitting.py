@@ -151,6 +151,21 @@ def test_other_failures_end_the_playbook(tmp_path: Path, monkeypatch: pytest.Mon
         playbook._profile_baseline()
 
 
+def test_where_time_is_up_the_last_profile_of_the_search_serves(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    anew = context_of(BASELINE).profile
+    monkeypatch.setattr(optimize, "profile_training", lambda *_: anew)
+    run = RunFolder(tmp_path / "run")
+    playbook = optimize.TrainingPlaybook(task_of(run.path, BASELINE), run, SilentProgress(), 0.0)
+    last, other = replace(anew, launches=7.0), BASELINE.with_compute(precision="bf16")
+    monkeypatch.setattr(playbook, "_left", lambda: 10.0)
+    assert playbook._profiled(BASELINE, last) is anew
+    monkeypatch.setattr(playbook, "_left", lambda: -1.0)
+    assert playbook._profiled(BASELINE, last) is last
+    assert playbook._profiled(other, last) is anew
+
+
 def scaled(config: TrainingConfig, **asked: Any) -> ScaleSettings:
     return _scaled(config, replace(TrainingRequest("job.py"), **asked)).scale
 

@@ -79,11 +79,19 @@ class Rebuilt:
 
 @dataclass(frozen=True)
 class Found:
-    """What a search came to."""
+    """What a search came to.
+
+    Attributes:
+        config: the best that was found.
+        kept: the changes that it is made of, in order.
+        interactions: of changes that were measured alone and in pairs.
+        profile: the last that was made, mostly of ``config``; see its ``config_hash``.
+    """
 
     config: TrainingConfig
     kept: tuple[Kept, ...]
     interactions: tuple[Interaction, ...]
+    profile: TrainingProfile | None = None
 
 
 class TrainingSearch:
@@ -125,7 +133,8 @@ class TrainingSearch:
             if not parts or self._left() <= 0:
                 break
             self._search(parts[0], self._left() * (1.0 if len(parts) == 1 else FIRST_SHARE))
-        return Found(self._context.config, tuple(self._kept), tuple(self._interactions))
+        context = self._context
+        return Found(context.config, tuple(self._kept), tuple(self._interactions), context.profile)
 
     def _left(self) -> float:
         return self._deadline - time.monotonic()
