@@ -19,13 +19,6 @@ os.environ["SACCADE_MODEL_CACHE"] = "off"
 REPOSITORY = Path(__file__).resolve().parents[1]
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Integration tests measure real systems."""
-    for item in items:
-        if "integration" in item.path.parts:
-            item.add_marker(pytest.mark.alone)
-
-
 @pytest.fixture(scope="session")
 def data_root() -> Path:
     """The folder of real sample data; the test is skipped where there is none."""

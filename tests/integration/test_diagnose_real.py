@@ -16,6 +16,8 @@ from saccade.profile.profiler import Profiler
 from saccade.profile.records import Roofline
 from saccade.profile.trace import write_trace
 
+pytestmark = pytest.mark.alone
+
 
 @pytest.mark.realdata
 @pytest.mark.demo_model

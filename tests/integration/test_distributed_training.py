@@ -30,6 +30,7 @@ from saccade.train.scaling import fitted_link
 from saccade.train.spec import make_training_spec
 from saccade.train.subject import TrainingSubject
 
+pytestmark = pytest.mark.alone
 STEPS = 5
 SLOW = "1"
 

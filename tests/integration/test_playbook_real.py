@@ -24,7 +24,7 @@ from saccade.study import Study, Trial, finite
 from saccade.tasks.detection import DetectionTask
 from saccade.validate.detection_metrics import evaluate
 
-pytestmark = pytest.mark.realdata
+pytestmark = [pytest.mark.realdata, pytest.mark.alone]
 
 BUDGET_S = 70.0
 AGAIN_S = 40.0

@@ -30,7 +30,7 @@ BRIEFLY = ("--rounds", "2", "--seconds", "0.2")
 # Street images are scaled down to these sizes: the commands are what is tested, not the figures.
 SMALL, TRAINED, JUDGED = (96, 72), 16, 8
 
-pytestmark = [pytest.mark.realdata, pytest.mark.demo_model]
+pytestmark = [pytest.mark.realdata, pytest.mark.demo_model, pytest.mark.alone]
 
 
 def shell_commands(section: str) -> list[str]:
