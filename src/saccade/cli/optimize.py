@@ -19,6 +19,7 @@ from saccade.cli.common import (
     MeasurementsFile,
     Model,
     Out,
+    Preprocess,
     Runtimes,
     SpecFile,
     Students,
@@ -48,6 +49,7 @@ def optimize(
     candidates: Candidates = None,
     students: Students = None,
     also: Also = None,
+    preprocessor: Preprocess = None,
     budget: Budget = None,
     measurements: MeasurementsFile = None,
     kit: KitFolder = None,
@@ -81,6 +83,7 @@ def optimize(
         candidates=candidates,
         students=students,
         also=also,
+        preprocessor=preprocessor,
         runtimes=runtime,
     )
     remember_folder(out)

@@ -10,12 +10,15 @@ import typer
 from saccade.cli.common import (
     DEFAULT_OUT,
     AsJson,
+    Candidates,
     Data,
     Goals,
     Model,
     Out,
+    Preprocess,
     Runtimes,
     SpecFile,
+    Students,
     Target,
     Task,
     Video,
@@ -40,6 +43,9 @@ def plan(
     target: Target = None,
     runtime: Runtimes = None,
     goal: Goals = None,
+    candidates: Candidates = None,
+    students: Students = None,
+    preprocessor: Preprocess = None,
     out: Out = DEFAULT_OUT,
     as_json: AsJson = False,
 ) -> None:
@@ -61,6 +67,9 @@ def plan(
         target=target,
         goals=goal,
         runtimes=runtime,
+        candidates=candidates,
+        students=students,
+        preprocessor=preprocessor,
     )
     remember_folder(out)
     if not is_here(spec.target):
