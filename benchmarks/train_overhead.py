@@ -123,12 +123,12 @@ def without_clocks(loop: TrainingLoop) -> Iterator[None]:
     """Neither the loop nor what prepares its samples reads a clock."""
     from saccade.train import samples
 
-    kept = loop.clock, samples.time, samples._queued_s
-    loop.clock, samples.time, samples._queued_s = NoClock(), NoTime(), _zero  # type: ignore
+    kept = loop.clock, samples.time, samples.queued_s
+    loop.clock, samples.time, samples.queued_s = NoClock(), NoTime(), _zero  # type: ignore
     try:
         yield
     finally:
-        loop.clock, samples.time, samples._queued_s = kept
+        loop.clock, samples.time, samples.queued_s = kept
 
 
 class NoClock:

@@ -14,6 +14,7 @@ import numpy as np
 
 from saccade.errors import DataError
 from saccade.train.caching import SampleCache, signature_of
+from saccade.train.core_wait import queued_s
 from saccade.train.decoding import Decoder, decode_with_pillow, decoded, images_in
 from saccade.train.order import Ticket
 from saccade.train.transforms.chain import own_generator
@@ -214,7 +215,7 @@ class BatchMaker:
     def __call__(self, tickets: list[Ticket]) -> Loaded:
         """The batch of these tickets."""
         times, corrupt = LoadTimes(), []  # type: LoadTimes, list[Corrupt]
-        started, queued = time.perf_counter(), _queued_s()
+        started, queued = time.perf_counter(), queued_s()
         self._samples.announce(tickets)
         with kept_randomness():
             ready = [self._samples.readable(ticket, times, corrupt) for ticket in tickets]
@@ -222,21 +223,12 @@ class BatchMaker:
         data = self._collate(ready)
         ended = time.perf_counter()
         times.collate_s += ended - began
-        times.queued_s += _queued_s() - queued
+        times.queued_s += queued_s() - queued
         made = (os.getpid(), started, ended)
         return Loaded(_pair(data), len(tickets), times, tuple(corrupt), made)
 
     # A map-style data set whose items are batches, as DataLoader takes them.
     __getitem__ = __call__
-
-
-def _queued_s() -> float:
-    """Seconds that this thread was ready to run but had no core, since it began."""
-    try:
-        with open("/proc/thread-self/schedstat") as file:  # noqa: PTH123 - once a batch
-            return int(file.read().split()[1]) / 1e9
-    except (OSError, IndexError, ValueError):
-        return 0.0
 
 
 def _pair(data: Any) -> tuple[Any, Any]:
