@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -179,6 +180,14 @@ def test_an_undecided_race_goes_on_to_the_last_pair() -> None:
     result, log = run_race(lambda i: 10 + (1 if i % 2 else -1), RacePlan(min_pairs=4, max_pairs=7))
     assert result.comparison.verdict == "not distinguishable"
     assert len(log) == 14
+
+
+def test_an_undecided_race_of_long_blocks_ends_sooner(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = itertools.count(0, 10)
+    monkeypatch.setattr("saccade.optimize.race.time", SimpleNamespace(monotonic=clock.__next__))
+    plan = RacePlan(block_s=0.8, min_pairs=4, max_pairs=7)
+    result, _ = run_race(lambda i: 10 + (1 if i % 2 else -1), plan)
+    assert len(result.candidate) == 4
 
 
 def test_a_race_ends_when_time_is_up_but_not_after_one_pair() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -37,6 +38,9 @@ MIN_FRAMES, MAX_FRAMES = 10, 400
 # Of the frames under way at a time, so many times as many are measured at least: with fewer, when
 # the first and the last of them happen to come out decides.
 ROUNDS = 2
+# Blocks of slow pipelines take longer than planned; an undecided race ends after so many times the
+# length that it was planned for.
+PATIENCE = 2.0
 # Frames of the source on which two configurations are compared.
 COMPARED, COMPARED_TIMEOUT_S = 12, 300.0
 # A block that only waited may have spent less CPU than the clock can show.
@@ -171,6 +175,7 @@ def race(
     frames = min(reference.frames_for(plan.block_s), candidate.frames_for(plan.block_s))
     before: list[Block] = []
     after: list[Block] = []
+    until = time.monotonic() + PATIENCE * 2 * plan.block_s * plan.max_pairs
     for pair, at in enumerate(beginnings(reference, candidate, frames), start=1):
         # Order alternates, so that drift within a pair does not favour one side.
         turns = [(reference, before), (candidate, after)]
@@ -178,7 +183,8 @@ def race(
             blocks.append(side.block(frames, at).block)
         result = raced(before, after, objective, resolution)
         decided = result.comparison.verdict != "not distinguishable"
-        if pair >= plan.min_pairs and (decided or pair >= plan.max_pairs):
+        last = pair >= plan.max_pairs or time.monotonic() > until
+        if pair >= plan.min_pairs and (decided or last):
             break
         if pair >= 2 and time_left() <= 0:
             break
