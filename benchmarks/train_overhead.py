@@ -24,6 +24,7 @@ from saccade.testing.planted_training import HEALTHY
 from saccade.train.config import TrainingConfig
 from saccade.train.job import open_job, refer
 from saccade.train.loop import TrainingLoop
+from saccade.train.step_clock import NoClock
 
 UNET = REPOSITORY / "benchmarks" / "jobs" / "unet_camvid.py"
 BATCH, BAR = 8, 1.0
@@ -129,16 +130,6 @@ def without_clocks(loop: TrainingLoop) -> Iterator[None]:
         yield
     finally:
         loop.clock, samples.time, samples.queued_s = kept
-
-
-class NoClock:
-    """Stands in for the loop's clock."""
-
-    def begin(self) -> None: ...
-
-    def mark(self, part: str) -> None: ...
-
-    def end(self) -> None: ...
 
 
 class NoTime:

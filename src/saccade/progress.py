@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from saccade.study import Trial
 
 
 class Progress(Protocol):
@@ -78,3 +81,16 @@ class SilentProgress:
 
     def close(self) -> None:
         """Do nothing."""
+
+
+def tell_trial(progress: Progress, trial: Trial) -> None:
+    """Say what became of a trial."""
+    gain = trial.gain
+    progress.trial_finished(
+        trial.number,
+        trial.change,
+        trial.verdict,
+        gain.value if gain else None,
+        (gain.low, gain.high) if gain else None,
+        trial.reason,
+    )

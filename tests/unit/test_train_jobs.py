@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +21,7 @@ from saccade.train.loop import TrainingLoop
 from saccade.train.metrics import BoxAveragePrecision, MeanIou
 from saccade.train.run_file import check_job_unchanged, read_run_file, write_run_file
 
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def a_few_steps(job: TrainingJob, config: TrainingConfig, steps: int = 2) -> Any:

@@ -10,7 +10,7 @@ from saccade.measurement import Block
 from saccade.optimize.change import Objective, Prediction
 from saccade.optimize.referee import Referee
 from saccade.optimize.size_goals import SIZES
-from saccade.progress import Progress
+from saccade.progress import Progress, tell_trial
 from saccade.study import RunFolder, Terms, Trial
 
 # These verdicts say nothing of accuracy.
@@ -100,15 +100,7 @@ class TrialBook:
         self.trials.append(trial)
         if trial.kept:
             self.parent = trial.number
-        gain = trial.gain
-        self._progress.trial_finished(
-            trial.number,
-            trial.change,
-            trial.verdict,
-            gain.value if gain else None,
-            (gain.low, gain.high) if gain else None,
-            trial.reason,
-        )
+        tell_trial(self._progress, trial)
 
 
 def terms_of(

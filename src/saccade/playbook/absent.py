@@ -29,7 +29,7 @@ from saccade.playbook.kit import make_kit
 from saccade.playbook.prepare import guard_goal, no_gpu
 from saccade.playbook.referees import search_referee
 from saccade.playbook.result import trial_row
-from saccade.progress import Progress
+from saccade.progress import Progress, tell_trial
 from saccade.spec import Spec
 from saccade.study import Drop, RunFolder, Study, Trial, finite
 
@@ -101,7 +101,7 @@ def _judge(
         late = time.monotonic() - began > job.spec.budget
         trial = run.record_trial(_trial(number, name, job, kit, None if late else referee))
         trials.append(trial)
-        say.trial_finished(trial.number, trial.change, trial.verdict, None, None, trial.reason)
+        tell_trial(say, trial)
 
 
 def frame_hw(job: Job) -> tuple[int, int]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from saccade.optimize.training.sets import Option, label_of
-from saccade.progress import Progress
+from saccade.progress import Progress, tell_trial
 from saccade.study import Ratio, RunFolder, Trial, Verdict
 from saccade.train.config import TrainingConfig
 
@@ -112,15 +112,7 @@ class TrialLog:
 
     def _add(self, trial: Trial) -> Trial:
         self.trials.append(trial)
-        gain = trial.gain
-        self._progress.trial_finished(
-            trial.number,
-            trial.change,
-            trial.verdict,
-            gain.value if gain else None,
-            (gain.low, gain.high) if gain else None,
-            trial.reason,
-        )
+        tell_trial(self._progress, trial)
         return trial
 
 
