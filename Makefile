@@ -12,7 +12,7 @@ demo: $(VENV)/demo.stamp
 
 # What measures runs alone; the rest shares the cores, one thread each.
 test: $(VENV)/dev.stamp lint
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m 'not slow and not alone' -n auto --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m 'not slow and not alone' -n auto --dist worksteal
 	$(BIN)/python -m pytest -m 'not slow and alone'
 
 # More of the same: other recipes, other thresholds, the other direction.

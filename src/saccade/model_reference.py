@@ -11,6 +11,10 @@ _NAME = re.compile(r"^[A-Za-z_][\w.-]+:[\w./-]+$")
 _FILE_OF = re.compile(r"^([A-Za-z_]\w+:)(.+\.pt)$")
 # "nets.py:make", a function in a file.
 _IN_FILE = re.compile(r"^(.+\.py)(:\w+)$")
+# "yolo11n", which a file beside or a library may be called.
+_WORD = re.compile(r"^[A-Za-z_][\w-]*$")
+# Endings of the file that a word may stand for, the first that is there.
+_ENDINGS = (".onnx", ".pt2", ".pt")
 
 
 def path_in(reference: str) -> tuple[str, str, str]:
@@ -25,3 +29,14 @@ def path_in(reference: str) -> tuple[str, str, str]:
     if found := _FILE_OF.match(reference):
         return found[1], found[2], ""
     return (reference, "", "") if _NAME.match(reference) else ("", reference, "")
+
+
+def is_word(reference: str) -> bool:
+    """Whether it is a name that says neither where the model is nor which library has it."""
+    return _WORD.match(reference) is not None
+
+
+def file_of_word(word: str, folder: Path) -> str:
+    """The model file of that name in a folder; the word itself where there is none."""
+    files = (folder / f"{word}{ending}" for ending in ("", *_ENDINGS))
+    return next((str(file) for file in files if file.is_file()), word)

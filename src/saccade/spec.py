@@ -21,7 +21,7 @@ from saccade.duration import parse_duration
 from saccade.errors import GoalError, SpecError
 from saccade.goals import Goal, parse_goal
 from saccade.label_settings import LabelSettings
-from saccade.model_reference import path_in
+from saccade.model_reference import file_of_word, is_word, path_in
 from saccade.spec_problems import explain
 from saccade.stream_address import without_password
 from saccade.system_settings import (
@@ -270,12 +270,21 @@ def _with_second_file(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def _absolute_models(given: object, base: Path) -> object:
-    """Models with absolute paths; hub names such as ``timm:mobilenetv3`` stay."""
+    """Models with absolute paths; names such as ``timm:mobilenetv3`` and ``yolo11n`` stay."""
     if isinstance(given, list | tuple):
         return [_absolute_models(one, base) for one in given]
     if isinstance(given, dict):
-        return {k: _absolute(k, v, base) if k in _PATHS else v for k, v in given.items()}
-    return _absolute("model", given, base)
+        return {k: _absolute_listed(k, v, base) if k in _PATHS else v for k, v in given.items()}
+    return _absolute_listed("model", given, base)
+
+
+def _absolute_listed(key: str, value: object, base: Path) -> object:
+    """As `_absolute`; a word for a model may be that of a file in the folder, or of a library."""
+    if key == "model" and isinstance(value, str) and is_word(value):
+        value = file_of_word(value, base)
+        if is_word(value):
+            return value
+    return _absolute(key, value, base)
 
 
 def _absolute(key: str, value: object, base: Path) -> object:

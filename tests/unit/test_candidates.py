@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from test_optimize_parts import block
 from tiny_system import CLASSES, tiny_yolo, write_labels, write_model, write_video
 
+from saccade import plugins
 from saccade.cli.app import spread
 from saccade.errors import (
     MissingExtraError,
@@ -25,7 +26,7 @@ from saccade.errors import (
     SpecError,
     StorageError,
 )
-from saccade.models.candidates import candidate_name, check_candidate, classes_differ
+from saccade.models.candidates import candidate_name, classes_differ, full_reference
 from saccade.optimize.change import PlanContext
 from saccade.optimize.changes.model_swap import ModelSwap
 from saccade.optimize.job import Job
@@ -41,7 +42,7 @@ from saccade.playbook.prepare import prepare
 from saccade.playbook.result import Story, pareto
 from saccade.playbook.steps import Baseline
 from saccade.progress import SilentProgress
-from saccade.spec import make_spec
+from saccade.spec import absolute_paths, make_spec
 from saccade.study import Drop, RunFolder, Trial
 from saccade.testing.optimization_conformance import example_contexts
 
@@ -98,14 +99,60 @@ def test_other_arguments_are_left_alone(arguments: list[str]) -> None:
 
 def test_what_a_candidate_may_be(tmp_path: Path) -> None:
     path = write_model(tmp_path)
-    check_candidate(str(path))
-    check_candidate("torchvision:resnet50")
+    assert full_reference(str(path)) == str(path)
+    assert full_reference("torchvision:resnet50") == "torchvision:resnet50"
     assert candidate_name(str(path)) == path.stem
     assert candidate_name("torchvision:resnet50") == "resnet50"
     with pytest.raises(ModelError, match=r"no candidate model at .*Check the path\.$"):
-        check_candidate(str(tmp_path / "absent.onnx"))
-    with pytest.raises(ModelError, match=r"such as ultralytics:yolo11n"):
-        check_candidate("yolo11n")
+        full_reference(str(tmp_path / "absent.onnx"))
+
+
+def libraries(monkeypatch: pytest.MonkeyPatch, **names: tuple[str, ...]) -> None:
+    """Libraries that know these names; those without any are not installed."""
+
+    def source(name: str) -> type:
+        known = names.get(name)
+        if known is None:
+            return type(name, (), {})
+        return type(
+            name,
+            (),
+            {
+                "prefix": f"{name}:",
+                "looks_for": name,
+                "names": staticmethod(lambda: known),
+                "recognizes": staticmethod(lambda reference: False),
+                "resolve": staticmethod(lambda request: None),
+            },
+        )
+
+    monkeypatch.setattr(plugins, "load", lambda kind, name: source(name))
+
+
+def test_a_word_is_a_model_of_the_library_that_knows_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    libraries(monkeypatch, timm=("resnet50",), torchvision=("resnet50", "vgg11"), ultralytics=())
+    assert full_reference("vgg11") == "torchvision:vgg11"
+    with pytest.raises(ModelError, match=r"More than one") as several:
+        full_reference("resnet50")
+    assert "timm:resnet50" in str(several.value)
+    assert "torchvision:resnet50" in str(several.value)
+    with pytest.raises(ModelError) as unknown:
+        full_reference("vgg1")
+    for said in ("no model file 'vgg1'", "vgg11", "Not installed, so not asked: ultralytics"):
+        assert said in str(unknown.value)
+
+
+def test_a_real_library_knows_its_names() -> None:
+    pytest.importorskip("torchvision")
+    assert full_reference("ssdlite320_mobilenet_v3_large") == (
+        "torchvision:ssdlite320_mobilenet_v3_large"
+    )
+
+
+def test_a_word_stays_one_unless_there_is_a_file_of_that_name(tmp_path: Path) -> None:
+    path = write_model(tmp_path)
+    values = absolute_paths({"candidates": [path.stem, "yolo11n", {"model": "yolo11n"}]}, tmp_path)
+    assert values["candidates"] == [str(path), "yolo11n", {"model": "yolo11n"}]
 
 
 @pytest.mark.parametrize(

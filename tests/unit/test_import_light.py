@@ -23,7 +23,7 @@ HEAVY = {
 # What a package may import at module level: packages of its own layer and of those above it in
 # this list. `plugins` is a table of names, so that using it is not an import of what it names.
 LAYERS = (
-    ("duration", "label_settings", "model_reference", "stream_address"),
+    ("duration", "label_settings", "model_reference", "scratch", "stream_address"),
     (
         "errors", "plugins", "measurement", "statistics", "goals", "targets", "spec", "progress",
         "spec_problems", "study", "suggest", "system_settings", "user_cache", "environments",

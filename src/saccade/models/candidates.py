@@ -7,29 +7,29 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from saccade.errors import ModelError
-from saccade.model_reference import path_in
+from saccade.model_reference import is_word, path_in
+from saccade.models.sources.bare_names import full_name
 
 _UNNAMED = re.compile(r"class_\d+")
 # Lists of the same classes spell some of them differently: 'tvmonitor', 'tv'.
 _SPELLINGS = 0.2
 
 
-def check_candidate(reference: str) -> None:
-    """Refuse a path where there is nothing; names are looked up when the model is loaded.
+def full_reference(reference: str) -> str:
+    """What a candidate is called in full; a path must lead to a file.
+
+    A single word is the name of a model that one of the installed libraries has. Names with their
+    library are looked up when the model is loaded.
 
     Raises:
-        ModelError: there is no such file.
+        ModelError: there is no such file, or no library knows the word.
     """
+    if is_word(reference) and not Path(reference).is_file():
+        return full_name(reference)
     _, file, _ = path_in(reference)
-    if not file or Path(file).is_file():
-        return
-    said = f"There is no candidate model at '{reference}'. Check the path."
-    if not Path(file).suffix:
-        said += (
-            " A model of a library is named with the library, such as ultralytics:yolo11n or "
-            "torchvision:ssd300_vgg16."
-        )
-    raise ModelError(said)
+    if file and not Path(file).is_file():
+        raise ModelError(f"There is no candidate model at '{reference}'. Check the path.")
+    return reference
 
 
 def candidate_name(reference: str) -> str:

@@ -20,7 +20,9 @@ from typing import Any, BinaryIO
 
 import psutil
 
+from saccade import scratch
 from saccade.errors import RuntimeFailure, SaccadeError, WorkerFailure
+from saccade.scratch import scratch_folder
 
 _HEADER = struct.Struct("<Q")
 _POLL_S = 0.25
@@ -51,13 +53,14 @@ class Worker:
         environment: Mapping[str, str] | None = None,
     ) -> None:
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the worker
+        self._scratch = scratch_folder()
         self._limit_mb = memory_limit_mb or MEMORY_SHARE * free_memory_mb()
         self._process = subprocess.Popen(
             [sys.executable, "-m", "saccade.optimize.worker"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,
-            env={**os.environ, **(environment or {})},
+            env={**os.environ, scratch.VARIABLE: self._scratch.name, **(environment or {})},
         )
         try:
             self._exchange(("make", kind, arguments), timeout_s)
@@ -145,6 +148,7 @@ class Worker:
                     continue
         self._end()
         self._log.close()
+        self._scratch.cleanup()
 
     def _end(self) -> int:
         """Wait for the process a little, then kill it; its exit code."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections import OrderedDict
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +12,7 @@ from saccade.errors import ModelError
 from saccade.models.description import ModelDescription
 from saccade.pipeline.config import ModelFile, PipelineConfig, RuntimeOptions
 from saccade.runtimes.contract import Session, SessionRequest
+from saccade.scratch import scratch_folder
 
 # What a session is for, the height and width it takes, and the score threshold in its graph.
 _Key = tuple[str, tuple[int, int] | None, float | None]
@@ -34,7 +34,7 @@ class SessionPool:
         self._in_graph = in_graph
         self._profile = profile
         self._open: OrderedDict[_Key, Session] = OrderedDict()
-        self._rewritten = tempfile.TemporaryDirectory(prefix="saccade-")
+        self._rewritten = scratch_folder()
 
     def stream(self, input_hw: tuple[int, int], score_threshold: float | None = None) -> Session:
         """The session for many frames of one shape.

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
+from typing import TypeVar
 
 from saccade.errors import ModelError, SaccadeError, StorageError
-from saccade.models.candidates import candidate_name, check_candidate, classes_differ
+from saccade.models.candidates import candidate_name, classes_differ, full_reference
 from saccade.models.files import model_file
 from saccade.optimize.change import ModelCandidate
 from saccade.optimize.job import Job
@@ -15,7 +17,9 @@ from saccade.playbook.prepare import naive, verified
 from saccade.progress import Progress
 from saccade.spec import Spec
 from saccade.study import RunFolder
-from saccade.system_settings import CandidateModel
+from saccade.system_settings import CandidateModel, StudentModel
+
+_Named = TypeVar("_Named", CandidateModel, StudentModel)
 
 
 def with_candidates(job: Job, run: RunFolder, progress: Progress) -> Job:
@@ -25,15 +29,13 @@ def with_candidates(job: Job, run: RunFolder, progress: Progress) -> Job:
     on with the rest.
 
     Raises:
-        ModelError: a candidate's file does not exist; that is a slip to correct before anything
+        ModelError: there is no such candidate; that is a slip to correct before anything
             is measured.
         StorageError: the run folder cannot be written.
     """
     found: list[ModelCandidate] = []
     notes: list[str] = []
-    for wanted in job.spec.candidates:
-        check_candidate(wanted.model)
-    for wanted in job.spec.candidates:
+    for wanted in in_full(job.spec.candidates):
         try:
             candidate, said = _candidate(wanted, job, run, progress)
         except StorageError:
@@ -51,6 +53,15 @@ def with_candidates(job: Job, run: RunFolder, progress: Progress) -> Job:
         notes += said
         progress.note(f"candidate {found[-1].name}: {_summary(candidate)}")
     return replace(job, candidates=tuple(found), notes=(*job.notes, *notes))
+
+
+def in_full(models: Iterable[_Named]) -> list[_Named]:
+    """Models that the user named, each by its path or by its library and name.
+
+    Raises:
+        ModelError: there is no such model.
+    """
+    return [m.model_copy(update={"model": full_reference(m.model)}) for m in models]
 
 
 def _candidate(

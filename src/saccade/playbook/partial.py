@@ -13,14 +13,14 @@ from saccade.diagnose.records import Finding
 from saccade.environment import detect
 from saccade.errors import SaccadeError, SpecError, StorageError
 from saccade.measurement import STAGES
-from saccade.models.candidates import candidate_name, check_candidate
+from saccade.models.candidates import candidate_name
 from saccade.models.files import model_file
 from saccade.optimize.job import Job, plan_context
 from saccade.optimize.plan import Plan, make_plan
 from saccade.optimize.race import Runner
 from saccade.pipeline.config import PipelineConfig
 from saccade.pipeline.pipeline import input_hw
-from saccade.playbook.candidates import spec_of, with_candidates
+from saccade.playbook.candidates import in_full, spec_of, with_candidates
 from saccade.playbook.elsewhere import prepare_elsewhere
 from saccade.playbook.estimates import estimate, estimate_job, smaller, with_others
 from saccade.playbook.kit import make_kit
@@ -153,13 +153,11 @@ def _named(
     """The candidates by name, as far as they can be read, and why the others cannot.
 
     Raises:
-        ModelError: a candidate's file does not exist.
+        ModelError: there is no such candidate.
     """
     found: list[tuple[str, PipelineConfig, bool]] = []
     left_out: list[tuple[str, str]] = []
-    for wanted in spec.candidates:
-        check_candidate(wanted.model)
-    for wanted in spec.candidates:
+    for wanted in in_full(spec.candidates):
         name, asked = candidate_name(wanted.model), spec_of(spec, wanted)
         try:
             described = describe_model(asked, folder / f"candidate-{name}")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from saccade import plugins
 from saccade.errors import ModelError, SaccadeError, StorageError
-from saccade.models.candidates import candidate_name, check_candidate, classes_differ
+from saccade.models.candidates import candidate_name, classes_differ
 from saccade.models.description import ModelDescription
 from saccade.models.files import model_file
 from saccade.models.sources.contract import ResolvedModel, SourceRequest
@@ -16,6 +16,7 @@ from saccade.models.sources.resolve import resolve_model
 from saccade.models.torch_program import looks_untrained
 from saccade.optimize.change import Student
 from saccade.optimize.job import Job
+from saccade.playbook.candidates import in_full
 from saccade.playbook.model import images_of
 from saccade.progress import Progress
 from saccade.spec import Spec
@@ -33,15 +34,12 @@ def with_students(job: Job, run: RunFolder, progress: Progress) -> Job:
     One that cannot be taught is left out, with a note that says why; the study goes on.
 
     Raises:
-        ModelError: a student's file does not exist; that is a slip to correct before anything is
-            measured.
+        ModelError: there is no such student; that is a slip to correct before anything is measured.
         StorageError: the run folder cannot be written.
     """
     found: list[Student] = []
     notes: list[str] = []
-    for wanted in job.spec.students:
-        check_candidate(wanted.model)
-    for wanted in job.spec.students:
+    for wanted in in_full(job.spec.students):
         try:
             student = _student(wanted, job, run)
         except StorageError:
@@ -61,10 +59,9 @@ def untaught(spec: Spec) -> tuple[tuple[str, str], ...]:
     """The students of a job that is measured elsewhere: each with the reason why it is left out.
 
     Raises:
-        ModelError: a student's file does not exist.
+        ModelError: there is no such student.
     """
-    for wanted in spec.students:
-        check_candidate(wanted.model)
+    in_full(spec.students)
     reason = (
         "a student is taught only after it was measured to be faster, and a kit for "
         f"'{spec.target}' cannot teach. Teach it with `saccade optimize --target cpu`, or name a "

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
@@ -25,6 +24,7 @@ from saccade.runtimes.contract import (
 )
 from saccade.runtimes.ort_binding import Binding, DeviceBinding, HostBinding
 from saccade.runtimes.pooled import ALONE, PooledSession
+from saccade.scratch import scratch_folder
 
 FAST_INT8 = {"avx512_vnni", "avx_vnni", "asimddp", "i8mm"}
 # Rounds the weights of layers that were left float on purpose, in one step per tensor, when the
@@ -131,7 +131,7 @@ class OnnxRuntimeSession(PooledSession):
             )
         check_precision(request.options, provider.precisions, f"ONNX Runtime's {provider.name}")
         self._options = request.options
-        self._profile_dir = tempfile.TemporaryDirectory() if request.profile else None
+        self._profile_dir = scratch_folder() if request.profile else None
         try:
             self._session: Any = ort.InferenceSession(
                 _model_source(request),

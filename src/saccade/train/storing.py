@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import atexit
 import functools
 import hashlib
 import json
 import shutil
-import tempfile
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import psutil
 
+from saccade.scratch import scratch_folder
 from saccade.train.caching import SampleCache
 from saccade.train.loaders.contract import LoaderRequest
 
@@ -58,14 +58,12 @@ def sample_key(request: LoaderRequest, count: int) -> str:
 
 def store_folder(store: str) -> Path:
     """The folder for files of caches and shards."""
-    return Path(store) if store else _temporary()
+    return Path(store) if store else Path(_temporary().name)
 
 
 @functools.cache
-def _temporary() -> Path:
-    folder = Path(tempfile.mkdtemp(prefix="saccade-train-"))
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    return folder
+def _temporary() -> TemporaryDirectory[str]:
+    return scratch_folder()
 
 
 def _capacity(path: Path | None, processes: int) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -85,4 +85,20 @@ class ModelSource(Protocol):
             ModelError: the model cannot be found, loaded or converted.
             MissingExtraError: it needs a library that is not installed.
         """
+        ...
+
+
+@runtime_checkable
+class LibrarySource(ModelSource, Protocol):
+    """A source of models that a library knows by name.
+
+    Attributes:
+        prefix: what stands before the name, with the colon.
+    """
+
+    prefix: ClassVar[str]
+
+    @staticmethod
+    def names() -> tuple[str, ...]:
+        """What the library knows; nothing where it is not installed."""
         ...

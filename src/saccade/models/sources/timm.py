@@ -9,18 +9,26 @@ from saccade.models.sources.contract import ResolvedModel, SourceRequest
 from saccade.models.sources.hub import choose_weights, unknown_name
 from saccade.models.torch_module import LoadedModule, resolve_module
 
-_PREFIX = "timm:"
-
 
 class TimmSource:
     """``timm:NAME``."""
 
+    prefix: ClassVar[str] = "timm:"
     looks_for: ClassVar[str] = "timm:NAME, such as timm:mobilenetv3_small_100"
+
+    @staticmethod
+    def names() -> tuple[str, ...]:
+        """What timm lists; nothing where it is not installed."""
+        try:
+            import timm
+        except ImportError:
+            return ()
+        return tuple(timm.list_models())
 
     @staticmethod
     def recognizes(reference: str) -> bool:
         """By the prefix."""
-        return reference.startswith(_PREFIX)
+        return reference.startswith(TimmSource.prefix)
 
     @staticmethod
     def resolve(request: SourceRequest) -> ResolvedModel:
@@ -34,7 +42,7 @@ class TimmSource:
             import timm
         except ImportError as error:
             raise MissingExtraError("timm", "timm", "A timm model") from error
-        name = request.reference.removeprefix(_PREFIX)
+        name = request.reference.removeprefix(TimmSource.prefix)
         if not timm.is_model(name):
             raise unknown_name("timm", name, timm.list_models())
         module, said = choose_weights(

@@ -11,7 +11,6 @@ from saccade.models.sources.contract import ResolvedModel, SourceRequest
 from saccade.models.sources.hub import choose_weights, unknown_name
 from saccade.models.torch_module import LoadedModule, resolve_module
 
-_PREFIX = "torchvision:"
 # Of a hash in a file's name.
 DIGITS = 8
 
@@ -19,12 +18,22 @@ DIGITS = 8
 class TorchvisionSource:
     """``torchvision:NAME``."""
 
+    prefix: ClassVar[str] = "torchvision:"
     looks_for: ClassVar[str] = "torchvision:NAME, such as torchvision:resnet50"
+
+    @staticmethod
+    def names() -> tuple[str, ...]:
+        """What torchvision lists; nothing where it is not installed."""
+        try:
+            from torchvision import models
+        except ImportError:
+            return ()
+        return tuple(models.list_models())
 
     @staticmethod
     def recognizes(reference: str) -> bool:
         """By the prefix."""
-        return reference.startswith(_PREFIX)
+        return reference.startswith(TorchvisionSource.prefix)
 
     @staticmethod
     def resolve(request: SourceRequest) -> ResolvedModel:
@@ -38,7 +47,7 @@ class TorchvisionSource:
             from torchvision import models
         except ImportError as error:
             raise MissingExtraError("torchvision", "torch", "A torchvision model") from error
-        name = request.reference.removeprefix(_PREFIX)
+        name = request.reference.removeprefix(TorchvisionSource.prefix)
         if name not in models.list_models():
             raise unknown_name("torchvision", name, models.list_models())
         default = models.get_model_weights(name).DEFAULT

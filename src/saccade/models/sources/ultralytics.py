@@ -15,21 +15,30 @@ from saccade.models.sources.contract import ResolvedModel, SourceRequest
 from saccade.models.sources.hub import choose_weights, unknown_name
 from saccade.models.torch_module import LoadedModule, resolve_module
 
-_PREFIX = "ultralytics:"
 _CHECKPOINT = ".pt"
 
 
 class UltralyticsSource:
     """``ultralytics:NAME``, or ``ultralytics:FILE.pt`` for a checkpoint of one's own."""
 
+    prefix: ClassVar[str] = "ultralytics:"
     looks_for: ClassVar[str] = (
         "ultralytics:NAME or ultralytics:FILE.pt, such as ultralytics:yolo11n"
     )
 
     @staticmethod
+    def names() -> tuple[str, ...]:
+        """What ultralytics publishes; nothing where it is not installed."""
+        try:
+            from ultralytics.utils.downloads import GITHUB_ASSETS_STEMS
+        except ImportError:
+            return ()
+        return tuple(sorted(GITHUB_ASSETS_STEMS))
+
+    @staticmethod
     def recognizes(reference: str) -> bool:
         """By the prefix."""
-        return reference.startswith(_PREFIX)
+        return reference.startswith(UltralyticsSource.prefix)
 
     @staticmethod
     def resolve(request: SourceRequest) -> ResolvedModel:
@@ -43,7 +52,7 @@ class UltralyticsSource:
             from ultralytics import YOLO
         except ImportError as error:
             raise MissingExtraError("ultralytics", "ultralytics", "A YOLO by name") from error
-        name = request.reference.removeprefix(_PREFIX)
+        name = request.reference.removeprefix(UltralyticsSource.prefix)
         if name.endswith(_CHECKPOINT):
             module, said = _from_checkpoint(YOLO, Path(name), request), f"weights of {name}"
         else:
