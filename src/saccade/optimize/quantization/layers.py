@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -73,12 +74,41 @@ def layers(model: onnx.ModelProto) -> list[Layer]:
 
 
 def channel_axis(node: onnx.NodeProto, rank: int) -> int:
-    """Axis of a layer's weights that counts output channels; they have ``rank`` axes."""
+    """Axis of a layer's weights that counts output channels; they have ``rank`` axes.
+
+    Of a transposed convolution with groups, it counts those of one group: see `output_channels`.
+    """
     if node.op_type == "MatMul":
         return rank - 1
     if node.op_type == "Gemm":
         return 0 if attribute(node, "transB", 0) else 1
     return 1 if node.op_type == "ConvTranspose" else 0
+
+
+def output_channels(
+    node: onnx.NodeProto, dims: Sequence[int]
+) -> tuple[int, NDArray[np.intp]] | None:
+    """The axis of a layer's weights that tells output channels apart.
+
+    A transposed convolution's weights are ``(C_in, C_out / groups, ...)``: with groups, index j
+    of axis 1 is a channel of every group. Only where each group gives one channel do the weights
+    have an axis that tells them apart, which is that of the input channels.
+
+    Args:
+        node: a layer of `KINDS`.
+        dims: shape of its weights.
+
+    Returns:
+        The axis, and ``(dims[axis],)`` the output channel that each index of it belongs to; None
+        where there is no such axis.
+    """
+    group = attribute(node, "group", 1)
+    if node.op_type == "ConvTranspose" and group > 1:
+        if dims[1] != 1:
+            return None
+        return 0, np.arange(dims[0]) // (dims[0] // group)
+    axis = channel_axis(node, len(dims))
+    return axis, np.arange(dims[axis])
 
 
 def attribute(node: onnx.NodeProto, name: str, default: int) -> int:

@@ -19,7 +19,7 @@ from onnx import helper, numpy_helper
 
 from saccade.errors import ModelError, RuntimeFailure
 from saccade.models.onnx_run import strictly_simplified
-from saccade.optimize.quantization.layers import KINDS, channel_axis
+from saccade.optimize.quantization.layers import KINDS, attribute, output_channels
 
 ROUND, BACK = "QuantizeLinear", "DequantizeLinear"
 # From signed to unsigned, with the same size of steps.
@@ -84,34 +84,56 @@ class _Graph:
     # Steps
 
     def fold_norms(self) -> None:
-        """Batch norms into the scales of the weights before them, which rounding does not touch."""
+        """Batch norms into the steps of the weights before them, which rounding does not touch.
+
+        A step is for one index of one axis of the weights, so a norm stays where that cannot hold
+        its gains: behind transposed convolutions of several groups of several channels.
+        """
         for norm in [n for n in self.model.graph.node if n.op_type == "BatchNormalization"]:
-            conv = self.made_by.get(norm.input[0])
-            biased = conv is not None and conv.op_type != "MatMul"  # which has no third input
-            weight = self._rounded_weight(conv) if conv is not None and biased else None
-            alone = conv is not None and len(self.readers(conv.output[0])) == 1
-            if conv is None or weight is None or not alone or conv.output[0] in self.outputs:
+            conv, gain = self.made_by.get(norm.input[0]), self._gain(norm)
+            if conv is None or gain is None or not self._feeds_only(conv, norm):
                 continue
-            gain, offset = self._gain(norm)
-            _, bias = self._bias(conv, len(gain))
-            values, scale = weight
-            axis = channel_axis(conv, values.ndim)
-            shape = [-1 if at == axis else 1 for at in range(values.ndim)]
-            # A step is positive, so a negative gain turns the weights over instead.
-            turned = values.astype(np.int16) * np.where(gain < 0, -1, 1).reshape(shape)
-            back = self.made_by[conv.input[1]]
-            if turned.max() > np.iinfo(np.int8).max:  # -128 has no counterpart
+            bias = self._bias(conv, len(gain[0]))
+            if bias is None or not self._scaled(conv, gain[0], norm.name):
                 continue
-            steps = np.broadcast_to(scale, gain.shape) * np.abs(gain)
-            back.input[0] = self.set(f"{norm.name}/weight", turned.astype(np.int8))
-            back.input[1] = self.set(f"{norm.name}/step", steps.astype(np.float32))
-            zeros = np.zeros(len(gain), np.int8)
-            back.input[2:] = [self.set(f"{norm.name}/zero", zeros)]
-            del back.attribute[:]
-            back.attribute.append(helper.make_attribute("axis", axis))
-            made = (bias * gain + offset).astype(np.float32)
+            made = (bias * gain[0] + gain[1]).astype(np.float32)
             conv.input[2:] = [self.set(f"{norm.name}/bias", made)]
-            self.drop(norm, conv.output[0])
+            self.model.graph.node.remove(norm)
+            conv.output[0] = norm.output[0]  # which may be one of the graph's
+            self.made_by[conv.output[0]] = conv
+
+    def _feeds_only(self, conv: onnx.NodeProto, norm: onnx.NodeProto) -> bool:
+        """Whether nobody but the norm reads a layer's output."""
+        return len(self.readers(conv.output[0])) == 1 and conv.output[0] not in self.outputs
+
+    def _scaled(self, conv: onnx.NodeProto, gain: NDArray[np.float64], name: str) -> bool:
+        """Multiply a layer's rounded weights by ``gain``, by output channel, where steps allow it.
+
+        Args:
+            conv: the layer; MatMul has no third input for the norm's bias.
+            gain: ``(C_out,)``.
+            name: what the new constants' names begin with.
+        """
+        found = self._rounded_weight(conv) if conv.op_type != "MatMul" else None
+        if found is None or len(self.readers(conv.input[1])) > 1:
+            return False
+        values, steps = found
+        back, place = self.made_by[conv.input[1]], output_channels(conv, values.shape)
+        if place is None or not self._symmetric(back) or not _along(back, steps, place[0]):
+            return False
+        axis, channel = place
+        shape = [-1 if at == axis else 1 for at in range(values.ndim)]
+        # A step is positive, so a negative gain turns the weights over instead.
+        turned = values.astype(np.int16) * np.where(gain < 0, -1, 1)[channel].reshape(shape)
+        if turned.max() > np.iinfo(np.int8).max:  # -128 has no counterpart
+            return False
+        made = np.broadcast_to(steps.reshape(-1), channel.shape) * np.abs(gain)[channel]
+        back.input[0] = self.set(f"{name}/weight", turned.astype(np.int8))
+        back.input[1] = self.set(f"{name}/step", made.astype(np.float32))
+        back.input[2:] = [self.set(f"{name}/zero", np.zeros(len(channel), np.int8))]
+        del back.attribute[:]
+        back.attribute.append(helper.make_attribute("axis", axis))
+        return True
 
     def drop_activations(self) -> None:
         """ReLU and its kin before a rounding that cuts off at the same ends."""
@@ -149,7 +171,10 @@ class _Graph:
             bias, step = self.value(node.input[2]), self.value(taken.input[1])
             if bias is None or bias.dtype != np.float32 or step is None or step.size != 1:
                 continue
-            steps = (np.broadcast_to(weight[1], bias.shape) * step.reshape(())).astype(np.float32)
+            by_channel = self._steps_by_channel(node, *weight)
+            if by_channel is None or by_channel.shape != bias.shape:
+                continue
+            steps = (by_channel * step.reshape(())).astype(np.float32)
             whole = np.rint(bias.astype(np.float64) / steps)
             if np.abs(whole).max(initial=0) >= np.iinfo(np.int32).max:
                 continue  # steps next to nothing: a float bias is exact, if slower
@@ -200,16 +225,37 @@ class _Graph:
             return None
         return values, steps
 
-    def _bias(self, node: onnx.NodeProto, channels: int) -> tuple[str, NDArray[Any]]:
-        if len(node.input) > 2:
-            found = self.value(node.input[2])
-            if found is not None:
-                return node.input[2], found
-        return "", np.zeros(channels, np.float32)
+    def _steps_by_channel(
+        self, node: onnx.NodeProto, values: NDArray[Any], steps: NDArray[Any]
+    ) -> NDArray[Any] | None:
+        """``(C_out,)`` steps of a layer's weights; None where they are not by output channel."""
+        place = output_channels(node, values.shape)
+        if place is None or not _along(self.made_by[node.input[1]], steps, place[0]):
+            return None
+        # Of several input channels that make one output channel, the steps may differ.
+        distinct = len(set(place[1])) == len(place[1])
+        return np.broadcast_to(steps.reshape(-1), place[1].shape) if distinct else None
 
-    def _gain(self, norm: onnx.NodeProto) -> tuple[NDArray[Any], NDArray[Any]]:
-        """What a batch norm multiplies by and adds."""
+    def _symmetric(self, back: onnx.NodeProto) -> bool:
+        """Whether integers stand for values around zero."""
+        if len(back.input) < 3:
+            return True
+        zero = self.value(back.input[2])
+        return zero is not None and not zero.any()
+
+    def _bias(self, node: onnx.NodeProto, channels: int) -> NDArray[Any] | None:
+        """``(channels,)`` of a layer; None where it is not a constant, or is multiplied."""
+        if any(a.name == "beta" and a.f != 1 for a in node.attribute):  # of a Gemm
+            return None
+        if len(node.input) < 3 or not node.input[2]:
+            return np.zeros(channels, np.float32)
+        return self.value(node.input[2])
+
+    def _gain(self, norm: onnx.NodeProto) -> tuple[NDArray[Any], NDArray[Any]] | None:
+        """What a batch norm multiplies by and adds; None where that is not constant."""
         values = [self.value(name) for name in norm.input[1:5]]
+        if any(value is None for value in values):
+            return None
         gamma, beta, mean, variance = (np.asarray(value, np.float64) for value in values)
         epsilon = next((a.f for a in norm.attribute if a.name == "epsilon"), 1e-5)
         gain = gamma / np.sqrt(variance + epsilon)
@@ -237,3 +283,8 @@ class _Graph:
         size, middle = float(step.reshape(())), int(zero.reshape(()))
         least, most = ((end - middle) * size for end in (kind.min, kind.max))
         return bool(least >= low - SLACK * size and most <= high + SLACK * size)
+
+
+def _along(back: onnx.NodeProto, steps: NDArray[Any], axis: int) -> bool:
+    """Whether a rounding's steps are one for all, or one for each index of an axis."""
+    return steps.size == 1 or (steps.ndim == 1 and attribute(back, "axis", 1) == axis)
