@@ -18,12 +18,12 @@ def some_pictures(imagenet: Path, folder: Path, count: int = 60) -> None:
     shutil.copy(imagenet / "classes.txt", folder)
 
 
-def some_of(coco: Path, folder: Path) -> Path:
+def some_of(coco: Path, folder: Path, count: int = IMAGES) -> Path:
     """Some of the images with their labels, so that judging them takes seconds."""
     for split in ("calibration", "validation"):
         for kind in ("images", "labels"):
             (folder / kind / split).mkdir(parents=True)
-        for image in sorted((coco / "images" / split).iterdir())[:IMAGES]:
+        for image in sorted((coco / "images" / split).iterdir())[:count]:
             shutil.copy(image, folder / "images" / split)
             shutil.copy(coco / "labels" / split / f"{image.stem}.txt", folder / "labels" / split)
     shutil.copy(coco / "data.yaml", folder)

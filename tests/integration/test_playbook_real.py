@@ -12,28 +12,21 @@ import pytest
 from small_data import IMAGES, some_of
 
 import saccade
-from saccade.data.images import read_image
-from saccade.data.open import open_labelled
 from saccade.deploy.bundle import bundle_config, read_manifest
 from saccade.goals import METRICS
-from saccade.models.files import model_file
-from saccade.models.onnx_model import describe
-from saccade.pipeline.config import PipelineConfig
-from saccade.pipeline.pipeline import Pipeline
 from saccade.study import Study, Trial, finite
-from saccade.tasks.detection import DetectionTask
-from saccade.validate.detection_metrics import evaluate
 
 pytestmark = [pytest.mark.realdata, pytest.mark.alone]
 
-BUDGET_S = 70.0
-AGAIN_S = 40.0
+# A quarter of the pixels, so that what is measured whatever the budget is takes less time.
+SMALL = 320
+BUDGET_S = 40.0
+AGAIN_S = 25.0
 # Where the machine is too busy for a single trial within the budget.
 PATIENT_S = 120.0
 # Some steps are taken whatever the budget is; these are about so many frames of the baseline.
 FIXED_FRAMES = 500
 SLACK_S = 20.0
-JUDGE_THRESHOLD = 0.001
 GOALS = ["throughput_fps>=10", "map50_95_drop<=0.01"]
 ALWAYS = (
     "spec.yaml",
@@ -71,6 +64,7 @@ def run(data_root: Path, yolo11n: Path, tmp_path_factory: pytest.TempPathFactory
         "data": some_of(data_root / "coco", base / "coco"),
         "video": str(data_root / "video" / "street-1080p.mp4"),
         "goals": GOALS,
+        "overrides": {"input_size": SMALL},
     }
     budget_s = BUDGET_S
     study = saccade.optimize(**settings, budget=budget_s, out=folder)
@@ -211,36 +205,3 @@ def test_the_report_is_one_file_about_this_run(run: Run) -> None:
     assert "throughput" in text
     assert "<script src" not in text
     assert "http://" not in text.replace("http://www.w3.org", "")
-
-
-def accuracy(model: Path, data_root: Path, **changes: Any) -> tuple[float, float]:
-    """mAP50-95 and mAP50 of the naive pipeline on the validation images."""
-    description = describe(model)
-    config = PipelineConfig(
-        task="detection",
-        model=model_file(model),
-        description=description,
-        input_size=description.input_size,
-        iou_threshold=description.iou_threshold,
-        **changes,
-    )
-    dataset = open_labelled(data_root / "coco" / "data.yaml", description.class_names).val
-    assert dataset is not None
-    assert len(dataset) == 64
-    with Pipeline(config) as pipeline:
-        found = [pipeline.judge(read_image(i.path), JUDGE_THRESHOLD) for i in dataset.images]
-    judged = evaluate(dataset, DetectionTask.collect(found))
-    return judged.map50_95, judged.map50
-
-
-def test_yolo11n_reaches_its_reference_figures(data_root: Path, yolo11n: Path) -> None:
-    map50_95, map50 = accuracy(yolo11n, data_root, nms="vectorized")
-    assert map50_95 == pytest.approx(0.468, abs=0.002)
-    assert map50 == pytest.approx(0.628, abs=0.002)
-
-
-def test_yolox_reaches_its_reference_figures(data_root: Path) -> None:
-    model = data_root.parent / "models" / "yolox_nano_coco.onnx"
-    map50_95, map50 = accuracy(model, data_root, nms="loop")
-    assert map50_95 == pytest.approx(0.345, abs=0.002)
-    assert map50 == pytest.approx(0.513, abs=0.002)

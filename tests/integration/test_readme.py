@@ -14,6 +14,9 @@ import pytest
 from PIL import Image
 from small_data import some_of, some_pictures
 
+from saccade.models.onnx_file import read_onnx
+from saccade.models.reshape import reshape
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
 # Not run here: what installs or builds (the Makefile's targets are run by CI and by hand).
@@ -29,8 +32,10 @@ SHORTER = {
 BRIEFLY = ("--rounds", "2", "--seconds", "0.2")
 # Street images are scaled down to these sizes: the commands are what is tested, not the figures.
 SMALL, TRAINED, JUDGED = (96, 72), 16, 8
+# Side of the detector's input, and labelled images of each split.
+PIXELS, LABELLED = 320, 12
 
-pytestmark = [pytest.mark.realdata, pytest.mark.demo_model, pytest.mark.alone]
+pytestmark = [pytest.mark.realdata, pytest.mark.demo_model]
 
 
 def shell_commands(section: str) -> list[str]:
@@ -48,7 +53,8 @@ def python_blocks() -> list[str]:
 def workplace(tmp_path_factory: pytest.TempPathFactory, data_root: Path, yolo11n: Path) -> Path:
     """A folder in which the README's file names exist."""
     folder = tmp_path_factory.mktemp("readme")
-    (folder / "yolo11n.onnx").symlink_to(yolo11n)
+    small = reshape(read_onnx(yolo11n), (PIXELS, PIXELS), batch=1)
+    (folder / "yolo11n.onnx").write_bytes(small.SerializeToString())
     (folder / "street.mp4").symlink_to(data_root / "video" / "street-1080p.mp4")
     (folder / "yolox_nano.onnx").symlink_to(data_root.parent / "models" / "yolox_nano_coco.onnx")
     some_pictures(data_root / "imagenet", folder / "imagenet")
@@ -60,7 +66,7 @@ def workplace(tmp_path_factory: pytest.TempPathFactory, data_root: Path, yolo11n
     pytest.importorskip("torch").save(untrained.state_dict(), folder / "mobilenet_v2.pth")
     images = data_root / "coco" / "images" / "validation"
     (folder / "image.jpg").symlink_to(sorted(images.iterdir())[0])
-    yaml = some_of(data_root / "coco", folder / "coco")
+    yaml = some_of(data_root / "coco", folder / "coco", LABELLED)
     text = yaml.read_text(encoding="utf-8")
     (folder / "data.yaml").write_text(
         re.sub(r"^path:.*$", f"path: {yaml.parent}", text, flags=re.MULTILINE), encoding="utf-8"

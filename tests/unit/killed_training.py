@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch._inductor.config  # what deterministic trainings import, once instead of in each
 from tiny_training import tiny_config, tiny_job
 
 from saccade.train.run_options import RunOptions

@@ -38,8 +38,9 @@ from saccade.pipeline.config import PipelineConfig
 from saccade.pipeline.pipeline import Pipeline
 from saccade.playbook.candidates import with_candidates
 from saccade.playbook.final import WayBack, all_fallbacks, ways_back
+from saccade.playbook.pareto import pareto
 from saccade.playbook.prepare import prepare
-from saccade.playbook.result import Story, pareto
+from saccade.playbook.result import Story
 from saccade.playbook.steps import Baseline
 from saccade.progress import SilentProgress
 from saccade.spec import absolute_paths, make_spec
