@@ -6,7 +6,7 @@ from collections.abc import Collection
 
 from saccade.errors import ModelError, WorkerFailure
 from saccade.models.conversions.contract import ConversionRequest, start_of, way_from
-from saccade.optimize.worker import Worker
+from saccade.optimize.workshop import workshop
 from saccade.pipeline.config import ModelFile
 
 TIMEOUT_S = 1200.0
@@ -21,7 +21,7 @@ def converted(model: ModelFile, targets: Collection[str], request: ConversionReq
         MissingEnvironmentError: a tool environment is not.
     """
     try:
-        with Worker("saccade.optimize.converting:Converter", ()) as worker:
+        with workshop("saccade.optimize.converting:Converter", model.format) as worker:
             made: ModelFile = worker.call(
                 "convert", model, tuple(targets), request, timeout_s=TIMEOUT_S
             )

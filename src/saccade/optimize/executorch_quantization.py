@@ -26,12 +26,13 @@ from saccade.optimize.quantization.make import (
 )
 from saccade.optimize.quantization.recipe import Recipe
 from saccade.optimize.quantization.torch_activations import observe_program
-from saccade.optimize.worker import Worker
+from saccade.optimize.workshop import workshop
 from saccade.pipeline.config import ModelFile, PipelineConfig, digest
 
 # Part of a file's name: raised when the same settings are made in another way.
 METHOD = "pt2e 2"
 TIMEOUT_S = 900.0
+WORKER = "saccade.optimize.executorch_quantization:ExecuTorchQuantizer"
 
 
 def quantize_executorch(context: PlanContext, program: ModelFile) -> ModelFile:
@@ -75,7 +76,7 @@ def write_quantized(
         ModelError: the quantizer or ExecuTorch refused the program.
         RuntimeFailure: there are no frames, or the process failed.
     """
-    with Worker("saccade.optimize.executorch_quantization:ExecuTorchQuantizer", ()) as worker:
+    with workshop(WORKER, config.preprocessor) as worker:
         worker.call("run", config, data, program, str(target), timeout_s=TIMEOUT_S)
 
 

@@ -30,12 +30,13 @@ from saccade.optimize.quantization.make import (
 )
 from saccade.optimize.quantization.recipe import Recipe
 from saccade.optimize.quantization.sensitivity import Sensitivity
-from saccade.optimize.worker import Worker
+from saccade.optimize.workshop import workshop
 from saccade.pipeline.config import ModelFile, PipelineConfig, digest
 
 # Part of a file's name: raised when the same settings are made in another way.
 METHOD = "per image, bias corrected 3"
 TIMEOUT_S = 600.0
+WORKER = "saccade.optimize.litert_quantization:LiteRtQuantizer"
 
 
 def quantize_litert(context: PlanContext, recipe: LiteRtRecipe) -> ModelFile:
@@ -81,7 +82,7 @@ def write_quantized(
         ModelError: the quantizer refused the model.
         RuntimeFailure: there are no frames, or the process failed.
     """
-    with Worker("saccade.optimize.litert_quantization:LiteRtQuantizer", ()) as worker:
+    with workshop(WORKER, config.preprocessor) as worker:
         worker.call("run", config, data, recipe, str(target), timeout_s=TIMEOUT_S)
 
 

@@ -40,12 +40,13 @@ from saccade.optimize.quantization.sensitivity import (
     worst,
 )
 from saccade.optimize.quantization.training import train
-from saccade.optimize.worker import Worker
+from saccade.optimize.workshop import workshop
 from saccade.pipeline.config import ModelFile, PipelineConfig, digest
 
 # Part of a file's name: raised when the same recipe is made in another way.
 METHOD = "recipes 1"
 TIMEOUT_S = 420.0
+WORKER = "saccade.optimize.quantization.make:QuantizationWorker"
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,7 @@ def run_job(job: QuantizationJob, target: Path) -> None:
         DataError: the calibration images are too few, or not of the kind the model is used on.
         RuntimeFailure: the library refused the model.
     """
-    with Worker("saccade.optimize.quantization.make:QuantizationWorker", ()) as worker:
+    with workshop(WORKER, f"{job.quantizer} {job.config.preprocessor}") as worker:
         worker.call("run", job, str(target), timeout_s=TIMEOUT_S)
 
 

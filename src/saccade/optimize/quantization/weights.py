@@ -19,12 +19,13 @@ from saccade.models.onnx_file import read_onnx
 from saccade.optimize.quantization.layers import layers, named
 from saccade.optimize.quantization.prepared import recent
 from saccade.optimize.quantization.rounding import integer_weights
-from saccade.optimize.worker import Worker
+from saccade.optimize.workshop import workshop
 from saccade.pipeline.config import ModelFile, Stored, digest
 
 # Smaller tensors are not worth a node of their own.
 LEAST_VALUES = 256
 METHOD = "weights 1"
+WORKER = "saccade.optimize.quantization.weights:WeightWorker"
 # Beside a model whose weights are mapped; smaller constants stay in the graph.
 DATA, LEAST_MAPPED_BYTES = ".weights", 1024
 
@@ -38,7 +39,7 @@ def stored_file(model: ModelFile, stored: Stored, folder: Path) -> ModelFile:
     target = folder / f"{stored}-{digest([model.sha256, stored, METHOD])}.onnx"
     if not target.exists():
         folder.mkdir(parents=True, exist_ok=True)
-        with Worker("saccade.optimize.quantization.weights:WeightWorker", ()) as worker:
+        with workshop(WORKER) as worker:
             worker.call("run", model.path, stored, str(target))
     found = model_file(target)
     return ModelFile(found.path, found.sha256, stored=stored)
@@ -53,7 +54,7 @@ def mapped_file(model: ModelFile, folder: Path) -> ModelFile:
     target = mapped_path(model, folder)
     if not target.exists():
         folder.mkdir(parents=True, exist_ok=True)
-        with Worker("saccade.optimize.quantization.weights:WeightWorker", ()) as worker:
+        with workshop(WORKER) as worker:
             worker.call("map", model.path, str(target))
     found, weights = model_file(target), str(target.with_suffix(DATA))
     return replace(model, path=found.path, sha256=found.sha256, weights=weights, external_bytes=0)
