@@ -8,7 +8,8 @@ from pathlib import Path
 
 from saccade.errors import ModelError
 from saccade.models.onnx_file import external_files, read_onnx
-from saccade.pipeline.config import ModelFile
+from saccade.models.stored_as import stored_as
+from saccade.pipeline.config import ModelFile, Stored
 
 _BLOCK = 1 << 20
 # Formats by ending; what ends otherwise is taken for ONNX.
@@ -31,7 +32,8 @@ def model_file(path: str | Path) -> ModelFile:
 
     The hash is the SHA-256 of the file's bytes, followed by those of the files that belong to
     it (the weights of an OpenVINO IR or of ncnn, the external data of an ONNX model). Whether the
-    file is a valid model is not judged here.
+    file is a valid model is not judged here. Of an ONNX file, `saccade.models.stored_as` tells
+    whether it is quantized; of others, who made it has to.
 
     Raises:
         ModelError: the file, or the weights that belong to it, cannot be read.
@@ -41,9 +43,9 @@ def model_file(path: str | Path) -> ModelFile:
     if kind in _WEIGHTS:
         weights = path.with_suffix(_WEIGHTS[kind])
         return ModelFile(str(path), _sha256([path, weights]), kind, str(weights))
-    beside = _external(path) if kind == "onnx" else []
+    beside, stored = _looked_into(path) if kind == "onnx" else ([], "fp32")
     size = sum(file.stat().st_size for file in beside)
-    return ModelFile(str(path), _sha256([path, *beside]), kind, external_bytes=size)
+    return ModelFile(str(path), _sha256([path, *beside]), kind, stored=stored, external_bytes=size)
 
 
 def rewritten_file(path: Path, original: ModelFile) -> ModelFile:
@@ -55,13 +57,15 @@ def rewritten_file(path: Path, original: ModelFile) -> ModelFile:
     return replace(model_file(path), stored=original.stored)
 
 
-def _external(path: Path) -> list[Path]:
+def _looked_into(path: Path) -> tuple[list[Path], Stored]:
+    """The files that hold an ONNX model's external data, and what its weights are stored as."""
     if not path.is_file():
-        return []
+        return [], "fp32"
     try:
-        return external_files(read_onnx(path, weights=False), path.parent)
+        model = read_onnx(path, weights=False)
     except ModelError:
-        return []
+        return [], "fp32"
+    return external_files(model, path.parent), stored_as(model)
 
 
 def _sha256(paths: list[Path]) -> str:

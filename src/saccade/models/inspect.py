@@ -12,9 +12,7 @@ import onnx
 from saccade.models import graph_reading as graph
 from saccade.models.onnx_file import external_files, read_onnx
 from saccade.models.onnx_model import read_metadata
-
-# Operators that only quantized graphs contain.
-_QUANTIZED = frozenset(("QuantizeLinear", "QLinearConv", "ConvInteger", "QLinearMatMul"))
+from saccade.models.stored_as import stored_as
 
 
 def summarize(path: str | Path) -> dict[str, Any]:
@@ -68,7 +66,7 @@ def _weights(model: onnx.ModelProto) -> list[onnx.TensorProto]:
 
 def _precision(model: onnx.ModelProto) -> str:
     """The element type of nearly all weights, or of the arithmetic where it is quantized."""
-    if any(node.op_type in _QUANTIZED for node in model.graph.node):
+    if stored_as(model) != "fp32":
         return "int8"
     names: dict[int, str] = {
         onnx.TensorProto.FLOAT: "fp32",

@@ -17,6 +17,7 @@ from saccade.testing.tiny_auxiliary import tiny_auxiliary_config
 from saccade.testing.tiny_finished import tiny_finished_config
 from saccade.testing.tiny_instance_segmenter import tiny_instance_segmenter_config
 from saccade.testing.tiny_models import tiny_config, write_tiny
+from saccade.testing.tiny_quantized import write_quantized_tiny
 from saccade.testing.tiny_segmenter import tiny_segmenter_config
 from saccade.testing.tiny_yolo import tiny_yolo_config
 
@@ -104,6 +105,9 @@ def _kinds_of_models(naive: PlanContext, folder: Path) -> Iterator[PlanContext]:
     tracking = replace(naive.config, task="tracking", tracker=TrackerOptions())
     yield replace(naive, config=tracking, labelled=True)
     yield replace(naive, config=replace(tracking, detect_every=2))
+    came_quantized = model_file(write_quantized_tiny("QDQ", folder))
+    rounded = tiny_config(folder, (64, 64), model=came_quantized)
+    yield replace(naive, config=rounded, unquantized=rounded, labelled=True)
 
 
 def _candidates(naive: PlanContext, folder: Path) -> Iterator[PlanContext]:

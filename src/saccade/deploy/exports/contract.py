@@ -15,6 +15,9 @@ from numpy.typing import NDArray
 from saccade.optimize.quantization.calibration import CalibrationData
 from saccade.pipeline.config import ModelFile, PipelineConfig
 
+# What trtexec is told of a file that says by itself how it rounds.
+TENSORRT_INT8 = ("--int8", "--fp16")
+
 
 @dataclass(frozen=True)
 class Run:
@@ -96,6 +99,26 @@ class Export(Protocol):
     def config(request: ExportRequest, model: ModelFile) -> PipelineConfig:
         """How the file is run here, to know its outputs and its accuracy."""
         ...
+
+
+def why_not_float(request: ExportRequest) -> str | None:
+    """None where the model's arithmetic is in floats: what rounds or converts it starts there."""
+    return "the model came quantized, and this needs a float model" if _int8(request) else None
+
+
+def own_runs(request: ExportRequest, *floats: Run) -> tuple[Run, ...]:
+    """How devices run the model's own graph: as ``floats`` say, or in int8 where it is in that.
+
+    TensorRT takes the file's own ranges then, without a calibration cache.
+    """
+    if not _int8(request):
+        return floats
+    names = list(dict.fromkeys(run.runtime for run in floats))
+    return tuple(Run(name, "int8", TENSORRT_INT8 if name == "tensorrt" else ()) for name in names)
+
+
+def _int8(request: ExportRequest) -> bool:
+    return request.config.model.quantized
 
 
 def on_onnxruntime(request: ExportRequest, model: ModelFile) -> PipelineConfig:

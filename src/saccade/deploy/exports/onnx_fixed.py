@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from saccade.deploy.exports.contract import ExportRequest, Run, on_onnxruntime
+from saccade.deploy.exports.contract import ExportRequest, Run, on_onnxruntime, own_runs
 from saccade.models.files import model_file
 from saccade.pipeline.config import ModelFile, PipelineConfig
 
@@ -44,7 +44,7 @@ class OnnxFixed:
     @staticmethod
     def runs(request: ExportRequest) -> tuple[Run, ...]:
         """Runtimes that gain from a fixed size, or need one."""
-        return (Run("onnxruntime", "fp32"), *FIXED_RUNS)
+        return own_runs(request, Run("onnxruntime", "fp32"), *FIXED_RUNS)
 
     @staticmethod
     def write(request: ExportRequest) -> ModelFile:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import ClassVar
 
-from saccade.deploy.exports.contract import ExportRequest, Run, on_onnxruntime
+from saccade.deploy.exports.contract import ExportRequest, Run, on_onnxruntime, why_not_float
 from saccade.errors import RuntimeFailure
 from saccade.models.files import model_file
 from saccade.pipeline.config import ModelFile, PipelineConfig
@@ -21,8 +21,8 @@ class OnnxFp16:
 
     @staticmethod
     def applies(request: ExportRequest) -> str | None:
-        """Always."""
-        return None
+        """Needs a float model."""
+        return why_not_float(request)
 
     @staticmethod
     def runs(request: ExportRequest) -> tuple[Run, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from saccade.deploy.exports.contract import ExportRequest, Run, on_onnxruntime
+from saccade.deploy.exports.contract import ExportRequest, Run, on_onnxruntime, own_runs
 from saccade.deploy.exports.onnx_fixed import FIXED_RUNS
 from saccade.pipeline.config import ModelFile, PipelineConfig
 
@@ -25,7 +25,8 @@ class OnnxGiven:
     def runs(request: ExportRequest) -> tuple[Run, ...]:
         """ONNX Runtime; where the size is fixed already, also what wants it fixed."""
         plain = (Run("onnxruntime", "fp32"),)
-        return plain + (FIXED_RUNS if request.fixed else (Run("onnxruntime-cuda", "fp32"),))
+        more = FIXED_RUNS if request.fixed else (Run("onnxruntime-cuda", "fp32"),)
+        return own_runs(request, *plain, *more)
 
     @staticmethod
     def write(request: ExportRequest) -> ModelFile:

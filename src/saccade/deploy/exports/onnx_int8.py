@@ -9,7 +9,7 @@ from typing import ClassVar
 
 import onnx
 
-from saccade.deploy.exports.contract import ExportRequest, Run, on_onnxruntime
+from saccade.deploy.exports.contract import TENSORRT_INT8, ExportRequest, Run, on_onnxruntime
 from saccade.deploy.exports.phones import why_no_calibration
 from saccade.estimate.graph import folded
 from saccade.models.files import model_file
@@ -77,7 +77,7 @@ class OnnxInt8Symmetric:
     def runs(request: ExportRequest) -> tuple[Run, ...]:
         """TensorRT, and ONNX Runtime on CPUs."""
         return (
-            Run("tensorrt", "int8", ("--int8", "--fp16")),
+            Run("tensorrt", "int8", TENSORRT_INT8),
             Run("onnxruntime-tensorrt", "int8"),
             Run("onnxruntime", "int8"),
         )

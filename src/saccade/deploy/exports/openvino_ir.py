@@ -6,7 +6,7 @@ from dataclasses import replace
 from importlib.util import find_spec
 from typing import ClassVar
 
-from saccade.deploy.exports.contract import ExportRequest, Run, on_openvino
+from saccade.deploy.exports.contract import ExportRequest, Run, on_openvino, why_not_float
 from saccade.deploy.exports.phones import why_no_calibration
 from saccade.errors import RuntimeFailure
 from saccade.pipeline.config import ModelFile, PipelineConfig
@@ -22,8 +22,8 @@ class OpenVinoIr:
 
     @staticmethod
     def applies(request: ExportRequest) -> str | None:
-        """Needs OpenVINO."""
-        return None if find_spec("openvino") else _missing("openvino")
+        """Needs OpenVINO, and a float model."""
+        return why_not_float(request) if find_spec("openvino") else _missing("openvino")
 
     @staticmethod
     def runs(request: ExportRequest) -> tuple[Run, ...]:

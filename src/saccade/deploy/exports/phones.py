@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from saccade.deploy.exports.contract import ExportRequest
+from saccade.deploy.exports.contract import ExportRequest, why_not_float
 from saccade.models.conversions.contract import ConversionRequest, way_from
 from saccade.optimize.converting import converted
 from saccade.pipeline.config import ModelFile, PipelineConfig
@@ -19,6 +19,9 @@ NO_FRAMES = "there are no frames to calibrate on"
 
 def why_no_conversion(request: ExportRequest, target: str) -> str | None:
     """None where the model can be made into a format here, else the reason why not."""
+    quantized = why_not_float(request)
+    if quantized is not None:
+        return quantized
     way = way_from(request.config.model, (target,))
     if way is None:
         return f"there is no way from {request.config.model.format} to {target}; bring PyTorch"
@@ -45,11 +48,11 @@ def on_runtime(request: ExportRequest, model: ModelFile, runtime: str) -> Pipeli
 
 
 def why_no_calibration(request: ExportRequest) -> str | None:
-    """None where there are frames enough to calibrate on."""
+    """None where there is a float model, and frames enough to calibrate on."""
     from saccade.optimize.quantization.checked import why_too_few
 
     data = request.calibration
-    return why_too_few(len(data.images), data.video is not None)
+    return why_not_float(request) or why_too_few(len(data.images), data.video is not None)
 
 
 class ConvertedExport:

@@ -20,6 +20,7 @@ from saccade.tasks.nms import SUPPRESSED_DECODES
 if TYPE_CHECKING:
     from saccade.optimize.quantization.contract import Quantizer
 
+QUANTIZED = "the model is quantized already, and no float model is known behind it"
 # Calibration, range estimation and writing the file.
 COST_S = 9.0
 # A prior: int8 costs some detectors a point of mAP or more, and others nothing.
@@ -100,7 +101,7 @@ class QuantizeInt8(Ordinary):
             return f"{self.runtime} is not installed"
         config = float_config(context)
         if config is None and context.config.model.quantized:
-            return "the model is quantized already"
+            return QUANTIZED
         if config is None:
             return f"the model's weights are stored as {context.config.model.stored}"
         if context.config.model.quantized and self._in_use(context):

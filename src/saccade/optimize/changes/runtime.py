@@ -9,6 +9,7 @@ from typing import ClassVar, Self
 from saccade.models.conversions.contract import way_from
 from saccade.optimize.change import Effect, PlanContext, Prediction, StepByStep, Tried, by_stage
 from saccade.optimize.converting import converted
+from saccade.optimize.float_model import float_config
 from saccade.optimize.precision_gain import precision_prediction
 from saccade.optimize.real_inputs import conversion_request
 from saccade.pipeline.config import ModelFile, PipelineConfig, Precision
@@ -54,10 +55,11 @@ class SwitchRuntime(StepByStep):
 
     @classmethod
     def variants(cls, context: PlanContext) -> Iterable[Self]:
-        """Every other runtime, in its fastest harmless precision."""
+        """Every other runtime, in its fastest harmless precision; int8 files leave no choice."""
+        fixed = context.config.model.quantized
         for name, available in context.runtimes.items():
             if name != context.config.runtime:
-                yield cls(name, _harmless(available.precisions))
+                yield cls(name, "fp32" if fixed else _harmless(available.precisions))
 
     def next_rung(self, tried: Sequence[Tried], context: PlanContext) -> SwitchRuntime | None:
         """The same runtime in fp32."""
@@ -69,13 +71,17 @@ class SwitchRuntime(StepByStep):
         return f"runtime: {self.runtime} {self.precision}"
 
     def applies(self, context: PlanContext) -> str | None:
-        """It must be installed and take the model's format."""
+        """It must be installed and take the model's format.
+
+        A file that was quantized here is written for one runtime's kernels; one that came
+        quantized belongs to none, and any that reads it may be the fastest.
+        """
         available = context.runtimes[self.runtime]
         if self.runtime == context.config.runtime:
             return "already in use"
         if not available.ok:
             return f"{self.runtime} is {available.detail}"
-        if context.config.model.quantized:
+        if context.config.model.quantized and float_config(context) is not None:
             return f"the model was quantized for {context.config.runtime}"
         if context.config.shape == "rect" and not available.dynamic:
             return f"{self.runtime} needs one input shape, and the letterbox follows the frame"
@@ -90,6 +96,8 @@ class SwitchRuntime(StepByStep):
         kind, taken = context.config.model.format, context.runtimes[self.runtime].formats
         if kind in ORIGINALS and kind in taken:
             return None
+        if context.config.model.quantized:
+            return "the model came quantized, and conversions start from a float model"
         # Other formats that a runtime takes are converted files: made for the one in use.
         conversion = way_from(self._start(context), taken)
         if conversion is None:

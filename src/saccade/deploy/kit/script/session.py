@@ -77,16 +77,18 @@ class Session:
         self.document["complete"] = True
 
     def _reference(self) -> str:
-        """The kit's reference, or the first float candidate that this device can run."""
-        floats = [c["id"] for c in self.kit["candidates"] if c["precision"] == "fp32"]
+        """The kit's reference, or the first in its precision that this device can run."""
         wanted: str = self.kit["reference"]
-        order: list[str] = [wanted, *(name for name in floats if name != wanted)]
+        precisions = {c["id"]: c["precision"] for c in self.kit["candidates"]}
+        alike = [name for name, found in precisions.items() if found == precisions[wanted]]
+        order: list[str] = [wanted, *(name for name in alike if name != wanted)]
         for name in order:
             worker = self._open(name)
             if worker is not None:
                 worker.close()
                 return name
-        sys.exit("This device runs none of the float candidates. " + self._why_not())
+        what = {"fp32": "float"}.get(precisions[wanted], precisions[wanted])
+        sys.exit(f"This device runs none of the {what} candidates. " + self._why_not())
 
     def _why_not(self) -> str:
         entries = self.document["candidates"].items()
