@@ -33,6 +33,7 @@ from saccade.playbook.optimize import improve, job_of, remember_spec
 from saccade.playbook.prepare import guard_goal
 from saccade.playbook.referees import search_referee
 from saccade.playbook.steps import AA_BLOCK_S, AA_MIN_PAIRS, AA_PAIRS, AA_SHARE, profiler_of
+from saccade.playbook.system_choice import first_standing, without
 from saccade.playbook.system_result import SystemStory, system_document
 from saccade.progress import Progress
 from saccade.spec import Spec
@@ -274,57 +275,66 @@ class _Sharing:
     def _validate(
         self, best: SystemConfig, search: SharingSearch, frame_hw: tuple[int, int]
     ) -> None:
-        """Judge the winner on unseen data, fall back if need be, then race what stands."""
+        """Judge the winner on unseen data and race it; fall back if need be."""
         naive = SystemRunner(self._naive, self._source)
         try:
             judges = [
                 FinalJudge(system.job, system.guard, naive.part(index), frame_hw)
                 for index, system in enumerate(self._systems)
             ]
-            runner, accuracies, reverted = self._chosen(best, search, judges)
-            try:
-                self._race(naive, runner)
-            finally:
-                runner.close()
-            self._know(
-                best=runner.config,
-                accuracies=tuple(accuracies),
-                reverted=reverted,
-                problems=runner.problems,
-            )
+            config = self._chosen(best, search, naive, judges)
         finally:
             naive.close()
-        self._know(stages=tuple(self._stages(config) for config in (self._naive, runner.config)))
+        self._know(stages=tuple(self._stages(config) for config in (self._naive, config)))
 
     def _chosen(
-        self, best: SystemConfig, search: SharingSearch, judges: Sequence[FinalJudge]
-    ) -> tuple[SystemRunner, list[Accuracy], str]:
-        """The first of the winner and its fallback whose drops are bounded; else the fallback.
+        self,
+        best: SystemConfig,
+        search: SharingSearch,
+        naive: SystemRunner,
+        judges: Sequence[FinalJudge],
+    ) -> SystemConfig:
+        """The first that runs of the winner and what was kept before it; it is on record then.
 
-        A system that shares without trading accuracy away says what its parts were judged by in
-        their own studies, so it is judged at the level that they were; any other is a further
-        attempt on the same data.
+        A winner that trades accuracy away stands where its drops are bounded. A system that
+        shares without says what its parts were judged by in their own studies, so it stands
+        anyway, and is judged at the level that they were; any other is a further attempt on the
+        same data.
         """
-        steps = [("", best)]
-        if search.exact.hash != best.hash:
-            steps.append(("what trades accuracy for sharing", search.exact))
-        for index, (reverted, config) in enumerate(steps):
+        exact = [config.hash for config in search.exact]
+
+        def attempt(config: SystemConfig) -> SystemConfig | None:
             runner = SystemRunner(config, self._source)
             try:
-                further = int(config.hash != search.exact.hash)
-                accuracies = [
-                    judge.judge(runner.part(part), system.attempts + further)
-                    for part, (judge, system) in enumerate(zip(judges, self._systems, strict=True))
-                ]
-            except BaseException:
+                accuracies = self._judged(runner, judges, int(config.hash not in exact))
+                bounded = all(found.bound is None or found.bound.holds for found in accuracies)
+                if not bounded and config.hash not in exact:
+                    self._know(reverted="what trades accuracy for sharing")
+                    return None
+                self._race(naive, runner)
+                known = tuple(accuracies)
+                self._know(best=config, accuracies=known, problems=runner.problems)
+            finally:
                 runner.close()
-                raise
-            self._note(accuracies)
-            hold = all(found.bound is None or found.bound.holds for found in accuracies)
-            if hold or index == len(steps) - 1:
-                return runner, accuracies, reverted
-            runner.close()
-        raise AssertionError("the last step is always chosen")
+            return config
+
+        steps = [*([best] if best.hash not in exact else []), *reversed(search.exact)]
+        found, left_out = first_standing(steps, attempt, lambda: naive.worker.alive)
+        self._know(trials=without(self._story.trials, left_out))
+        for left in left_out:
+            self._say.note(f"left out, it does not run: {left.reason}")
+        return found
+
+    def _judged(
+        self, runner: SystemRunner, judges: Sequence[FinalJudge], further: int
+    ) -> list[Accuracy]:
+        """Both tasks of a system on unseen data; ``further`` attempts after those on their own."""
+        accuracies = [
+            judge.judge(runner.part(part), system.attempts + further)
+            for part, (judge, system) in enumerate(zip(judges, self._systems, strict=True))
+        ]
+        self._note(accuracies)
+        return accuracies
 
     def _note(self, accuracies: Sequence[Accuracy]) -> None:
         for system, found in zip(self._systems, accuracies, strict=True):

@@ -51,17 +51,30 @@ def plan_sharing(
     candidates, inapplicable = [], []
     for name in plugins.names("sharings"):
         for change in plugins.load("sharings", name).variants(context):
-            reason = change.applies(context)
-            if reason is not None:
-                inapplicable.append((change.label, reason))
+            prediction = _predicted(change, context)
+            if isinstance(prediction, str):
+                inapplicable.append((change.label, prediction))
                 continue
-            prediction = change.predict(context)
             if prediction.bound < MIN_GAIN or prediction.gain < 1:
                 said = f"predicted {prediction.gain:.3f}x, at most {prediction.bound:.3f}x"
                 inapplicable.append((change.label, f"{said} ({prediction.basis})"))
                 continue
             candidates.append(SharingCandidate(change, prediction))
     return sorted(candidates, key=lambda candidate: candidate.order), inapplicable
+
+
+def _predicted(change: SharingChange, context: SharingContext) -> Prediction | str:
+    """What a way of sharing promises, or why it cannot be tried.
+
+    Looking at it may mean reading and merging both models, which may fail: then that is why.
+    """
+    try:
+        reason = change.applies(context)
+        return change.predict(context) if reason is None else reason
+    except StorageError:
+        raise
+    except SaccadeError as error:
+        return str(error)
 
 
 class SharingSearch:
@@ -80,7 +93,8 @@ class SharingSearch:
         trials: everything tried, in order.
         inapplicable: labels of what could not be tried, with the reason.
         incumbent: the best system so far.
-        exact: the last system kept that trades no accuracy away.
+        exact: systems that trade no accuracy away, in the order in which they were kept; the one
+            that the search began with is the first.
     """
 
     def __init__(
@@ -111,7 +125,9 @@ class SharingSearch:
             self._time_left,
         )
         self.inapplicable: dict[str, str] = {}
-        self.incumbent = self.exact = self._start = start
+        self.incumbent = self._start = start
+        self.exact = [start]
+        self._traded = False
 
     @property
     def trials(self) -> list[Trial]:
@@ -237,8 +253,10 @@ class SharingSearch:
 
     def _keep(self, config: SystemConfig, effect: Effect) -> None:
         self.incumbent = config
-        if effect != "lossy":
-            self.exact = config
+        # What is kept on top of a trade of accuracy has that trade in it.
+        self._traded = self._traded or effect == "lossy"
+        if not self._traded:
+            self.exact.append(config)
 
     def close(self) -> None:
         """End the incumbent's worker."""
