@@ -128,9 +128,16 @@ def accuracy(config: PipelineConfig, images: Dataset) -> float:
     return evaluate(images, DetectionTask.collect(found_by(config, images))).map50_95
 
 
-RUNS = [(name, "onnxruntime") for name in VARIANTS] + [
-    pytest.param(name, "openvino", marks=pytest.mark.slow)
-    for name in ("boxes and scores", "NMS inside, three outputs", "RT-DETR")
+# One of each kind of ending; the conventions of the others have unit tests as well.
+QUICK = ("boxes and scores", "NMS inside, three outputs", "RT-DETR", "DETR")
+RUNS = [
+    pytest.param(
+        name,
+        runtime,
+        marks=() if name in QUICK and runtime == "onnxruntime" else pytest.mark.slow,
+    )
+    for name in VARIANTS
+    for runtime in ("onnxruntime", "openvino")
 ]
 
 

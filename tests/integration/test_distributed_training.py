@@ -198,6 +198,7 @@ def test_a_whole_training_in_two_processes_is_as_in_one(
     assert found["samples"] == expected["samples"]
 
 
+@pytest.mark.slow
 def test_all_halve_their_batches_where_one_of_two_runs_out_of_memory(
     alone: TrainingConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

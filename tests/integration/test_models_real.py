@@ -264,7 +264,7 @@ def test_swapped_channels_of_a_real_model_are_named(yolo11n: Path, data_root: Pa
     right = describe(yolo11n, {"input_size": 320})
     wrong = replace(right, preprocessing=replace(right.preprocessing, channel_order="bgr"))
     session = open_session(read_onnx(yolo11n))
-    found = verify_preprocessing(wrong, fit_score(session, labelled(data_root, 64)))
+    found = verify_preprocessing(wrong, fit_score(session, labelled(data_root, 32)))
     assert found.description.preprocessing == right.preprocessing
     assert len(found.mistakes) == 1
     assert found.mistakes[0].startswith("channel order: the model reads RGB, not BGR")

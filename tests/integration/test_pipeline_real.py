@@ -259,7 +259,8 @@ def test_int8_files_run(
         assert seen_share([exact(image)], [rough(image)]) >= 0.5
 
 
-@pytest.mark.parametrize("shape", ["square", pytest.param("rect", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("shape", ["square", "rect"])
 def test_int8_of_a_model_of_fixed_shape_runs_at_another(
     shape: Shape,
     data_root: Path,

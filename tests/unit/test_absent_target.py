@@ -55,6 +55,7 @@ def test_optimize_makes_a_kit_and_ends_inconclusive(
     assert "(est.)" in page
 
 
+@pytest.mark.slow
 def test_a_goal_that_the_data_sheet_rules_out_is_not_met(
     cli: Cli, inputs: Inputs, tmp_path: Path
 ) -> None:

@@ -73,6 +73,7 @@ def test_a_float_model_is_taken_as_it_is(plain: PlanContext, quantized: PlanCont
     assert before is not None and before.config.model == plain.config.model
 
 
+@pytest.mark.slow
 def test_pruning_starts_from_the_float_model_and_rounds_again(
     plain: PlanContext, quantized: PlanContext
 ) -> None:

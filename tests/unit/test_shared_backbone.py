@@ -214,6 +214,7 @@ def frames_in(folder: Path, config: PipelineConfig) -> FrameSource:
     return FrameSource(replace(config, preprocessor="fused"), images, (-1,) * len(images), None)
 
 
+@pytest.mark.slow
 def test_teaching_makes_one_backbone_serve_both(relatives: tuple[Any, Any], tmp_path: Path) -> None:
     context = pair_context(tmp_path, relatives, "torch")
     (change,) = SharedBackbone.variants(context)

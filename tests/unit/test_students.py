@@ -208,6 +208,7 @@ def test_labelled_frames_of_a_video_are_decoded(tmp_path: Path) -> None:
     assert len(frames_of(context)) == 3
 
 
+@pytest.mark.slow
 def test_answers_of_other_shapes_are_named(tmp_path: Path) -> None:
     class Other(torch.nn.Module):  # type: ignore[misc]
         def __init__(self) -> None:
