@@ -21,6 +21,8 @@ class Block:
         stage_ms: stage name → wall milliseconds per frame (empty where stages overlap unobserved).
         peak_rss_mb: highest resident memory of the process so far.
         warmup_s: emission times before the window, kept apart.
+        looks: measured frames by how they were looked at, see `saccade.looks`; empty where the
+            resolution is not dynamic.
     """
 
     emitted_s: tuple[float, ...]
@@ -30,6 +32,7 @@ class Block:
     stage_ms: dict[str, tuple[float, ...]]
     peak_rss_mb: float
     warmup_s: tuple[float, ...] = ()
+    looks: dict[str, int] = field(default_factory=dict)
 
     @property
     def frames(self) -> int:

@@ -176,11 +176,13 @@ def test_an_earlier_file_runs_where_it_can(baseline: PipelineConfig) -> None:
 class StubJudge:
     """Says nothing of agreement; each metric is what the results say."""
 
-    @staticmethod
-    def scored(dataset: Any, results: dict[str, float], weights: Any) -> Scored:
+    unit = 1 / 64
+
+    @classmethod
+    def scored(cls, dataset: Any, results: dict[str, float], weights: Any) -> Scored:
         return Scored(
             {
-                name: Replicates(value, np.full(9, value), np.full(64, value), 64, 1 / 64)
+                name: Replicates(value, np.full(9, value), np.full(64, value), 64, cls.unit)
                 for name, value in results.items()
             }
         )
@@ -233,6 +235,53 @@ def test_every_goal_on_a_drop_must_hold(
     found = judged(baseline, monkeypatch, "map50_95_drop<=0.01", "map50_drop<=0.05")
     assert found.bound is not None and not found.bound.holds
     assert found.bound.reason.startswith("map50 drop 0.1000")
+
+
+@pytest.mark.parametrize(
+    ("goals", "holds", "said"),
+    [
+        # 0.7 to 0.6: the drop is allowed, and what is left is not enough.
+        (("map50_drop<=0.2", "map50>=0.65"), False, "map50 0.6000"),
+        (("map50_drop<=0.2", "map50>=0.5"), True, "drop 0.1000"),
+        # Out of the baseline's reach, so there is nothing to fall back to.
+        (("map50_drop<=0.2", "map50>=0.8"), True, "drop 0.1000"),
+        # Both are lost; the drop is the guard's own.
+        (("map50_drop<=0.05", "map50>=0.65"), False, "drop 0.1000"),
+        (("map50_95_drop<=0.2", "map50_95>=0.49"), False, "map50_95 0.4950, at least 0.4"),
+    ],
+)
+def test_absolute_goals_count_where_the_baseline_reaches_them(
+    goals: tuple[str, ...],
+    holds: bool,
+    said: str,
+    baseline: PipelineConfig,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Of figures that no image changes, an unseen accident in 64 is all that is in doubt."""
+    monkeypatch.setattr(StubJudge, "unit", 1 / 640)
+    found = judged(baseline, monkeypatch, *goals)
+    assert found.bound is not None and found.bound.holds is holds
+    assert said in found.bound.reason
+    low, high = found.bounds["map50"]
+    assert low < found.metrics["map50"] < high
+
+
+def test_the_search_does_not_keep_what_misses_an_absolute_goal(
+    baseline: PipelineConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from saccade.validate import referee as module
+
+    monkeypatch.setattr(module, "judge_of", lambda _: StubJudge)
+    monkeypatch.setattr(module, "unit_weights", lambda *_: None)
+    runner, images = cast(Runner, FakeRunner(baseline)), cast(Any, (None,) * 64)
+    for text, keep in (("map50>=0.65", False), ("map50>=0.6", True), ("map50>=0.75", True)):
+        results = iter(RESULTS.values())
+        monkeypatch.setattr(module, "results_on", lambda *_, left=results: next(left))
+        goals = (parse_goal(text),)
+        referee = LabelReferee(images, runner, "map50_95", 0.2, 0, absolute=goals)
+        found = referee.judge(runner, "near_lossless")
+        assert found.keep is keep
+        assert ("misses map50>=0.65" in found.reason) is not keep
 
 
 def test_the_baseline_loses_nothing_against_itself(

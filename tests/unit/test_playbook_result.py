@@ -93,11 +93,32 @@ def job(tmp_path: Path) -> Job:
 
 def accuracy(estimate: float, lower: float, upper: float) -> Accuracy:
     drop = Drop("agreement", estimate, lower, upper, 0.975, 40)
-    return Accuracy({"agreement": 1 - estimate}, {"agreement": 1.0}, {"agreement": drop}, None)
+    bounds = {"agreement": (1 - upper, 1 - lower)}
+    kept = {"agreement": 1 - estimate}
+    return Accuracy(kept, {"agreement": 1.0}, {"agreement": drop}, None, bounds=bounds)
 
 
 def statuses(story: Story) -> list[str]:
     return [row["status"] for row in goal_rows(story)]
+
+
+@pytest.mark.parametrize(
+    ("bounds", "status"),
+    [((0.41, 0.49), "met"), ((0.38, 0.52), "inconclusive"), ((0.31, 0.39), "not_met")],
+)
+def test_an_absolute_goal_is_judged_by_the_interval_of_its_own_figure(
+    bounds: tuple[float, float], status: str, job: Job
+) -> None:
+    """The drop is known to a hair, as both systems saw the same images; the figure is not."""
+    value = sum(bounds) / 2
+    drop = Drop("top1", 0.0, -0.001, 0.001, 0.975, 100)
+    found = Accuracy(
+        {"top1": value}, {"top1": value}, {"top1": drop}, None, bounds={"top1": bounds}
+    )
+    asked = replace(job, goals=(parse_goal("top1>=0.4"), parse_goal("top1_drop<=0.01")))
+    rows = goal_rows(story_of(asked, final=final_of(asked, found)))
+    assert [row["status"] for row in rows] == [status, "met"]
+    assert rows[0]["interval"] == list(bounds)
 
 
 def test_goals_are_judged_by_their_intervals(job: Job) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -130,6 +132,10 @@ def test_every_policy_leaves_room_for_doubt() -> None:
     assert len(set(policies(64))) == len(policies(64))
 
 
+def again_share(details: dict[str, Any]) -> str:
+    return f"{details['lesson']['second_looks']:.0%} twice"
+
+
 # The change
 
 
@@ -164,6 +170,12 @@ def test_a_policy_is_learnt_once_and_used_again(
     policy = after.dynamic_resolution
     assert policy is not None and policy.small_size == 32
     assert PipelineConfig.from_dict(after.to_dict()) == after
+    found, said = change.details(context), change.remark(context)
+    assert found["lesson"]["policy"]["small_size"] == 32 and found["lesson"]["images"] == 16
+    assert found["pays_below"] == 0.75 and json.dumps(found)
+    assert "32 px first, and 64 px where a box scores between" in said
+    assert f"learnt on 16 calibration images, of which it looks at {again_share(found)}" in said
+    assert "it can only save where fewer than 75% of the frames need two" in said
 
     def must_not_run(*arguments: object) -> None:
         raise AssertionError("it was learnt before")

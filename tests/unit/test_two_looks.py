@@ -25,6 +25,7 @@ from saccade.pipeline.engine import Emission, Stages
 from saccade.pipeline.frames import ArrayFrame
 from saccade.pipeline.geometry import Letterbox, letterbox
 from saccade.pipeline.pipeline import Pipeline
+from saccade.pipeline.sessions import SessionPool
 from saccade.pipeline.two_looks import FirstLook, run_overlapped_twice, run_sequential_twice
 from saccade.tasks.results import DetectionResult
 from saccade.testing.tiny_models import tiny_config
@@ -102,6 +103,7 @@ def test_every_frame_once_in_order_and_twice_where_in_doubt(
     emissions = list(system.run(engine, slots))
     assert [e.index for e in emissions] == list(range(count))
     assert [e.result for e in emissions] == [system.expected(i) for i in range(count)]
+    assert [e.look for e in emissions] == ["full" if i in doubts else "small" for i in range(count)]
     assert system.open_tickets == 0
     for emission in emissions:
         moments = [moment for span in emission.stages.values() for moment in span]
@@ -147,6 +149,23 @@ def test_second_looks_under_way_are_bounded() -> None:
     assert 1 <= system.sessions[LARGE].most_open <= 3
 
 
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("rehearsed", [True, False])
+def test_the_full_size_is_ready_before_a_frame_asks_for_it(engine: str, rehearsed: bool) -> None:
+    system = TwoSizes(8, {5})
+    system.first = replace(system.first, rehearsed=rehearsed)
+    inferred: list[int] = []
+    large = system.sessions[LARGE]
+    infer = large.infer
+    large.infer = lambda tensor: inferred.append(int(tensor.flat[0])) or infer(tensor)  # type: ignore
+    stream = system.run(engine, slots=2)
+    first = next(stream)
+    assert inferred == [0] * rehearsed and first.result == ("settled", SMALL, 0)
+    rest = list(stream)
+    assert inferred == [0] * rehearsed + [5]
+    assert [e.result for e in rest] == [system.expected(i) for i in range(1, 8)]
+
+
 # Motion
 
 
@@ -178,6 +197,11 @@ def test_a_second_look_serves_until_something_moves(
         patch.setattr(stillness, "brightness", brightness)
         emissions = list(system.run(engine, slots))
     assert [e.result for e in emissions] == expected
+    looks = {("settled", SMALL): "small", ("full",): "full", ("before",): "as before"}
+    for index, emission in enumerate(emissions):
+        kind = ("settled", SMALL) if index not in doubts else None
+        again = ("full",) if expected[index] == (LARGE, index) else ("before",)
+        assert emission.look == looks[kind or again]
     assert system.open_tickets == 0
     for emission in emissions:
         moments = [moment for span in emission.stages.values() for moment in span]
@@ -306,6 +330,25 @@ def test_a_still_video_is_looked_at_twice_once(base: PipelineConfig, tmp_path: P
         judged = list(pipeline.judge_frames(str(folder), 2, 3, 0.3, start=1))
     assert given[0] is given[1] is given[2] and given[3] is given[5] is not given[6]
     assert equal(judged, [expected[1], expected[4]])
+
+
+def test_a_stream_rehearses_and_a_single_image_does_not(
+    base: PipelineConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    never = ResolutionPolicy(32, 0.9999, 1.0)
+    opened: list[int] = []
+    create = SessionPool._create
+
+    def noted(pool: SessionPool, hw: Any, *rest: Any) -> Any:
+        opened.append(max(hw))
+        return create(pool, hw, *rest)
+
+    monkeypatch.setattr(SessionPool, "_create", noted)
+    with Pipeline(replace(base, dynamic_resolution=never)) as pipeline:
+        pipeline(picture(0, (48, 96)))
+        assert opened == [32]
+        next(iter(pipeline.stream(str(tmp_path))))
+        assert sorted(opened) == [32, 32, 64]
 
 
 def test_the_decision_is_the_same_at_any_threshold(base: PipelineConfig, tmp_path: Path) -> None:

@@ -40,6 +40,7 @@ def run(
     """
     from saccade.deploy.bundle import load
     from saccade.deploy.running import run_source
+    from saccade.looks import in_words
 
     overrides = {} if score is None else {"score_threshold": score}
     with load(bundle, **overrides) as pipeline:
@@ -53,6 +54,8 @@ def run(
     )
     for name, count in list(document["classes"].items())[:10]:
         print(f"  {name}: {count}")
+    if document["looks"]:
+        print(f"  {in_words(document['looks'])}")
     for problem in document["problems"]:
         print(f"  problem: {problem['kind']} x{problem['count']} ({problem['action']})")
     if save is not None:

@@ -25,6 +25,7 @@ from saccade.data.images import (
 from saccade.data.video import is_live, probe_video
 from saccade.deploy.track_file import open_tracks
 from saccade.errors import DataError
+from saccade.looks import Look, counted, shares
 from saccade.pipeline.engine import Emission
 from saccade.pipeline.pipeline import Pipeline
 from saccade.pipeline.system_pipeline import SystemPipeline
@@ -53,10 +54,12 @@ class Tally:
     frames: int = 0
     objects: int = 0
     classes: Counter[str] = field(default_factory=Counter)
+    looks: Counter[str] = field(default_factory=Counter)
 
-    def add(self, found: Sequence[int], names: tuple[str, ...]) -> None:
-        """Count one frame by the class ids of what was found in it."""
+    def add(self, found: Sequence[int], names: tuple[str, ...], look: Look | None = None) -> None:
+        """Count one frame by the class ids of what was found in it, and by how it was looked at."""
         self.frames += 1
+        self.looks.update(counted([look]))
         self.objects += len(found)
         for class_id in found:
             self.classes[names[class_id] if class_id < len(names) else str(class_id)] += 1
@@ -96,10 +99,10 @@ def run_source(
             open_files.callback(canvas.close)
         tracks = open_files.enter_context(open_tracks(pipeline, mot)) if mot is not None else None
         open_files.enter_context(_ended_by_hand(source))
-        for name, rgb, result in _results(pipeline, source, canvas is not None):
+        for name, rgb, result, look in _results(pipeline, source, canvas is not None):
             if tracks is not None:
                 tracks.write(tally.frames, result)
-            tally.add(pipeline.classes_in(result), names)
+            tally.add(pipeline.classes_in(result), names, look)
             if canvas is not None and rgb is not None:
                 canvas.write(pipeline.draw(rgb, result), name)
             if limit is not None and tally.frames >= limit:
@@ -111,6 +114,7 @@ def run_source(
         "frames": tally.frames,
         "objects": tally.objects,
         "classes": dict(tally.classes.most_common()),
+        "looks": shares([tally.looks]),
         "wall_s": wall_s,
         "fps": tally.frames / wall_s if wall_s else 0.0,
         "saved": str(save) if save else None,
@@ -134,17 +138,18 @@ def _ended_by_hand(source: str) -> Iterator[None]:
 
 def _results(
     pipeline: Pipeline | SystemPipeline, source: str, keep: bool
-) -> Iterator[tuple[str, NDArray[np.uint8] | None, Any]]:
-    """Name, pixels where they are kept, and result of every frame or image."""
+) -> Iterator[tuple[str, NDArray[np.uint8] | None, Any, Look | None]]:
+    """Name, pixels where they are kept, result and look of every frame; images without look."""
     # Tracked images are frames in a row; others have nothing to do with each other.
     in_a_row = pipeline.tracks and Path(source).is_dir()
     if holds_images(source) and not in_a_row:
-        yield from _image_results(pipeline, Path(source))
+        for name, pixels, result in _image_results(pipeline, Path(source)):
+            yield name, pixels, result, None
         return
     emission: Emission
     for emission in pipeline.emissions(source, keep_frames=keep):
         rgb = emission.frame.rgb() if emission.frame is not None else None
-        yield f"{emission.index:06d}.jpg", rgb, emission.result
+        yield f"{emission.index:06d}.jpg", rgb, emission.result, emission.look
 
 
 def _image_results(

@@ -82,6 +82,11 @@ def guard_goals(job: Job) -> tuple[Goal, ...]:
     return (Goal("agreement_drop", "<=", DEFAULT_ALLOWED_DISAGREEMENT),)
 
 
+def absolute_goals(job: Job) -> tuple[Goal, ...]:
+    """Every goal on a figure of accuracy itself, such as ``top1>=0.7``."""
+    return tuple(goal for goal in job.goals if goal.is_accuracy and not goal.is_drop)
+
+
 def plan_context(
     job: Job,
     config: PipelineConfig,

@@ -17,6 +17,7 @@ from saccade import plugins
 from saccade.data.contract import DataProblem, Dataset
 from saccade.data.frame_roles import OFFSETS, STEP, Role, runs
 from saccade.data.video import is_live, probe_video
+from saccade.looks import counted
 from saccade.measurement import STAGES, Block
 from saccade.pipeline.config import PipelineConfig
 from saccade.pipeline.engine import Emission
@@ -92,6 +93,7 @@ class Subject:
             stage_ms=stage_times(measured),
             peak_rss_mb=self._stream_peak_mb(),
             warmup_s=tuple(warm),
+            looks=counted(emission.look for emission in measured),
         )
         for _ in stream:
             pass

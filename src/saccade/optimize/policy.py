@@ -34,7 +34,7 @@ from saccade.pipeline.doubt import doubtful
 from saccade.pipeline.pipeline import Pipeline
 from saccade.pipeline.stillness import brightness, change_between
 
-METHOD = "two looks 2"
+METHOD = "two looks 3"
 NOISE = (0.05, 0.1, 0.15, 0.2, 0.3)
 CERTAIN = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
 # Shares of full brightness; the noise of a camera, averaged over a cell, stays below the first.
@@ -50,13 +50,17 @@ class Lesson:
     """What was learnt.
 
     Attributes:
-        second_looks: share of the calibration images that it looks at twice.
+        second_looks: share of the images learnt on that it looks at twice.
         drop: of accuracy against full size, on the same images.
+        images: how many it was learnt on.
+        labelled: whether by their labels; else full size was taken for the truth.
     """
 
     policy: ResolutionPolicy
     second_looks: float
     drop: float
+    images: int
+    labelled: bool
 
 
 def learn(context: PlanContext, small_size: int) -> Lesson:
@@ -190,7 +194,8 @@ def choose(
         if sources.tobytes() not in known:
             known[sources.tobytes()] = loss_of(looks.given(sources))
         again = float(np.mean(sources == np.arange(len(sources))))
-        lessons.append(Lesson(policy, again, known[sources.tobytes()]))
+        drop = known[sources.tobytes()]
+        lessons.append(Lesson(policy, again, drop, len(sources), dataset.labelled))
     good = [lesson for lesson in lessons if lesson.drop <= SHARE_OF_ALLOWED * allowed]
     if good:
         return min(good, key=lambda x: (x.second_looks, *_boldness(x.policy)))

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from saccade.goals import Goal
+from saccade.looks import in_words, shares
 from saccade.optimize.metrics import speed_metrics, values
 from saccade.optimize.race import RaceResult
 from saccade.optimize.referee import Judgement
@@ -53,7 +54,7 @@ def decided(
         metrics=values(speed_metrics(result.candidate, sizes_mb[1])),
         blocks=result.candidate,
         parent_blocks=result.reference,
-        reason="; ".join(filter(None, (reason, large or worth))),
+        reason="; ".join(filter(None, (reason, large or worth, _looks(result)))),
     )
     if not large and (worth or result.comparison.verdict == "faster"):
         return judge(trial)
@@ -61,6 +62,11 @@ def decided(
         trial = judge(trial)
     verdict = "worse" if large else NOT_FASTER[result.comparison.verdict]
     return replace(trial, verdict=verdict, kept=False)
+
+
+def _looks(result: RaceResult) -> str:
+    """How a candidate of dynamic resolution looked at the frames of the race; else empty."""
+    return in_words(shares(block.looks for block in result.candidate))
 
 
 def why_thriftier(result: RaceResult) -> str:

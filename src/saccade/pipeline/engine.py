@@ -18,6 +18,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from saccade.looks import Look
 from saccade.pipeline.frames import Frame
 from saccade.pipeline.geometry import Letterbox
 from saccade.pipeline.preprocess import Preprocessor
@@ -63,6 +64,7 @@ class Emission:
         started_s: when its decode began, on the engine's clock.
         emitted_s: when its result was there.
         stages: stage name → (start, end) on the same clock, and those of parts of stages.
+        look: how it was looked at, where the resolution is dynamic.
     """
 
     index: int
@@ -71,6 +73,7 @@ class Emission:
     started_s: float
     emitted_s: float
     stages: StageTimes
+    look: Look | None = None
 
 
 def run_sequential(

@@ -135,7 +135,7 @@ class Pipeline:
     ) -> Iterator[Emission]:
         """Frames through the stages, one after the other."""
         stages = self._stages(session_for, score_threshold, alone)
-        first = self._first_look(session_for, score_threshold)
+        first = self._first_look(session_for, score_threshold, alone)
         return _one_after_the_other(stages, first, keep_frames)(frames)
 
     def stream(self, source: str | os.PathLike[str]) -> Iterator[Any]:
@@ -226,9 +226,12 @@ class Pipeline:
         return drawn
 
     def _first_look(
-        self, session_for: PooledSession, score_threshold: float | None = None
+        self, session_for: PooledSession, score_threshold: float | None = None, alone: bool = False
     ) -> FirstLook | None:
-        """The small look of a dynamic resolution, where the configuration has one."""
+        """The small look of a dynamic resolution, where the configuration has one.
+
+        An image ``alone`` is followed by nothing that a rehearsal would spare the wait.
+        """
         policy = self.config.dynamic_resolution
         if policy is None:
             return None
@@ -252,6 +255,7 @@ class Pipeline:
             partial(above, threshold),
             self.config.options.in_flight,
             policy.still_up_to,
+            rehearsed=not alone,
         )
 
     def _stages(

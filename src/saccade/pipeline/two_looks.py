@@ -2,6 +2,10 @@
 
 Where nothing has moved since the last second look, its result is given again instead.
 
+The frames of a stream must not wait for a session to be opened in their midst, so the first frame
+of each size is also looked at in full for nothing: that opens the session and lets the runtime
+allocate what it needs.
+
 Overlapped, the feeder decodes and submits small looks as it does with frames of one size. The
 caller's thread collects them in order; where one is in doubt it submits the same frame at full
 size and goes on to the next, so that second looks run beside first ones. Results still come out
@@ -19,6 +23,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from saccade.looks import Look
 from saccade.pipeline.engine import Emission, Failure, Feeder, Geometry, Slot, Stages, timed
 from saccade.pipeline.frames import Frame
 from saccade.pipeline.geometry import Letterbox
@@ -36,6 +41,7 @@ class FirstLook:
         settle: turns a small look's result into the pipeline's, where none is needed.
         ahead: second looks under way at most; no more than the session takes requests.
         still_up_to: the largest change that counts as nothing having moved; 0 for none.
+        rehearsed: whether full looks are rehearsed on the first frame of each size.
     """
 
     stages: Stages
@@ -43,6 +49,24 @@ class FirstLook:
     settle: Callable[[Any], Any]
     ahead: int = 1
     still_up_to: float = 0.0
+    rehearsed: bool = False
+
+
+class _FullLooks(Geometry):
+    """Geometry of the full looks, rehearsed on the first frame of each size."""
+
+    def __init__(self, stages: Stages, rehearsed: bool) -> None:
+        super().__init__(stages)
+        self._preprocessor, self._rehearsed = stages.preprocessor, rehearsed
+        self._ready: tuple[int, int] | None = None
+
+    def expect(self, frame: Frame) -> None:
+        """Be ready for a full look at frames of this size, so that the first need not wait."""
+        if not self._rehearsed or frame.hw == self._ready:
+            return
+        self._ready = frame.hw
+        box, session = self.of(frame)
+        session.infer(self._preprocessor.run(frame, box, self.buffer))
 
 
 def run_sequential_twice(
@@ -50,10 +74,12 @@ def run_sequential_twice(
 ) -> Iterator[Emission]:
     """One frame after the other. A second look counts as inference up to its last output."""
     clock = stages.clock
-    small, large = Geometry(first.stages), Geometry(stages)
+    small, large = Geometry(first.stages), _FullLooks(stages, first.rehearsed)
     last = LastFullLook(first.still_up_to)
     last_result: Any = None
     for index, (frame, started, decoded) in enumerate(timed(frames, clock)):
+        look: Look = "small"
+        large.expect(frame)
         box, session = small.of(frame)
         tensor = first.stages.preprocessor.run(frame, box, small.buffer)
         prepared = clock()
@@ -63,8 +89,9 @@ def run_sequential_twice(
         if not first.doubtful(result):
             result = first.settle(result)
         elif last.still_holds(frame):
-            result = last_result
+            result, look = last_result, "as before"
         else:
+            look = "full"
             box, session = large.of(frame)
             outputs = session.infer(stages.preprocessor.run(frame, box, large.buffer))
             inferred = clock()
@@ -76,7 +103,8 @@ def run_sequential_twice(
             "infer": (prepared, inferred),
             "postprocess": (inferred, done),
         }
-        yield Emission(index, result, frame if keep_frames else None, started, done, times)
+        kept = frame if keep_frames else None
+        yield Emission(index, result, kept, started, done, times, look)
 
 
 def run_overlapped_twice(
@@ -130,7 +158,7 @@ class _Look:
     result: Any
     inferred: float
     settled: float
-    as_before: bool = False
+    look: Look = "small"
     box: Letterbox | None = None
     session: Session | None = None
     ticket: Ticket | None = None
@@ -143,7 +171,7 @@ class _Looks:
     def __init__(self, stages: Stages, first: FirstLook) -> None:
         self._stages = stages
         self._first = first
-        self._geometry = Geometry(stages)
+        self._geometry = _FullLooks(stages, first.rehearsed)
         self._last = LastFullLook(first.still_up_to)
         self._last_result: Any = None
         self._spare: list[NDArray[Any]] = []
@@ -167,8 +195,10 @@ class _Looks:
 
     def _looked_at(self, slot: Slot) -> _Look:
         first, clock = self._first, self._stages.clock
+        assert slot.frame is not None
         assert slot.session is not None and slot.ticket is not None and slot.box is not None
         try:
+            self._geometry.expect(slot.frame)
             outputs = slot.session.collect(slot.ticket)
             inferred = clock()
             result = first.stages.postprocess(outputs, slot.box)
@@ -178,9 +208,8 @@ class _Looks:
             slot.ticket = None
         if not first.doubtful(result):
             return _Look(slot, first.settle(result), inferred, clock())
-        assert slot.frame is not None
         if self._last.still_holds(slot.frame):
-            return _Look(slot, None, inferred, clock(), as_before=True)
+            return _Look(slot, None, inferred, clock(), "as before")
         return self._again(slot, slot.frame, inferred)
 
     def _again(self, slot: Slot, frame: Frame, inferred: float) -> _Look:
@@ -192,14 +221,14 @@ class _Looks:
         buffer = self._spare.pop() if self._spare else preprocessor.allocate(box)
         tensor = preprocessor.run(frame, box, buffer)
         ticket = session.submit(tensor)
-        return _Look(slot, None, inferred, inferred, False, box, session, ticket, buffer)
+        return _Look(slot, None, inferred, inferred, "full", box, session, ticket, buffer)
 
     def give(self, keep_frames: bool) -> tuple[Slot, Emission]:
         """The oldest frame's slot, to be used again, and its emission."""
         look = self.waiting.popleft()
         if look.ticket is not None:
             self._finish(look)
-        elif look.as_before:
+        elif look.look == "as before":
             # Looks are given in order, so the one that this frame goes by is finished.
             look.result = self._last_result
         slot = look.slot
@@ -209,7 +238,8 @@ class _Looks:
         frame = slot.frame if keep_frames else None
         slot.frame = None
         emitted = self._stages.clock()
-        return slot, Emission(slot.index, look.result, frame, times["decode"][0], emitted, times)
+        began = times["decode"][0]
+        return slot, Emission(slot.index, look.result, frame, began, emitted, times, look.look)
 
     def _finish(self, look: _Look) -> None:
         """Collect a second look, postprocess it, and give its buffers back."""

@@ -14,6 +14,7 @@ from saccade.data.contract import DataProblem
 from saccade.deploy.bundle import write_bundle
 from saccade.environment import detect
 from saccade.errors import InputError, SaccadeError, first_line
+from saccade.looks import shares
 from saccade.optimize.job import Job
 from saccade.optimize.plan import make_plan
 from saccade.optimize.race import Runner
@@ -23,7 +24,7 @@ from saccade.optimize.tuning import tune
 from saccade.pipeline.config import PipelineConfig
 from saccade.playbook.absent import KIT, optimize_absent
 from saccade.playbook.candidates import with_candidates
-from saccade.playbook.final import validate, ways_back
+from saccade.playbook.final import Final, validate, ways_back
 from saccade.playbook.measured import optimize_measured
 from saccade.playbook.prepare import at_hand, check_alone, guard_goal, prepare, runtimes
 from saccade.playbook.referees import search_referee
@@ -363,7 +364,14 @@ def provenance(story: Story) -> dict[str, object]:
         "speedup": [final.speedup.low, final.speedup.value, final.speedup.high],
         "accuracy": dict(final.accuracy.metrics) if final.accuracy else {},
         "labels": job.spec.labels.given(),
+        **_looks(final),
     }
+
+
+def _looks(final: Final) -> dict[str, object]:
+    """How often a dynamic resolution took which size; nothing where there is none."""
+    found = shares(block.looks for block in final.best_blocks)
+    return {"looks": found} if found else {}
 
 
 def knob_difference(before: PipelineConfig, after: PipelineConfig) -> str:

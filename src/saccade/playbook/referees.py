@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from saccade.data.frame_roles import as_dataset
 from saccade.goals import Goal
-from saccade.optimize.job import Job, guard_goals
+from saccade.optimize.job import Job, absolute_goals, guard_goals
 from saccade.optimize.referee import Answering
 from saccade.validate.referee import (
     VIDEO_FRAMES,
@@ -35,7 +35,8 @@ def search_referee(
         also = {
             g.base: g.bound for g in guard_goals(job) if g.base not in (guard.base, "agreement")
         }
-        return LabelReferee(selection, runner, guard.base, guard.bound, seed, also)
+        absolute = tuple(g for g in absolute_goals(job) if g.base != "agreement")
+        return LabelReferee(selection, runner, guard.base, guard.bound, seed, also, absolute)
     if selection is not None:
         return AgreementReferee(
             selection, lambda r: results_on(r, selection), runner, guard.bound, seed

@@ -10,18 +10,18 @@ from typing import Any
 from saccade.data.contract import DataProblem
 from saccade.diagnose.records import Finding
 from saccade.goals import METRICS, Goal
-from saccade.optimize.change import Objective
+from saccade.looks import shares
 from saccade.optimize.job import Job
 from saccade.optimize.metrics import Estimate, values
 from saccade.playbook.final import Final
 from saccade.playbook.final_judge import Accuracy
+from saccade.playbook.pareto import pareto
 from saccade.playbook.steps import Baseline
 from saccade.profile.operators import attained
 from saccade.profile.records import Profile
 from saccade.study import Trial
 
 TOP_OPERATORS = 12
-ACCURACY = ("accuracy", "accuracy_low", "accuracy_high")
 
 
 @dataclass(frozen=True)
@@ -153,8 +153,9 @@ def _accuracy_value(goal: Goal, accuracy: Accuracy | None) -> tuple[Estimate, st
     note = f"bounds at {drop.level:.2%}, one-sided, on {drop.images} unseen images"
     if goal.is_drop:
         return Estimate(drop.estimate, drop.lower, drop.upper), note
-    value, base = accuracy.metrics[goal.base], accuracy.baseline[goal.base]
-    return Estimate(value, base - drop.upper, base - drop.lower), f"{note}, given the baseline's"
+    # Of the figure itself: the baseline's was measured on the same few images, and is no more
+    # certain than this one.
+    return Estimate(accuracy.metrics[goal.base], *accuracy.bounds[goal.base]), note
 
 
 def overall(goals: Sequence[Mapping[str, Any]], story: Story) -> str:
@@ -207,6 +208,7 @@ def _best(story: Story) -> dict[str, Any]:
         "drop": {**asdict(drop), "data": "report"} if drop else None,
         "per_class": _classes(accuracy),
         "by_size": accuracy.by_size if accuracy else {},
+        "looks": shares(block.looks for block in final.best_blocks),
     }
 
 
@@ -227,6 +229,7 @@ def _best_so_far(story: Story) -> dict[str, Any] | None:
         "drop": None,
         "per_class": [],
         "by_size": last.by_size,
+        "looks": shares(block.looks for block in last.blocks),
     }
 
 
@@ -267,78 +270,10 @@ def trial_row(trial: Trial) -> dict[str, Any]:
         "accuracy": trial.metrics.get(drop.metric) if drop else None,
         "accuracy_drop": asdict(drop) if drop else None,
         "by_size": trial.by_size,
+        "looks": shares(block.looks for block in trial.blocks),
         "wall_s": trial.wall_s,
         "repair": [asdict(step) for step in trial.repair],
         "details": trial.details,
-    }
-
-
-def pareto(story: Story) -> list[dict[str, Any]]:
-    """Every judged configuration as a point; the front is marked."""
-    points: list[dict[str, Any]] = []
-    # Accuracy and its ends, by the number of the trial.
-    judged: dict[int, dict[str, float]] = {}
-    start = _baseline_point(story)
-    if start is not None:
-        points.append(start)
-        judged[0] = {name: start[name] for name in ACCURACY}
-    for trial in story.trials:
-        drop = trial.drop
-        accuracy = trial.metrics.get(drop.metric) if drop else None
-        if drop is not None and accuracy is not None:
-            best = accuracy + drop.estimate
-            ends = (accuracy, best - drop.upper, best - drop.lower)
-            judged[trial.number] = dict(zip(ACCURACY, ends, strict=True))
-        elif trial.kept and trial.parent in judged:
-            # Found the same boxes as its parent, so it is as accurate.
-            judged[trial.number] = judged[trial.parent]
-        else:
-            continue
-        points.append(
-            {
-                "trial": trial.number,
-                "label": trial.change,
-                "throughput_fps": trial.metrics.get("throughput_fps"),
-                "latency_ms": trial.metrics.get("latency_ms.p50"),
-                **judged[trial.number],
-                "kept": trial.kept,
-            }
-        )
-    places = [(_speed(point, story.job.objective), point["accuracy"]) for point in points]
-    for point, place in zip(points, places, strict=True):
-        point["front"] = not any(_beats(other, place) for other in places)
-    return points
-
-
-def _speed(point: Mapping[str, Any], objective: Objective) -> float:
-    """Larger is better, by what is improved."""
-    if objective == "throughput":
-        return float(point["throughput_fps"] or 0)
-    return 1 / float(point["latency_ms"] or "inf")
-
-
-def _beats(first: tuple[float, float], second: tuple[float, float]) -> bool:
-    return first != second and all(a >= b for a, b in zip(first, second, strict=True))
-
-
-def _baseline_point(story: Story) -> dict[str, Any] | None:
-    """The baseline on the data that the trials were judged on."""
-    if story.guard is None:
-        return None
-    name = story.guard.base
-    accuracy = 1.0 if name == "agreement" else story.baseline_accuracy.get(name)
-    if accuracy is None:
-        return None
-    speed = values(story.baseline.metrics)
-    return {
-        "trial": 0,
-        "label": "baseline",
-        "throughput_fps": speed["throughput_fps"],
-        "latency_ms": speed["latency_ms.p50"],
-        "accuracy": accuracy,
-        "accuracy_low": accuracy,
-        "accuracy_high": accuracy,
-        "kept": True,
     }
 
 

@@ -20,7 +20,8 @@ from saccade.optimize.metrics import Estimate, speed_metrics, values
 from saccade.pipeline.system import SystemConfig
 from saccade.playbook.final import Final
 from saccade.playbook.final_judge import Accuracy
-from saccade.playbook.result import Story, count_problems, goal_rows, overall, pareto, trial_row
+from saccade.playbook.pareto import pareto
+from saccade.playbook.result import Story, count_problems, goal_rows, overall, trial_row
 from saccade.playbook.steps import Baseline
 from saccade.profile.records import Profile
 from saccade.spec import Spec

@@ -23,6 +23,29 @@ def size_rows(result: Mapping[str, Any]) -> list[dict[str, str]]:
     return rows
 
 
+def size_columns(result: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    """One row per system for the console: whose, then small, medium and large objects.
+
+    A cell has both accuracies. Empty where nothing that was tried looks at other pixels: then
+    size is not what could decide.
+    """
+    tried = [trial for trial in records(result.get("trials")) if trial.get("by_size")]
+    if not tried:
+        return []
+    best = mapping(mapping(result.get("best")).get("by_size"))
+    found = [(f"{t.get('trial')}  {t.get('change', '')}", mapping(t.get("by_size"))) for t in tried]
+    if best:
+        found.append(("best, on unseen images", best))
+    return [(name, *(_cell(mapping(sizes.get(size))) for size in SIZES)) for name, sizes in found]
+
+
+def _cell(row: Mapping[str, Any]) -> str:
+    if q.number(row.get("objects")) is None:
+        return q.MISSING
+    before, after = (q.metric_text("map50_95", row.get(s)) for s in ("baseline", "candidate"))
+    return f"{before} → {after}"
+
+
 def _rows(system: str, sizes: Mapping[str, Any]) -> list[dict[str, str]]:
     found = []
     for size, label in SIZES.items():

@@ -15,7 +15,9 @@ from rich.text import Text
 
 from saccade.report import elsewhere, provenance, sections, systems
 from saccade.report import quantities as q
+from saccade.report.by_size import SIZES, size_columns
 from saccade.report.document import Change, kept_changes, rejected_changes, tone
+from saccade.report.dynamic import dynamic_resolution
 from saccade.report.repair import ladders
 
 STYLES = {"good": "green", "bad": "red", "warn": "yellow", "neutral": "dim"}
@@ -43,7 +45,9 @@ def summary(result: Mapping[str, Any], console: Console, report: str = "") -> No
     print_metrics(result, say)
     _print_tasks(result, say)
     _print_kept(result, say)
+    _print_dynamic(result, say)
     _print_repair(result, say)
+    _print_sizes(result, say)
     _print_rejected(result, say)
     _print_places(result, say, report)
 
@@ -240,6 +244,24 @@ def _print_kept(result: Mapping[str, Any], say: Speaker) -> None:
             say.text(q.ratio(change.predicted)),
             say.text(sections.gain_text(change.achieved, change.interval)),
         )
+    print_table(say, table)
+
+
+def _print_dynamic(result: Mapping[str, Any], say: Speaker) -> None:
+    said = dynamic_resolution(result)
+    if said:
+        say.console.print()
+        say.console.print(say.text(said))
+
+
+def _print_sizes(result: Mapping[str, Any], say: Speaker) -> None:
+    rows = size_columns(result)
+    if not rows:
+        return
+    columns = (("trial, on selection images", False), *((name, True) for name in SIZES.values()))
+    table = columned(say, "Accuracy by object size, in pixels: baseline → then", columns)
+    for row in rows:
+        table.add_row(*(say.text(cell) for cell in row))
     print_table(say, table)
 
 

@@ -37,6 +37,7 @@ from saccade.report.document import (
     texts,
     tone,
 )
+from saccade.report.dynamic import dynamic_resolution
 from saccade.report.front_chart import FrontAxes, front_chart
 from saccade.report.repair import Ladder, ladders, sensitivity_chart
 from saccade.study import write_whole
@@ -160,6 +161,7 @@ def _view(result: Mapping[str, Any]) -> dict[str, Any]:
         "splits": provenance.data_splits(result),
         "classes": _classes(result),
         "sizes": size_rows(result),
+        "dynamic": dynamic_resolution(result),
         "repair": _repair(result),
         "ladders": _ladders(result),
         "problems": _problems(result),

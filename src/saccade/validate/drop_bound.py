@@ -128,10 +128,26 @@ def same_system() -> DropBound:
     return DropBound(0.0, 2, 0.0, np.zeros(1))
 
 
-def interval_of(found: Replicates) -> Interval:
-    """Two-sided 95% interval of a figure itself, built as that of a drop."""
+def figure_itself(found: Replicates) -> DropBound:
+    """The bounds of a figure itself, built as those of a drop: a drop to nothing.
+
+    What a goal such as ``map50_95>=0.4`` is judged by. A drop's bounds around the baseline's
+    figure would not do: images that are harder than usual are so for both systems, so that cancels
+    in a drop, and is all that there is to doubt in a figure.
+    """
     nothing = np.zeros_like(found.drawn), np.zeros_like(found.left_out)
-    return paired_drop(found, Replicates(0.0, *nothing, found.images, 0.0)).interval
+    return paired_drop(found, Replicates(0.0, *nothing, found.images, 0.0))
+
+
+def kept_share(drop: DropBound) -> DropBound:
+    """Bounds of what is left of a figure that is 1 for the baseline by definition: agreement."""
+    left = 1 - drop.estimate, drop.images, drop.standard_error, 1 - drop.drawn
+    return DropBound(*left, drop.unit)
+
+
+def interval_of(found: Replicates) -> Interval:
+    """Two-sided 95% interval of a figure itself."""
+    return figure_itself(found).interval
 
 
 def _standard_error(

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+from saccade.goals import Goal
 from saccade.statistics import bonferroni_level, labels_needed
 from saccade.validate.drop_bound import DropBound
 
@@ -139,9 +140,7 @@ def final_bound(drop: DropBound, allowed: float, attempt: int, images: int) -> F
     Raises:
         ValueError: ``attempt`` is below 1.
     """
-    if attempt < 1:
-        raise ValueError(f"attempt {attempt} must be at least 1")
-    level = 1 - (1 - LEVEL) / 2**attempt
+    level = _level_of(attempt)
     upper = drop.upper_at(level)
     said = f"drop {drop.estimate:.4f}, at most {upper:.4f} at {level:.2%} on {images} images"
     if upper <= allowed:
@@ -155,3 +154,51 @@ def final_bound(drop: DropBound, allowed: float, attempt: int, images: int) -> F
     else:
         reason = f"{said}: not bounded by the {allowed:g} allowed, {_would_decide(needed)}"
     return FinalBound(attempt, level, drop.estimate, upper, allowed, False, needed, reason)
+
+
+def lost_goal(
+    goal: Goal, before: DropBound, after: DropBound, attempt: int, images: int
+) -> FinalBound | None:
+    """An absolute goal, such as ``top1>=0.7``, at which a candidate does worse than the baseline.
+
+    Each is judged by the whole interval of its own figure: met, inconclusive, or not met. In the
+    terms of a drop, what is allowed is how far the baseline's figure lies above the goal.
+
+    Args:
+        goal: on a figure that is better when higher.
+        before: the baseline's figure, see `saccade.validate.drop_bound.figure_itself`.
+        after: the candidate's, on the same data.
+        attempt: 1 for the first candidate judged on these data.
+        images: behind both.
+
+    Returns:
+        A bound that does not hold; None where the candidate does as well as the baseline.
+
+    Raises:
+        ValueError: ``attempt`` is below 1.
+    """
+    level = _level_of(attempt)
+    order = ("not_met", "inconclusive", "met")
+    was, now = (
+        order.index(goal.status(f.estimate, f.lower_at(level), f.upper_at(level)))
+        for f in (before, after)
+    )
+    if now >= was:
+        return None
+    lower = after.lower_at(level)
+    estimate, upper = before.estimate - after.estimate, before.estimate - lower
+    allowed = before.estimate - goal.bound
+    needed = labels_needed(images, estimate, upper, allowed)
+    reason = (
+        f"{after.estimate:.4f}, at least {lower:.4f} at {level:.2%} on {images} images: "
+        f"{goal.name} is {order[now].replace('_', ' ')}, which for the baseline "
+        f"({before.estimate:.4f}) is {order[was].replace('_', ' ')}"
+    )
+    return FinalBound(attempt, level, estimate, upper, allowed, False, needed, reason)
+
+
+def _level_of(attempt: int) -> float:
+    """One-sided level that the k-th attempt on the same data is judged at."""
+    if attempt < 1:
+        raise ValueError(f"attempt {attempt} must be at least 1")
+    return 1 - (1 - LEVEL) / 2**attempt

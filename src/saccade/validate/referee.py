@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 from saccade import plugins
 from saccade.data.contract import Dataset
 from saccade.data.frame_roles import Role, as_dataset
+from saccade.goals import Goal
 from saccade.optimize.change import Effect
 from saccade.optimize.referee import Answering, Judgement
 from saccade.pipeline.config import PipelineConfig
@@ -32,6 +33,7 @@ class LabelReferee:
 
     Args:
         also: other metrics whose drop is bounded, with what is allowed.
+        absolute: goals on figures themselves, such as ``top1>=0.7``.
     """
 
     def __init__(
@@ -42,10 +44,12 @@ class LabelReferee:
         allowed: float,
         seed: int,
         also: Mapping[str, float] = MappingProxyType({}),
+        absolute: Sequence[Goal] = (),
     ) -> None:
         self.metric = metric
         self.allowed = allowed
         self._also = also
+        self._absolute = absolute
         self._dataset = dataset
         self._weights = unit_weights(dataset, seed)
         self._judge = judge_of(baseline)
@@ -66,9 +70,25 @@ class LabelReferee:
             other = self._decided(scored, metric, allowed, effect)
             if judged.keep and not other.keep:
                 judged = replace(judged, keep=False, reason=other.reason)
+        for goal in self._absolute:
+            reason = self._missed(scored, goal)
+            if judged.keep and reason is not None:
+                judged = replace(judged, keep=False, reason=reason)
         if not other_pixels(self._baseline_config, runner.config):
             return judged
         return replace(judged, by_size=compared_by_size(self.baseline, scored))
+
+    def _missed(self, scored: Scored, goal: Goal) -> str | None:
+        """What a candidate misses by its estimate, and the baseline does not; None for nothing.
+
+        The estimate will do: what is kept here is judged by its whole interval on other data.
+        """
+        before, after = (s.metrics[goal.base].point for s in (self.baseline, scored))
+        if before < goal.bound or after >= goal.bound:
+            return None
+        return (
+            f"{goal.base} {after:.4f} misses {goal.name}, which the baseline's {before:.4f} meets"
+        )
 
     def _decided(self, scored: Scored, metric: str, allowed: float, effect: Effect) -> Judgement:
         found = scored.metrics[metric]

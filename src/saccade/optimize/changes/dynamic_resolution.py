@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
-from typing import ClassVar, Self
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from saccade.data.video import is_live
 from saccade.optimize.change import Effect, PlanContext, Prediction, StepByStep, Tried, by_stage
 from saccade.optimize.changes.resolution import input_area
 from saccade.pipeline.config import PipelineConfig
+
+if TYPE_CHECKING:
+    from saccade.optimize.policy import Lesson
 
 # Share of the full size; the coarser one gains more and leaves more doubts.
 SHARES = (0.5, 0.7)
@@ -83,9 +86,7 @@ class LookTwice(StepByStep):
 
     def predict(self, context: PlanContext) -> Prediction:
         """Every frame costs a small look, and those in doubt a full one beside it."""
-        height, width = input_area(self._look(context.config))
-        full = input_area(context.config)
-        ratio = height * width / (full[0] * full[1])
+        ratio = self._pixels(context)
         found = by_stage(
             context,
             {"infer": ratio + DOUBTS, "preprocess": min(1.0, ratio + DOUBTS)},
@@ -96,10 +97,47 @@ class LookTwice(StepByStep):
 
     def apply(self, context: PlanContext) -> PipelineConfig:
         """Learn the policy and use it."""
+        return replace(context.config, dynamic_resolution=self._lesson(context).policy)
+
+    def details(self, context: PlanContext) -> dict[str, Any]:
+        """What was learnt."""
+        return {"lesson": asdict(self._lesson(context)), "pays_below": self._pays_below(context)}
+
+    def remark(self, context: PlanContext) -> str:
+        """The policy, what it did where it was learnt, and from where on it cannot pay."""
+        lesson = self._lesson(context)
+        policy = lesson.policy
+        frames = "calibration images" if context.calibration else "frames of the video"
+        still = (
+            f", unless no part of the picture changed by more than {policy.still_up_to:.0%} of "
+            "full brightness since the last such look"
+            if policy.still_up_to
+            else ""
+        )
+        return (
+            f"its policy: {policy.small_size} px first, and {context.config.input_size} px where a "
+            f"box scores between {policy.doubt_above:g} and {policy.sure_from:g}{still}; learnt on "
+            f"{lesson.images} {frames}, of which it looks at {lesson.second_looks:.0%} twice and "
+            f"loses {lesson.drop:.3f}; a small look costs {1 - self._pays_below(context):.0%} of "
+            f"the pixels, so it can only save where fewer than {self._pays_below(context):.0%} of "
+            "the frames need two"
+        )
+
+    def _pays_below(self, context: PlanContext) -> float:
+        """Share of second looks at which both looks come to as many pixels as full ones alone."""
+        return 1 - self._pixels(context)
+
+    def _pixels(self, context: PlanContext) -> float:
+        """Pixels of a small look as a share of those of a full one."""
+        height, width = input_area(self._look(context.config))
+        full = input_area(context.config)
+        return height * width / (full[0] * full[1])
+
+    def _lesson(self, context: PlanContext) -> Lesson:
+        """What is learnt here; one that was learnt before is read."""
         from saccade.optimize.policy import learn
 
-        lesson = learn(context, self._small(context.config))
-        return replace(context.config, dynamic_resolution=lesson.policy)
+        return learn(context, self._small(context.config))
 
     def _small(self, config: PipelineConfig) -> int:
         stride = config.description.stride
