@@ -27,6 +27,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
+from saccade.goals import Goal
 from saccade.train.change import (
     Effect,
     Part,
@@ -37,6 +38,7 @@ from saccade.train.change import (
 )
 from saccade.train.config import TrainingConfig
 from saccade.train.job import refer
+from saccade.train.memory import PEAKS
 from saccade.train.profile import SampleFacts, TrainingProfile
 from saccade.train.records import PARTS, LoaderBlock, TrainingBlock
 from saccade.train.samples import LoadTimes
@@ -130,6 +132,9 @@ def predictions_are_bounded(kind: type[TrainingChange], context: TrainingContext
         _expect(found.cost_s >= 0, f"{change.label}: costs {found.cost_s} s")
         _expect(0 <= found.odds <= 1, f"{change.label}: odds of {found.odds}")
         _expect(bool(found.basis), f"{change.label}: does not say what the prediction rests on")
+        for metric, ratio in found.shrinks.items():
+            _expect(metric in PEAKS, f"{change.label}: there is no memory called {metric}")
+            _expect(0 < ratio < math.inf, f"{change.label}: {metric} times {ratio}")
 
 
 def apply_changes_the_configuration(kind: type[TrainingChange], context: TrainingContext) -> None:
@@ -268,6 +273,8 @@ def example_contexts(folder: Path) -> Iterator[TrainingContext]:
     yield replace(plain, machine=replace(cpu, cores=1, isa=frozenset({"avx2"})), epochs=1)
     yield replace(plain, allow=frozenset({"batch", "model"}))
     yield replace(plain, config=base.with_batch(size=1, accumulation=4))
+    less = (Goal("peak_rss_mb", "<=", 500.0),)
+    yield replace(plain, config=base.with_loader(workers=2), memory_goals=less)
     tight = replace(cpu, free_memory_mb=1100.0, free_disk_mb=10.0)
     yield replace(plain, machine=tight)
     loading = {"workers": 2, "persistent": True, "cache": "memory", "decode": "scaled"}

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal, Protocol, Self
 
+from saccade.goals import Goal
 from saccade.prediction import Effect as Effect
 from saccade.prediction import OneVariant as OneVariant
 from saccade.prediction import Prediction as Prediction
@@ -67,6 +68,8 @@ class TrainingContext:
             ``"batch"`` (a larger effective batch), ``"model"`` (another architecture).
         lr_scaling: the user's rule for the learning rate of larger batches; None leaves it to the
             kind of optimizer.
+        memory_goals: on peak memory, which changes that save it are tried for; none while the
+            search is for speed alone.
     """
 
     config: TrainingConfig
@@ -76,6 +79,7 @@ class TrainingContext:
     epochs: int = 1
     allow: frozenset[str] = frozenset()
     lr_scaling: Scaling | None = None
+    memory_goals: tuple[Goal, ...] = ()
 
     @property
     def compute_bound(self) -> float:
@@ -119,7 +123,7 @@ class TrainingChange(Protocol):
         ...
 
     def predict(self, context: TrainingContext) -> Prediction:
-        """What it is expected to bring to samples per second."""
+        """What it is expected to bring to samples per second, and how much memory to save."""
         ...
 
     def apply(self, context: TrainingContext) -> TrainingConfig:

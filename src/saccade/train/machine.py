@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import resource
+import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -87,19 +88,36 @@ def gpu_samples(device: str, since_us: int) -> list[tuple[int, float]]:
     return [(int(s.timeStamp), s.sampleValue.uiVal / 100) for s in samples]
 
 
-def process_tree_rss_mb() -> float:
-    """Resident memory of this process and its loader workers, 10^6 bytes.
+def process_tree_peak_mb() -> float:
+    """Highest resident memory of this process so far, and what its workers hold now, 10^6 bytes.
 
-    Pages that they share are counted once where the kernel says so (``pss``).
+    Between steps activations are freed, so that what is resident then is no peak. Of workers only
+    pages that nobody else maps are counted, where the kernel tells them apart: those that a fork
+    shares with this process are in its own peak.
     """
-    total = 0.0
-    own = psutil.Process()
-    for process in (own, *own.children(recursive=True)):
+    total = own_peak_mb()
+    for process in psutil.Process().children(recursive=True):
         try:
-            total += _pss_mb(process.pid) or process.memory_info().rss / 1e6
+            private = _private_mb(process.pid)
+            total += process.memory_info().rss / 1e6 if private is None else private
         except psutil.Error:
             continue
     return total
+
+
+def own_peak_mb() -> float:
+    """Highest resident memory of this process so far, 10^6 bytes.
+
+    ``ru_maxrss`` of Linux remembers the process that this one was forked from as well; the
+    high-water mark of the address space does not.
+    """
+    status = Path("/proc/self/status")
+    if status.exists():
+        line = next(x for x in status.read_text().splitlines() if x.startswith("VmHWM:"))
+        return int(line.split()[1]) * 1024 / 1e6
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    # macOS counts in bytes, other systems in KiB.
+    return peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6
 
 
 def own_memory_mb() -> float:
@@ -119,15 +137,15 @@ def own_memory_mb() -> float:
     return total
 
 
-def _pss_mb(pid: int) -> float | None:
+def _private_mb(pid: int) -> float | None:
+    """Pages of a process that no other maps; None where the kernel does not say."""
     try:
         text = Path(f"/proc/{pid}/smaps_rollup").read_text()
     except OSError:
         return None
-    for line in text.splitlines():
-        if line.startswith("Pss:"):
-            return int(line.split()[1]) * 1024 / 1e6
-    return None
+    private = ("Private_Clean:", "Private_Dirty:")
+    lines = [line.split() for line in text.splitlines() if line.startswith(private)]
+    return sum(int(line[1]) for line in lines) * 1024 / 1e6
 
 
 def read_bytes_of_tree() -> int:

@@ -8,7 +8,7 @@ publish and are not verified on hardware.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from saccade.train.change import Prediction, TrainingContext
 from saccade.train.compiling import WITHOUT_GRAPHS
@@ -142,7 +142,8 @@ def predicted(
     cost_s: float = 0.0,
     odds: float = 1.0,
     bound: float | None = None,
+    shrinks: Mapping[str, float] | None = None,
 ) -> Prediction:
     """A prediction that keeps below its bound, by default that of compute that takes no time."""
     most = context.compute_bound if bound is None else bound
-    return Prediction(min(gain, most), most, basis, cost_s, odds)
+    return Prediction(min(gain, most), most, basis, cost_s, odds, shrinks or {})

@@ -20,7 +20,7 @@ from saccade.train.loop import TrainingLoop
 from saccade.train.machine import (
     Meter,
     own_memory_mb,
-    process_tree_rss_mb,
+    process_tree_peak_mb,
     read_bytes_of_tree,
 )
 from saccade.train.model_facts import model_facts
@@ -103,7 +103,7 @@ class TrainingSubject:
             kernel_s=used.kernel_s,
             page_faults=used.page_faults,
             busy_share=used.busy_share,
-            peak_rss_mb=process_tree_rss_mb(),
+            peak_rss_mb=process_tree_peak_mb(),
             device_busy_share=used.device_busy_share,
             peak_device_mb=used.peak_device_mb,
             load=loop.load_times,

@@ -43,6 +43,21 @@ FIRST_SHARE = 0.75
 
 
 @dataclass(frozen=True)
+class Saved:
+    """What a change was kept for that a goal on memory asked for.
+
+    Attributes:
+        metric: of memory.
+        before_mb: without it, measured in the same race.
+        after_mb: with it.
+    """
+
+    metric: str
+    before_mb: float
+    after_mb: float
+
+
+@dataclass(frozen=True)
 class Kept:
     """A change that is part of the best configuration.
 
@@ -53,6 +68,7 @@ class Kept:
         expected: what it promised among the others; None where that was not asked.
         profile: with which its part was searched, and its conditions were judged; None where it is
             the baseline's.
+        saved: of memory, where it was kept for that; ``marginal`` then says what it cost.
     """
 
     option: Option
@@ -60,6 +76,7 @@ class Kept:
     alone: float | None
     expected: Prediction | None = None
     profile: TrainingProfile | None = None
+    saved: Saved | None = None
 
 
 @dataclass(frozen=True)

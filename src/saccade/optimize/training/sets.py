@@ -9,6 +9,7 @@ from saccade import plugins
 from saccade.errors import SaccadeError
 from saccade.train.change import Part, Prediction, TrainingChange, TrainingContext
 from saccade.train.config import TrainingConfig
+from saccade.train.memory import missed_goals
 
 # A change whose gain cannot exceed this is not worth a trial.
 MIN_BOUND = 1.01
@@ -64,7 +65,7 @@ class TrainingPlan:
 
 
 def plan_training(context: TrainingContext) -> TrainingPlan:
-    """Every variant of every change in the table that applies and may gain something.
+    """Every variant of every change in the table that applies and may gain or save something.
 
     A change is planned also where it is expected to lose alone: it may pay beside another.
     """
@@ -77,13 +78,18 @@ def plan_training(context: TrainingContext) -> TrainingPlan:
                 refused.append((change.label, reason))
                 continue
             prediction = change.predict(context)
-            if prediction.bound < MIN_BOUND:
+            if prediction.bound < MIN_BOUND and not saves_memory(context, prediction):
                 reason = f"at most {prediction.bound:.3f}x ({prediction.basis})"
                 refused.append((change.label, reason))
                 continue
             options.append(Option(change, prediction, order))
     options.sort(key=lambda o: -o.prediction.gain)
     return TrainingPlan(tuple(options), tuple(refused))
+
+
+def saves_memory(context: TrainingContext, prediction: Prediction) -> bool:
+    """Whether less memory is expected where a goal asks for less."""
+    return any(prediction.shrinks.get(goal.metric, 1) < 1 for goal in missed_goals(context))
 
 
 def configured(context: TrainingContext, options: Iterable[Option]) -> TrainingConfig | None:

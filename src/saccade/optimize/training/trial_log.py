@@ -26,7 +26,8 @@ class Outcome:
         gain: samples per second, over the parent's.
         metrics: measured in the same run.
         how: ``"alone"``, ``"pair"``, ``"together"``, ``"without"``: a race against the same set
-            without one change; or ``"left out at first"``: nothing was measured.
+            without one change; ``"for memory"`` and ``"given up for memory"``: a race of the system
+            with it, or without it; or ``"left out at first"``: nothing was measured.
     """
 
     verdict: Verdict
@@ -123,4 +124,6 @@ def how_of(options: Sequence[Option]) -> str:
 
 def _named(options: Sequence[Option], how: str) -> str:
     label = label_of(options)
+    if how == "given up for memory":
+        return f"without {label}"
     return f"{label} (among the others)" if how == "without" else label

@@ -8,6 +8,8 @@ from pathlib import Path
 
 from saccade.diagnose.records import Finding
 from saccade.errors import SaccadeError
+from saccade.optimize.training.memory_goals import memory_goals
+from saccade.optimize.training.memory_search import MemorySearch
 from saccade.optimize.training.search import Found, TrainingSearch
 from saccade.optimize.training.sets import plan_training
 from saccade.optimize.training.trial_log import TrialLog
@@ -45,6 +47,8 @@ from saccade.train.spec import TrainingSpec
 # Shares of the budget: the baseline's profile, its loss curves, a profile of what a search kept
 # and of what is best, and the final; the search has what is left.
 PROFILE_SHARE, CURVE_SHARE, AGAIN_SHARE, FINAL_SHARE = 0.08, 0.16, 0.03, 0.24
+# What the search for speed leaves, of its time, for a search for less memory.
+MEMORY_SHARE = 0.4
 REPORT_S = 2.0
 
 
@@ -147,26 +151,48 @@ class TrainingPlaybook:
             self._task.epochs,
             frozenset(self._task.spec.allow),
             self._task.spec.lr_scaling,
+            memory_goals(self._task.goals),
         )
 
     def _search(self, context: TrainingContext, resolution: float) -> Found:
         self._run.write_json("plan.json", plan_training(context).document())
         budget = self._task.spec.budget
+        seconds = max(0.0, self._left() - FINAL_SHARE * budget)
+        deadline = time.monotonic() + seconds
         search = TrainingSearch(
-            context,
+            replace(context, memory_goals=()),
             self._log,
             lambda config, known: profile_training(config, AGAIN_SHARE * budget, known=known),
             self._say,
             self._run.path,
             resolution,
-            time.monotonic() + max(0.0, self._left() - FINAL_SHARE * budget),
+            deadline - (MEMORY_SHARE * seconds if context.memory_goals else 0.0),
         )
         try:
             found = search.run()
+            self._know(found=found)
+            if context.memory_goals:
+                found = self._search_memory(context, found, resolution, deadline)
         finally:
             self._know(trials=tuple(self._log.trials))
         self._know(found=found)
         return found
+
+    def _search_memory(
+        self, context: TrainingContext, found: Found, resolution: float, deadline: float
+    ) -> Found:
+        self._say.step("Memory: what the goal asks for")
+        return MemorySearch(
+            context,
+            found,
+            self._task.goals,
+            lambda blocks: training_metrics(blocks, self._story.samples, self._task.epochs),
+            self._log,
+            self._say,
+            self._run.path,
+            resolution,
+            lambda: deadline - time.monotonic(),
+        ).run()
 
     def _left(self) -> float:
         return self._task.spec.budget - (time.monotonic() - self._began) - REPORT_S

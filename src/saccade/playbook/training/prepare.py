@@ -13,6 +13,9 @@ from saccade.train.config import BatchSettings, LoaderSettings, TrainingConfig
 from saccade.train.job import refer
 from saccade.train.spec import TrainingSpec
 
+# Metrics that only a GPU has, and what a CPU has in the place of one.
+ON_GPUS = ("peak_device_mb", "device_busy_share")
+_ON_THE_CPU = {"peak_device_mb": ", or ask for peak_rss_mb"}
 DEFAULT_DRIFT = Goal("loss_drift", "<=", 0.02)
 
 
@@ -49,7 +52,7 @@ def prepare(spec: TrainingSpec, folder: Path) -> TrainingTask:
     with Worker("saccade.train.subject:JobReader", ()) as worker:
         found = worker.call("read", reference, timeout_s=300.0)
     goals, own = spec.parsed_goals(), found["compute"]
-    _check_goals(goals, found["has_metric"])
+    _check_goals(goals, found["has_metric"], spec.device or own.device)
     limit = spec.max_corrupt if spec.max_corrupt is not None else found["max_corrupt"]
     baseline = TrainingConfig(
         reference,
@@ -71,8 +74,13 @@ def prepare(spec: TrainingSpec, folder: Path) -> TrainingTask:
     )
 
 
-def _check_goals(goals: tuple[Goal, ...], has_metric: bool) -> None:
+def _check_goals(goals: tuple[Goal, ...], has_metric: bool, device: str) -> None:
     for goal in goals:
+        if goal.base in ON_GPUS and not device.startswith("cuda"):
+            raise GoalError(
+                f"The goal '{goal.name}' is about a GPU, and the job trains on the device "
+                f"'{device}'. Leave it out{_ON_THE_CPU.get(goal.base, '')}."
+            )
         if goal.base in ("metric", "time_to_metric_s") and not has_metric:
             raise GoalError(
                 f"The goal '{goal.name}' needs a metric, and the job has none. Add a function "

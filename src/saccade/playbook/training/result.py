@@ -10,6 +10,7 @@ from saccade.diagnose.records import Finding
 from saccade.diagnose.training import diagnose_training
 from saccade.goals import TRAINING_METRICS, Goal
 from saccade.optimize.metrics import Estimate, values
+from saccade.optimize.training.memory_search import FEWER, MORE
 from saccade.optimize.training.runner import TrainingRace
 from saccade.optimize.training.search import Found, Kept
 from saccade.playbook.result import loss, trial_row
@@ -212,6 +213,7 @@ def _kept_row(kept: Kept) -> dict[str, Any]:
         "prediction_basis": expected.basis,
         "achieved_gain": marginal.value if marginal else None,
         "achieved_interval": [marginal.low, marginal.high] if marginal else None,
+        "memory": asdict(kept.saved) if kept.saved else None,
     }
 
 
@@ -224,10 +226,13 @@ def _rejected(story: TrainingStory) -> list[dict[str, Any]]:
         if len(named) != 1 or named[0] in kept:
             continue
         how = trial.details.get("how", "")
+        if how == FEWER and not trial.kept:
+            continue  # what became of the change itself is told by another trial
+        verdict = "not distinguishable" if trial.verdict == "better" else trial.verdict
         rows[named[0]] = {
             "trial": trial.number,
             "change": named[0],
-            "verdict": "not distinguishable" if trial.verdict == "better" else trial.verdict,
+            "verdict": "broke a goal" if how == FEWER else verdict,
             "reason": f"{_HOW.get(how, how)}: {trial.reason}",
         }
     for taken in story.judged.taken_back if story.judged else ():
@@ -244,6 +249,8 @@ def _rejected(story: TrainingStory) -> list[dict[str, Any]]:
 _HOW = {
     "alone": "alone, and not needed beside the others",
     "without": "the system is as fast without it",
+    MORE: "for less memory",
+    FEWER: "given up for less memory",
 }
 
 
@@ -324,7 +331,7 @@ def _goal_value(goal: Goal, story: TrainingStory) -> tuple[Estimate, str]:
     if any(_unknown(side, goal.base) for side in ((best, base) if goal.is_drop else (best,))):
         return Estimate(None), _WHY_UNKNOWN.get(goal.base, "it was not measured")
     if not goal.is_drop:
-        return best[goal.base], _NOT_SOUGHT.get(goal.base, "")
+        return best[goal.base], ""
     higher = TRAINING_METRICS[goal.base].better == "higher"
     a, b = (base, best) if higher else (best, base)
     return loss(a[goal.base], b[goal.base]), "the intervals of both, at their worst"
@@ -339,12 +346,6 @@ _WHY_UNKNOWN = {
     **dict.fromkeys(TIMES, "the curves do not get there, or nothing held out was judged"),
     **dict.fromkeys(("device_busy_share", "peak_device_mb"), "it does not train on a GPU"),
 }
-
-
-# The search is for speed alone; what else comes of it is measured.
-_NOT_SOUGHT = dict.fromkeys(
-    ("peak_rss_mb", "peak_device_mb"), "measured, but changes are not chosen for less memory"
-)
 
 
 def _learning_value(goal: Goal, story: TrainingStory, judged: Judged) -> tuple[Estimate, str]:

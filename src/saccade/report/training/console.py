@@ -49,16 +49,18 @@ def _print_kept(result: Mapping[str, Any], say: Speaker) -> None:
     rows = kept_rows(result)
     if not rows:
         return
-    columns = (
+    columns: tuple[tuple[str, bool], ...] = (
         ("change", False),
         ("predicted", True),
         ("alone", True),
         ("predicted", True),
         ("among the others", True),
     )
+    names = ["change", "predicted_alone", "alone", "predicted", "achieved"]
+    if any(row["memory"] for row in rows):
+        columns, names = (*columns, ("memory", True)), [*names, "memory"]
     shown = columned(say, "Kept", columns)
     for row in rows:
-        names = ("change", "predicted_alone", "alone", "predicted", "achieved")
         cells = (row[name] for name in names)
         shown.add_row(*(say.text(cell) for cell in cells))
     print_table(say, shown)

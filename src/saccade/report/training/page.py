@@ -86,13 +86,27 @@ def training_headline(result: Mapping[str, Any]) -> str:
         return f"The training runs at {rate}; the run ended early: {result['failure']}"
     found = mapping(mapping(result.get("best")).get("speedup"))
     if q.number(found.get("value")) is None:
-        return f"The training runs at {rate}; no faster way that learns the same was found."
+        asked = "faster way" + (" and none with less memory" if asked_memory(result) else "")
+        return f"The training runs at {rate}; no {asked} that learns the same was found."
     now = q.metric_text("samples_per_s", after.get("samples_per_s"))
     spread = q.between(found.get("interval"), q.ratio_number)
+    memory = " ".join(memory_text(name, before, after) for name in asked_memory(result))
     return (
         f"The training runs at {now} instead of {rate}: {q.ratio(found['value'])} ({spread}). "
-        f"{drift_text(result)}"
+        f"{memory}{' ' if memory else ''}{drift_text(result)}"
     )
+
+
+def asked_memory(result: Mapping[str, Any]) -> list[str]:
+    """Metrics of memory that goals ask for."""
+    asked = [str(goal.get("metric")) for goal in records(result.get("goals"))]
+    return [name for name in ("peak_rss_mb", "peak_device_mb") if name in asked]
+
+
+def memory_text(name: str, before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
+    """How much memory is needed now, as a sentence."""
+    was, now = (q.metric_text(name, side.get(name)) for side in (before, after))
+    return f"{q.metric_label(name)} is {now} instead of {was}."
 
 
 def drift_text(result: Mapping[str, Any]) -> str:
@@ -146,10 +160,21 @@ def kept_rows(result: Mapping[str, Any]) -> list[dict[str, str]]:
             "predicted": q.ratio(row.get("predicted_gain")),
             "alone": q.ratio(row.get("alone")),
             "achieved": sections.gain_text(row.get("achieved_gain"), row.get("achieved_interval")),
+            "memory": saved_text(row),
             "basis": str(row.get("prediction_basis") or ""),
         }
         for row in records(result.get("kept"))
     ]
+
+
+def saved_text(row: Mapping[str, Any]) -> str:
+    """Memory without a kept change and with it; empty where it was kept for speed."""
+    saved = mapping(row.get("memory"))
+    pair = [q.number(saved.get(name)) for name in ("before_mb", "after_mb")]
+    if pair[0] is None or pair[1] is None:
+        return ""
+    before, after = (q.fixed(value, 0) for value in pair if value is not None)
+    return f"{before} to {after} MB"
 
 
 def _as_changes(result: Mapping[str, Any]) -> list[Change]:

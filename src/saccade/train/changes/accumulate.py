@@ -9,7 +9,7 @@ from typing import ClassVar, Self
 from saccade.train.change import Effect, Part, Prediction, TrainingContext
 from saccade.train.compiling import WITHOUT_GRAPHS
 from saccade.train.config import TrainingConfig
-from saccade.train.memory import is_short
+from saccade.train.memory import activations_mb, is_missed, is_short, own_metric, shrinking
 from saccade.train.predicting import predicted
 
 # Each pass has a part of its time that does not depend on its samples.
@@ -35,9 +35,12 @@ class Accumulate:
 
     @classmethod
     def variants(cls, context: TrainingContext) -> Iterable[Self]:
-        """Halves and quarters that divide the batch."""
-        size = context.config.batch.size
-        return [cls(size // parts) for parts in (2, 4) if size % parts == 0]
+        """Halves and quarters that divide the batch; where a goal asks for less, down to one."""
+        size, most = context.config.batch.size, 4
+        if is_missed(context, own_metric(context)):
+            most = size
+        parts = [2**n for n in range(1, most.bit_length()) if 2**n <= most]
+        return [cls(size // count) for count in parts if size % count == 0]
 
     @property
     def label(self) -> str:
@@ -57,7 +60,9 @@ class Accumulate:
 
     def predict(self, context: TrainingContext) -> Prediction:
         """Time for each pass beside its samples, and less memory."""
-        return predicted(context, SLOWER, "smaller batches, in less memory", odds=0.6)
+        saved = (1 - self.size / context.config.batch.size) * activations_mb(context)
+        basis, shrinks = "smaller batches, in less memory", shrinking(context, saved)
+        return predicted(context, SLOWER, basis, odds=0.6, shrinks=shrinks)
 
     def apply(self, context: TrainingContext) -> TrainingConfig:
         """Divide the batch."""

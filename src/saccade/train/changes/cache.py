@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Self
 
 from saccade.train.change import Effect, Part, Prediction, TrainingContext
 from saccade.train.config import Cache, TrainingConfig
 from saccade.train.load_prediction import LoadWork, predicted, refusal, traits
+from saccade.train.memory import shrinking
 
 # Of what is free, and how fast a sample is copied out of the cache, 10^6 bytes per second.
 _SHARE = 0.5
@@ -85,7 +86,8 @@ class CacheSamples:
         first_s = (work.read + work.decode) * facts.samples / max(1, context.machine.cores)
         transform = _TRANSFORM if self.resized else 1.0
         basis = f"{size:.0f} MB of {_kind(self.resized)} samples, filled in about {first_s:.0f} s"
-        return predicted(context, basis, decode=decode, transform=transform, cost_s=first_s)
+        found = predicted(context, basis, decode=decode, transform=transform, cost_s=first_s)
+        return replace(found, shrinks=shrinking(context, -size, "peak_rss_mb"))
 
     def apply(self, context: TrainingContext) -> TrainingConfig:
         """Turn it on; the cache is filled when the loader opens."""

@@ -10,6 +10,7 @@ from saccade.train.change import Effect, Part, Prediction, TrainingContext
 from saccade.train.changes.cache import too_large
 from saccade.train.config import TrainingConfig
 from saccade.train.dividing import divided, spread
+from saccade.train.memory import is_missed, shrinking
 
 # Share of a device's memory that parameters, gradients and optimizer state have to fill before
 # sharding them is worth what it sends; or all of a step, with activations.
@@ -63,9 +64,10 @@ class FullyShard:
             return f"a batch of {config.batch.size} cannot be divided by {self.processes}"
         held, room = held_mb(context), machine.gpu_memory_mb
         full = sum(context.profile.memory_mb.values()) >= FULL * room
-        if held < CROWDED * room and not full:
+        if held < CROWDED * room and not full and not is_missed(context, "peak_device_mb"):
             return f"the model's state is {held:.0f} MB of {room:.0f} MB; ddp sends less"
-        if self.offload and held / self.processes < CROWDED * room:
+        small = held / self.processes < CROWDED * room
+        if self.offload and small and not is_missed(context, "peak_device_mb"):
             return f"a share of {held / self.processes:.0f} MB has room on the GPU"
         if self.offload and held > machine.free_memory_mb:
             return f"{held:.0f} MB of state do not fit into {machine.free_memory_mb:.0f} MB of RAM"
@@ -78,7 +80,9 @@ class FullyShard:
         bound = float(self.processes)
         basis = f"{held_mb(context):.0f} MB of state over {self.processes} GPUs"
         cost = OFFLOADED_COST if self.offload else COST
-        return Prediction(cost * bound, bound, basis, cost_s=10.0, odds=0.7)
+        stays = 0.0 if self.offload else 1 / self.processes
+        shrinks = shrinking(context, (1 - stays) * held_mb(context))
+        return Prediction(cost * bound, bound, basis, cost_s=10.0, odds=0.7, shrinks=shrinks)
 
     def apply(self, context: TrainingContext) -> TrainingConfig:
         """Divide the batch and the model."""

@@ -9,10 +9,13 @@ from saccade.pipeline.allocator import has_mallopt
 from saccade.train.change import Effect, OneVariant, Part, Prediction, TrainingContext
 from saccade.train.config import TrainingConfig
 from saccade.train.faults import faulting_s
+from saccade.train.memory import peak_mb, shrinking
 from saccade.train.predicting import expected_gain, fault_share, predicted
 
 # Below this share of a step no race could tell.
 LEAST = 0.01
+# Of the peak, what is held back in pieces that are too small; a guess, until measured.
+HELD = 0.1
 
 
 @dataclass(frozen=True)
@@ -44,7 +47,8 @@ class KeepMemory(OneVariant):
         """By the kernel's time in the profile's steps on a cached batch."""
         basis = f"{faulting_s(context.profile.synthetic):.2f} CPU s of page faults in a step"
         gain = expected_gain(context, self.apply(context).compute)
-        return predicted(context, gain, basis)
+        shrinks = shrinking(context, -HELD * peak_mb(context))
+        return predicted(context, gain, basis, shrinks=shrinks)
 
     def apply(self, context: TrainingContext) -> TrainingConfig:
         """Set the allocator."""

@@ -10,6 +10,7 @@ from saccade.errors import OutOfMemory
 from saccade.train.change import Effect, Part, Prediction, Scaling, TrainingContext
 from saccade.train.config import TrainingConfig
 from saccade.train.fitting_batch import TRY_S, known_fit, largest_fitting
+from saccade.train.memory import activations_mb, shrinking
 from saccade.train.predicting import gain_of, predicted
 
 # The rules for the learning rate were shown to hold for batches some tens of times as large.
@@ -94,7 +95,8 @@ class LargerBatch:
         gain = gain_of(context, 1 / (1 - overhead * idle))
         cost_s = 0.0 if known_fit(context).says(self.size) else TRY_S
         basis = f"{factor:g} times the samples to a step"
-        return predicted(context, gain, basis, cost_s, odds=0.5)
+        shrinks = shrinking(context, (1 - factor) * activations_mb(context))
+        return predicted(context, gain, basis, cost_s, odds=0.5, shrinks=shrinks)
 
     def _factor(self, context: TrainingContext) -> float:
         return self.size / context.config.batch.size

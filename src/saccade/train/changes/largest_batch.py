@@ -8,6 +8,7 @@ from typing import ClassVar
 from saccade.train.change import Effect, OneVariant, Part, Prediction, TrainingContext
 from saccade.train.config import TrainingConfig
 from saccade.train.fitting_batch import TRY_S, known_fit, largest_fitting
+from saccade.train.memory import activations_mb, shrinking
 from saccade.train.predicting import gain_of, predicted
 
 FASTER = 1.1
@@ -43,7 +44,10 @@ class LargestBatch(OneVariant):
         tries = [size for size in larger_sizes(context.config) if known.says(size) is None]
         gain = gain_of(context, FASTER)
         cost_s = TRY_S * len(tries)
-        return predicted(context, gain, "fewer forward passes to a step", cost_s, odds=0.8)
+        batch = context.config.batch
+        shrinks = shrinking(context, (1 - batch.accumulation) * activations_mb(context))
+        basis = "fewer forward passes to a step"
+        return predicted(context, gain, basis, cost_s, odds=0.8, shrinks=shrinks)
 
     def apply(self, context: TrainingContext) -> TrainingConfig:
         """Find it in worker processes, and take it; the same configuration where none fits.
