@@ -85,8 +85,14 @@ def test_data_without_a_split_are_divided_once_and_for_all(tmp_path: Path) -> No
 
 def test_data_without_labels_cannot_be_trained_on(tmp_path: Path) -> None:
     write_classes(tmp_path)
-    with pytest.raises(DataError, match="no labels to train on"):
+    with pytest.raises(DataError, match="no labels to train .* on"):
         open_split(tmp_path / "cat", "classification", "train")
+
+
+def test_labels_for_another_task_are_named(tmp_path: Path) -> None:
+    folder = write_classes(tmp_path / "classes")
+    with pytest.raises(DataError, match=r"to train detection on.*labels for classification\.$"):
+        open_split(folder, "detection", "train")
 
 
 def test_boxes_and_masks_are_what_the_files_say(tmp_path: Path) -> None:

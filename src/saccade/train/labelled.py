@@ -60,6 +60,11 @@ def _box_item(image: LabelledImage) -> tuple[Any, ...]:
     return image.path, image.boxes[~image.crowd], image.class_ids[~image.crowd]
 
 
+_EXPECTED = {
+    "classification": "a folder of images for each class, or a CSV of file and class",
+    "segmentation": "a PNG mask for each image",
+    "detection": "a YOLO data.yaml or a COCO JSON",
+}
 _ITEMS = {"classification": _class_item, "segmentation": _mask_item, "detection": _box_item}
 
 
@@ -81,7 +86,7 @@ def _splits(data: str, task: str) -> dict[str, LabelledImages]:
     found = open_labelled(data, None, task)
     both = [split for split in (found.train, found.val) if split is not None]
     if not both or not all(split.labelled for split in both):
-        raise DataError(f"The data in {display_path(Path(data))} have no labels to train on.")
+        raise _without_labels(data, task)
     images = {"train": _images(found.train), "val": _images(found.val)}
     only = next((part for part in images.values() if part), ())
     if not images["train"] or not images["val"]:
@@ -90,6 +95,24 @@ def _splits(data: str, task: str) -> dict[str, LabelledImages]:
     names = _class_names(both, task)
     void = tuple(sorted({v for part in images.values() for image in part for v in image.void_ids}))
     return {name: LabelledImages(part, task, names, void) for name, part in images.items()}
+
+
+def _without_labels(data: str, task: str) -> DataError:
+    """Says what labels were looked for, and what the data would be good for."""
+    others = [other for other in TASKS if other != task and _are_labelled(data, other)]
+    hint = f" They have labels for {' and '.join(others)}." if others else ""
+    return DataError(
+        f"The data in {display_path(Path(data))} have no labels to train {task} on. Expected "
+        f"{_EXPECTED[task]}.{hint}"
+    )
+
+
+def _are_labelled(data: str, task: str) -> bool:
+    try:
+        found = open_labelled(data, None, task)
+    except DataError:
+        return False
+    return any(split is not None and split.labelled for split in (found.train, found.val))
 
 
 def _images(dataset: Dataset | None) -> tuple[LabelledImage, ...]:
