@@ -126,6 +126,7 @@ TABLE: dict[str, dict[str, str]] = {
         "fp16_weights": "saccade.optimize.changes.fp16_weights:StoreFp16",
         "litert_int8": "saccade.optimize.changes.litert_int8:QuantizeLiteRt",
         "executorch_int8": "saccade.optimize.changes.executorch_int8:QuantizeExecuTorch",
+        "torch_int8": "saccade.optimize.changes.torch_int8:QuantizeTorch",
         "tensorrt_int8": "saccade.optimize.changes.tensorrt_int8:QuantizeTensorRt",
         "prune": "saccade.optimize.changes.prune:Prune",
         "distill": "saccade.optimize.changes.distill:Distill",

@@ -29,6 +29,7 @@ QUANTIZERS = {
     "int8": "nncf",
     "litert_int8": "ai_edge_quantizer",
     "executorch_int8": "executorch",
+    "torch_int8": "torchao",
     "tensorrt_int8": "tensorrt",
 }
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from saccade.errors import RuntimeFailure, first_line
+from saccade.errors import MissingExtraError, RuntimeFailure, first_line
 from saccade.models.torch_nms import suppressed
 from saccade.models.torch_program import flat, leaves
 from saccade.runtimes.contract import (
@@ -21,6 +21,7 @@ from saccade.runtimes.contract import (
     check_precision,
 )
 from saccade.runtimes.pooled import PooledSession, checked
+from saccade.runtimes.torch_int8 import compiled_int8
 from saccade.runtimes.torch_loading import (
     FORMATS,
     Forward,
@@ -83,7 +84,11 @@ class TorchSession(PooledSession):
     def _optimized(self, module: Any, input_hw: tuple[int, int] | None) -> Forward:
         level = self._options.graph_level
         try:
+            if level == "compile" and self._request.model.quantized:
+                return compiled_int8(module, self._prepared(input_hw), self._autocast)
             return optimized(module, level, self._example(input_hw), self._autocast)
+        except MissingExtraError:
+            raise
         except Exception as error:
             raise RuntimeFailure(f"PyTorch refused '{level}': {first_line(error)}") from error
 
@@ -92,6 +97,16 @@ class TorchSession(PooledSession):
             return None
         plain = Preparation(None, self._options.channels_last)
         return plain(self._torch.zeros(1, 3, *input_hw))
+
+    def _prepared(self, input_hw: tuple[int, int] | None) -> Any:
+        """An example made as inputs are: what is compiled for it is compiled for them."""
+        if input_hw is None:
+            return None
+        image = (1, 3, *input_hw) if self._pre is None else (1, *input_hw, 3)
+        pixels = np.zeros(image, np.float32 if self._pre is None else np.uint8)
+        tensor = self._torch.from_numpy(pixels)
+        with self._torch.inference_mode():
+            return self._prepare(tensor)
 
     def _autocast(self) -> Any:
         if self._options.precision == "fp32":

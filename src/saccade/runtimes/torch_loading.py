@@ -12,6 +12,7 @@ from saccade.errors import MissingExtraError, ModelError, RuntimeFailure, first_
 from saccade.models.description import Preprocessing
 from saccade.models.torch_nms import Suppression, read_suppressing
 from saccade.runtimes.contract import SessionRequest
+from saccade.runtimes.torch_int8 import register_operators
 
 FORMATS = ("torch_export", "torchscript")
 Forward = Callable[[Any], Any]
@@ -57,6 +58,10 @@ def load(request: SessionRequest, device: str = "cpu") -> Loaded:
         )
     if request.model.format == "torchscript":
         return Loaded(_script(request, device), None)
+    if request.model.quantized:
+        if device != "cpu":
+            raise RuntimeFailure("PyTorch's int8 programs run on CPUs; use the runtime 'torch'.")
+        register_operators()
     try:
         program, suppression = read_suppressing(request.model.path)
     except ModelError as error:

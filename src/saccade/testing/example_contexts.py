@@ -138,6 +138,10 @@ def _other_runtimes(
         on_gpu = {"tensorrt": Availability(True, "1", "GPU", "tensorrt", ("fp32", "fp16", "int8"))}
         planned = replace(fixed, runtime="tensorrt")
         yield replace(naive, config=planned, runtimes=runtimes or on_gpu, video=False)
+    if find_spec("torchao") is not None:
+        exported = model_file(write_tiny("torch_export", folder, (64, 64)))
+        in_torch = replace(fixed, model=exported, runtime="torch")
+        yield replace(naive, config=in_torch, runtimes=runtimes or IN_TORCH, video=False)
     if find_spec("executorch") is not None:
         both = {**IN_TORCH, "executorch": Availability(True, "1", "CPU", "executorch")}
         exported = model_file(write_tiny("torch_export", folder, (64, 64)))

@@ -71,6 +71,8 @@ class ExecuteTorch(Ordinary):
         config = context.config
         if config.runtime not in RELATIVE_TIME:
             return f"the model runs in {config.runtime}"
+        if config.model.quantized:
+            return "the int8 program is compiled already, in the one way that uses int8 kernels"
         if (self.mode, self.precision) not in RELATIVE_TIME[config.runtime]:
             return f"{config.runtime} has no {self.mode} in {self.precision}"
         if self.mode == "cuda_graph" and config.shape == "rect" and not context.video:

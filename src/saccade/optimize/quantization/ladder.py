@@ -7,8 +7,8 @@ those below, so that a rung that made it worse is not built upon.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from saccade.optimize.quantization.recipe import HEAD_FLOAT, MORE_IMAGES, Estimator, Recipe
 
@@ -39,12 +39,14 @@ class Situation:
         has_head: the model has a detection head of several layers, which is left float as one.
         images: calibration images that there are.
         why_not_trained: why the weights cannot be trained, None where they can.
+        lacking: rungs that the quantizer does not have, by name, with the reason.
     """
 
     estimators: tuple[Estimator, ...]
     has_head: bool
     images: int
     why_not_trained: str | None
+    lacking: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -117,7 +119,7 @@ def climb(attempts: Sequence[Attempt], situation: Situation) -> Iterator[tuple[s
     names = [rung.name for rung in RUNGS]
     reached = max((names.index(a.rung) for a in attempts if a.rung in names), default=0)
     for index, rung in enumerate(RUNGS):
-        if index < reached or rung.why_not(situation) is not None:
+        if index < reached or _why_not(rung, situation) is not None:
             continue
         below = [a for a in attempts if a.rung not in names[index:]]
         for recipe in rung.recipes(best(below), situation):
@@ -128,9 +130,13 @@ def climb(attempts: Sequence[Attempt], situation: Situation) -> Iterator[tuple[s
 def closed(situation: Situation) -> Iterator[tuple[str, str]]:
     """Rungs that cannot be tried here, with the reason."""
     for rung in RUNGS:
-        reason = rung.why_not(situation)
+        reason = _why_not(rung, situation)
         if reason is not None:
             yield rung.name, reason
+
+
+def _why_not(rung: Rung, situation: Situation) -> str | None:
+    return situation.lacking.get(rung.name) or rung.why_not(situation)
 
 
 def best(attempts: Sequence[Attempt]) -> Recipe:
