@@ -2,7 +2,7 @@
 
 bundle/
   manifest.json    schema, hashes of every file, versions, settings, provenance, licence notes
-  model.onnx       or model.xml + model.bin
+  model.onnx       or model.xml + model.bin; with model.onnx.data where one file cannot hold it
   labels.txt       class names, one per line
   README.md        how to run it
 
@@ -148,7 +148,7 @@ def _write_manifest(
 
 
 def _copy_model(folder: Path, model: ModelFile, stem: str = "model") -> ModelFile:
-    """Copy the model's files; external data of ONNX goes into one file unless it has to stay."""
+    """Copy the model's files; ONNX becomes one file, unless its weights are too large or mapped."""
     model = replace(model, program=None)  # a bundle is not optimized any further
     suffix = Path(model.path).suffix
     target = folder / f"{stem}{suffix}"
@@ -158,16 +158,11 @@ def _copy_model(folder: Path, model: ModelFile, stem: str = "model") -> ModelFil
         shutil.copyfile(model.weights, beside)
         return replace(model, path=target.name, weights=beside.name)
     if model.format == "onnx":
-        from saccade.models.onnx_file import external_files, read_onnx
+        from saccade.models.onnx_save import copy_onnx
 
-        loaded = read_onnx(model.path, weights=False)
-        if external_files(loaded, Path(model.path).parent):
-            import onnx
-
-            onnx.save(read_onnx(model.path), str(target))
-        else:
-            shutil.copyfile(model.path, target)
-        return replace(model, path=target.name, external_bytes=0)
+        data = copy_onnx(Path(model.path), target)
+        weights = data.name if data is not None else None
+        return replace(model, path=target.name, weights=weights, external_bytes=0)
     shutil.copyfile(model.path, target)
     if model.weights is None:
         return replace(model, path=target.name)

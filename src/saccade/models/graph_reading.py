@@ -9,6 +9,7 @@ import onnx
 from onnx import helper, shape_inference
 
 from saccade.models.description import Dim
+from saccade.models.onnx_save import light
 
 # Operators that only move, join or cast values, or squash scores: no box arithmetic.
 _NEUTRAL = frozenset(
@@ -133,7 +134,7 @@ def set_dims(value: onnx.ValueInfoProto, shape: Sequence[int | str]) -> None:
 
 def inferred_shapes(model: onnx.ModelProto) -> dict[str, tuple[Dim, ...]]:
     """Shapes of all tensors that ONNX's shape inference finds, inputs and outputs included."""
-    inferred = shape_inference.infer_shapes(model, data_prop=True)
+    inferred = shape_inference.infer_shapes(light(model), data_prop=True)
     graph = inferred.graph
     return {
         value.name: dims(value)

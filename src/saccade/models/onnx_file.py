@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import onnx
@@ -56,12 +57,25 @@ def external_files(model: onnx.ModelProto, folder: Path) -> list[Path]:
     """The files next to the model that hold its external data, sorted, each once."""
     names = {
         entry.value
-        for tensor in model.graph.initializer
-        if uses_external_data(tensor)
+        for tensor in external_tensors(model)
         for entry in tensor.external_data
         if entry.key == "location"
     }
     return [folder / name for name in sorted(names)]
+
+
+def external_tensors(model: onnx.ModelProto) -> list[onnx.TensorProto]:
+    """Constants whose values are in other files: weights, and those in nodes and subgraphs."""
+    return [tensor for tensor in _tensors(model.graph) if uses_external_data(tensor)]
+
+
+def _tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
+    yield from graph.initializer
+    for node in graph.node:
+        for attribute in node.attribute:
+            yield from (attribute.t, *attribute.tensors)
+            for inner in (attribute.g, *attribute.graphs):
+                yield from _tensors(inner)
 
 
 def _content(path: Path) -> bytes:

@@ -11,10 +11,13 @@ import onnx
 from numpy.typing import NDArray
 
 from saccade.errors import ModelError, first_line
+from saccade.models.onnx_save import BESIDE, LARGEST, loadable, size_of
 
 # Rewriting into operators that few other runtimes take: the four slices
 # with which some detectors begin become a gather of channels.
 _MADE_FOR_ITSELF = ["SliceConcatToSpaceToDepthFusion"]
+# The file that the weights of a rewritten graph go into.
+_APART = "session.optimized_model_external_initializers_file_name"
 
 
 def run_once(model: onnx.ModelProto, inputs: dict[str, NDArray[Any]]) -> list[NDArray[Any]]:
@@ -28,9 +31,10 @@ def run_once(model: onnx.ModelProto, inputs: dict[str, NDArray[Any]]) -> list[ND
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
     try:
-        session = onnxruntime.InferenceSession(
-            model.SerializeToString(), options, providers=["CPUExecutionProvider"]
-        )
+        with loadable(model) as source:
+            session = onnxruntime.InferenceSession(
+                source, options, providers=["CPUExecutionProvider"]
+            )
         return [np.asarray(output) for output in session.run(None, inputs)]
     except Exception as error:  # onnxruntime's exceptions share no base
         raise ModelError(f"ONNX Runtime refuses the graph ({first_line(error)})") from error
@@ -60,13 +64,16 @@ def strictly_simplified(model: onnx.ModelProto) -> onnx.ModelProto:
     with tempfile.TemporaryDirectory(prefix="saccade-") as folder:
         target = Path(folder) / "simplified.onnx"
         options.optimized_model_filepath = str(target)
+        if size_of(model) > LARGEST:
+            options.add_session_config_entry(_APART, target.name + BESIDE)
         try:
-            onnxruntime.InferenceSession(
-                model.SerializeToString(),
-                options,
-                ["CPUExecutionProvider"],
-                disabled_optimizers=_MADE_FOR_ITSELF,
-            )
+            with loadable(model) as source:
+                onnxruntime.InferenceSession(
+                    source,
+                    options,
+                    ["CPUExecutionProvider"],
+                    disabled_optimizers=_MADE_FOR_ITSELF,
+                )
             return onnx.load(str(target))
         except Exception as error:  # onnxruntime's exceptions share no base
             raise ModelError(f"ONNX Runtime refuses the graph ({first_line(error)})") from error

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from saccade.models.files import rewritten_file
 from saccade.models.onnx_file import read_onnx
 from saccade.models.onnx_run import run_once
+from saccade.models.onnx_save import save_onnx
 from saccade.pipeline.config import ModelFile, PipelineConfig, digest
 
 Outputs = list[NDArray[Any]]
@@ -48,9 +49,7 @@ def rewritten(
     after = rewrite(before)
     inputs = {config.description.input.name: _noise(config)}
     check(run_once(before, inputs), run_once(after, inputs))
-    partial = target.with_name("partial-" + target.name)
-    onnx.save(after, str(partial))
-    partial.replace(target)
+    save_onnx(after, target)
     return rewritten_file(target, config.model)
 
 

@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 from numpy.typing import NDArray
 
 from saccade.errors import DataError
 from saccade.models.files import model_file
 from saccade.models.onnx_file import read_onnx
+from saccade.models.onnx_save import save_onnx
 from saccade.models.reshape import at_size
 from saccade.optimize.change import PlanContext
 from saccade.optimize.quantization.activations import observe
@@ -118,7 +118,7 @@ class TensorRtQuantizer:
             return built_engine(Path(config.model.path), name, settings, samples)
         with tempfile.TemporaryDirectory(prefix="saccade-") as folder:
             path = Path(folder) / "model.onnx"
-            onnx.save(sized, str(path))
+            save_onnx(sized, path)
             return built_engine(path, name, settings, samples)
 
 

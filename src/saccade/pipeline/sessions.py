@@ -96,11 +96,12 @@ class SessionPool:
             return model
         from saccade.models.files import rewritten_file
         from saccade.models.onnx_model import read_onnx
+        from saccade.models.onnx_save import save_onnx
         from saccade.models.reshape import reshape
 
         path = Path(self._rewritten.name) / f"{input_hw[0]}x{input_hw[1]}.onnx"
         if not path.exists():
-            path.write_bytes(reshape(read_onnx(Path(model.path)), input_hw).SerializeToString())
+            save_onnx(reshape(read_onnx(Path(model.path)), input_hw), path)
         return rewritten_file(path, model)
 
     def _with_nms(self, model: ModelFile, threshold: float) -> ModelFile:
@@ -141,9 +142,9 @@ def _write_onnx_with_nms(
 ) -> None:
     from saccade.models.nms_graph import with_nms
     from saccade.models.onnx_model import read_onnx
+    from saccade.models.onnx_save import save_onnx
 
-    suppressing = with_nms(read_onnx(model), description, **limits)
-    target.write_bytes(suppressing.SerializeToString())
+    save_onnx(with_nms(read_onnx(model), description, **limits), target)
 
 
 def _write_program_with_nms(

@@ -105,9 +105,11 @@ def tensor_shapes(model: Any, input_hw: tuple[int, int]) -> dict[str, Shape]:
     """
     import onnx
 
+    from saccade.models.onnx_save import light
+
     sized = with_input_size(model, input_hw)
     try:
-        inferred = onnx.shape_inference.infer_shapes(sized, data_prop=True)
+        inferred = onnx.shape_inference.infer_shapes(light(sized), data_prop=True)
     except Exception:  # custom operators and broken annotations; the run below decides
         inferred = sized
     shapes = {init.name: tuple(init.dims) for init in sized.graph.initializer}
@@ -182,6 +184,8 @@ def _observed_shapes(model: Any, names: list[str]) -> dict[str, Shape]:
     import onnx
     import onnxruntime as ort
 
+    from saccade.models.onnx_save import loadable
+
     probed = onnx.ModelProto()
     probed.CopyFrom(model)
     del probed.graph.output[:]
@@ -190,9 +194,8 @@ def _observed_shapes(model: Any, names: list[str]) -> dict[str, Shape]:
     options.log_severity_level = 4
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     try:
-        session = ort.InferenceSession(
-            probed.SerializeToString(), options, ["CPUExecutionProvider"]
-        )
+        with loadable(probed) as source:
+            session = ort.InferenceSession(source, options, ["CPUExecutionProvider"])
         feed = {
             value.name: np.zeros(value.shape, _numpy_dtype(value.type))
             for value in session.get_inputs()

@@ -165,7 +165,7 @@ class OnnxRuntimeSession(PooledSession):
             for name, size in _dynamic_dims(self._request).items():
                 options.add_free_dimension_override_by_name(name, size)
         options.enable_cpu_mem_arena = self._options.arena
-        if self._request.model.weights is not None:
+        if self._request.model.weights is not None or self._request.model.external_bytes:
             folder = str(Path(self._request.model.path).parent.resolve())
             options.add_session_config_entry(EXTERNAL_FOLDER, folder)
         if not self._options.spinning:
@@ -217,8 +217,7 @@ def _model_source(request: SessionRequest) -> str | bytes:
     from saccade.models.graph_preprocess import with_preprocessing
 
     # Weights that lie beside the graph are found by the session, and never read here.
-    apart = request.model.weights is not None
-    model = onnx.load(request.model.path, load_external_data=not apart)
+    model = onnx.load(request.model.path, load_external_data=False)
     rewritten = with_preprocessing(model, request.input_name, request.graph_preprocessing)
     return bytes(rewritten.SerializeToString())
 

@@ -201,4 +201,4 @@ def _level_of(attempt: int) -> float:
     """One-sided level that the k-th attempt on the same data is judged at."""
     if attempt < 1:
         raise ValueError(f"attempt {attempt} must be at least 1")
-    return 1 - (1 - LEVEL) / 2**attempt
+    return 1 - (1 - LEVEL) * 0.5**attempt

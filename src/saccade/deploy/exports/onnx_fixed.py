@@ -49,13 +49,12 @@ class OnnxFixed:
     @staticmethod
     def write(request: ExportRequest) -> ModelFile:
         """Reshape and fold."""
-        import onnx
-
         from saccade.estimate.graph import folded
         from saccade.models.onnx_file import read_onnx
+        from saccade.models.onnx_save import save_onnx
 
         target = request.work / "model-fixed.onnx"
-        onnx.save(folded(read_onnx(request.config.model.path), request.input_hw), str(target))
+        save_onnx(folded(read_onnx(request.config.model.path), request.input_hw), target)
         return model_file(target)
 
     @staticmethod

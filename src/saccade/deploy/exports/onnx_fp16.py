@@ -36,11 +36,11 @@ class OnnxFp16:
         Raises:
             RuntimeFailure: it refused the model.
         """
-        import onnx
         from onnxruntime.transformers.float16 import convert_float_to_float16
 
         from saccade.estimate.graph import folded
         from saccade.models.onnx_file import read_onnx
+        from saccade.models.onnx_save import save_onnx
 
         model = folded(read_onnx(request.config.model.path), request.input_hw)
         try:
@@ -48,7 +48,7 @@ class OnnxFp16:
         except Exception as error:  # it raises whatever happens inside
             raise RuntimeFailure(f"The conversion to fp16 failed: {error}") from error
         target = request.work / "model-fp16.onnx"
-        onnx.save(half, str(target))
+        save_onnx(half, target)
         return replace(model_file(target), stored="fp16")
 
     @staticmethod

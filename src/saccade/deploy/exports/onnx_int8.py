@@ -14,6 +14,7 @@ from saccade.deploy.exports.phones import why_no_calibration
 from saccade.estimate.graph import folded
 from saccade.models.files import model_file
 from saccade.models.onnx_file import read_onnx
+from saccade.models.onnx_save import save_onnx
 from saccade.optimize.quantization.activations import observe
 from saccade.optimize.quantization.checked import check_calibration
 from saccade.optimize.quantization.layers import named
@@ -121,5 +122,5 @@ def float_model(request: ExportRequest) -> Path:
     path = request.work / "model-float.onnx"
     if not path.exists():
         model = folded(read_onnx(request.config.model.path), request.input_hw)
-        onnx.save(named(model), str(path))
+        save_onnx(named(model), path)
     return path

@@ -192,8 +192,8 @@ def _add_file(folder: Path, file: KitFile) -> dict[str, Any]:
     paths = []
     for path in filter(None, (model.path, model.weights)):
         name = f"models/{file.name}{Path(path).suffix}"
-        _copy_model(Path(path), folder / name)
-        paths.append(name)
+        beside = _copy_model(Path(path), folder / name)
+        paths += [name, *([f"models/{beside.name}"] if beside is not None else [])]
     expected = f"expected/{file.name}.npz"
     kept = {
         f"{frame}_{index}": output
@@ -201,7 +201,7 @@ def _add_file(folder: Path, file: KitFile) -> dict[str, Any]:
         for index, output in enumerate(found)
     }
     np.savez(folder / expected, **kept)  # type: ignore[arg-type]
-    weights = paths[1] if model.weights else None
+    weights = paths[1] if len(paths) > 1 else None
     moved = replace(model, path=paths[0], weights=weights, program=None, external_bytes=0)
     return {
         "paths": paths,
@@ -214,19 +214,14 @@ def _add_file(folder: Path, file: KitFile) -> dict[str, Any]:
     }
 
 
-def _copy_model(source: Path, target: Path) -> None:
-    if source.suffix != ".onnx":
-        shutil.copyfile(source, target)
-        return
-    import onnx
+def _copy_model(source: Path, target: Path) -> Path | None:
+    """Copy a file; of ONNX, the weights come along, and their file is given where it is another."""
+    if source.suffix == ".onnx":
+        from saccade.models.onnx_save import copy_onnx
 
-    from saccade.models.onnx_file import external_files, read_onnx
-
-    # Weights kept in other files go into the one that the kit holds.
-    if external_files(read_onnx(source, weights=False), source.parent):
-        onnx.save(read_onnx(source), str(target))
-    else:
-        shutil.copyfile(source, target)
+        return copy_onnx(source, target)
+    shutil.copyfile(source, target)
+    return None
 
 
 def outputs_here(config: PipelineConfig, request: ExportRequest) -> tuple[list[NDArray[Any]], ...]:
@@ -291,7 +286,12 @@ def _add_edgetpu(
 def _hashes(folder: Path) -> dict[str, str]:
     # The calibration cache gets the device's TensorRT version in its first line.
     return {
-        path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        path.relative_to(folder).as_posix(): _sha256(path)
         for path in sorted(folder.rglob("*"))
         if path.is_file() and path.name != CALIBRATION_CACHE
     }
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -24,6 +24,7 @@ from saccade.models.conversions.values import onnx_layers, program_layers
 from saccade.models.equivalence import check_same
 from saccade.models.onnx_file import read_onnx
 from saccade.models.onnx_run import run_once
+from saccade.models.onnx_save import save_onnx
 from saccade.models.torch_program import read_program, run_program
 from saccade.pipeline.config import ModelFile
 
@@ -53,12 +54,12 @@ class TorchToOnnx:
         program = read_program(model.path)
         request.folder.mkdir(parents=True, exist_ok=True)
         with drafted(path) as draft:
-            draft.write_bytes(_onnx(program, Path(model.path).name))
+            save_onnx(_onnx(program, Path(model.path).name), draft)
             _compare(program, draft, request.inputs)
         return made_from(model, path)
 
 
-def _onnx(program: Any, name: str) -> bytes:
+def _onnx(program: Any, name: str) -> Any:
     try:
         import onnxscript  # noqa: F401  # torch.onnx needs it and says so less clearly
         import torch
@@ -73,7 +74,7 @@ def _onnx(program: Any, name: str) -> bytes:
                 program, dynamo=True, input_names=[INPUT], verbose=False, external_data=False
             )
         assert made is not None
-        return bytes(made.model_proto.SerializeToString())
+        return made.model_proto
     except Exception as error:
         raise ModelError(
             f"{name} cannot be made into ONNX: {_reason(error)}. It still runs in PyTorch; bring "

@@ -117,6 +117,7 @@ def _leaner(config: PipelineConfig) -> Leaner:
 @lru_cache(maxsize=16)
 def _examined(path: str, sha256: str, read: tuple[int, ...] | None) -> Leaner:
     from saccade.models.onnx_file import read_onnx
+    from saccade.models.onnx_save import file_bytes
 
     try:
         before = read_onnx(path)
@@ -131,7 +132,7 @@ def _examined(path: str, sha256: str, read: tuple[int, ...] | None) -> Leaner:
         tuple(name for index, name in enumerate(names) if index not in kept),
         frozenset(dead),
         (len(before.graph.node), len(after.graph.node)),
-        (before.ByteSize() / 1e6, after.ByteSize() / 1e6),
+        (file_bytes(before) / 1e6, file_bytes(after) / 1e6),
     )
 
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
 from saccade.errors import RuntimeFailure, first_line
+from saccade.models.onnx_save import loadable
 from saccade.optimize.quantization.contract import Samples
 from saccade.optimize.quantization.layers import layers
 
@@ -104,9 +105,8 @@ def float_session(model: onnx.ModelProto) -> Any:
     options.log_severity_level = 4
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
     try:
-        return ort.InferenceSession(
-            model.SerializeToString(), options, providers=["CPUExecutionProvider"]
-        )
+        with loadable(model) as source:
+            return ort.InferenceSession(source, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's exceptions share no base
         raise RuntimeFailure(f"ONNX Runtime refused the model: {first_line(error)}") from error
 

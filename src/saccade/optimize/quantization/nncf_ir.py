@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 import onnx
 
 from saccade.errors import RuntimeFailure
+from saccade.models.onnx_save import loadable
 from saccade.optimize.quantization.contract import Samples, Scheme
 from saccade.optimize.quantization.nncf_call import ESTIMATORS, post_training
 from saccade.optimize.quantization.recipe import Estimator, Recipe
@@ -53,7 +54,8 @@ class NncfOpenVino:
         """Write an IR and its weights."""
         import openvino as ov
 
-        graph = fused(ov.Core().read_model(model.SerializeToString()))
+        with loadable(model) as source:
+            graph = fused(ov.Core().read_model(source))
         ignored = head_nodes(graph, recipe.float_depth) + list(
             ir_names(graph, _aliases(model, kept_float))
         )

@@ -16,6 +16,7 @@ from onnx import TensorProto, helper, numpy_helper
 from saccade.errors import ModelError
 from saccade.models.files import model_file
 from saccade.models.onnx_file import read_onnx
+from saccade.models.onnx_save import save_apart, save_onnx
 from saccade.optimize.quantization.layers import layers, named
 from saccade.optimize.quantization.prepared import recent
 from saccade.optimize.quantization.rounding import integer_weights
@@ -26,8 +27,8 @@ from saccade.pipeline.config import ModelFile, Stored, digest
 LEAST_VALUES = 256
 METHOD = "weights 1"
 WORKER = "saccade.optimize.quantization.weights:WeightWorker"
-# Beside a model whose weights are mapped; smaller constants stay in the graph.
-DATA, LEAST_MAPPED_BYTES = ".weights", 1024
+# Beside a model whose weights are mapped.
+DATA = ".weights"
 
 
 def stored_file(model: ModelFile, stored: Stored, folder: Path) -> ModelFile:
@@ -41,8 +42,7 @@ def stored_file(model: ModelFile, stored: Stored, folder: Path) -> ModelFile:
         folder.mkdir(parents=True, exist_ok=True)
         with workshop(WORKER) as worker:
             worker.call("run", model.path, stored, str(target))
-    found = model_file(target)
-    return ModelFile(found.path, found.sha256, stored=stored)
+    return replace(model_file(target), stored=stored)
 
 
 def mapped_file(model: ModelFile, folder: Path) -> ModelFile:
@@ -70,26 +70,12 @@ class WeightWorker:
 
     def map(self, path: str, target: str) -> None:
         """Write the weights and, last, the graph that names them."""
-        data = Path(target).with_suffix(DATA)
-        scratch = data.with_name("partial-" + data.name)
-        scratch.mkdir(exist_ok=True)
-        onnx.save(
-            read_onnx(path),
-            str(scratch / Path(target).name),
-            save_as_external_data=True,
-            location=data.name,
-            size_threshold=LEAST_MAPPED_BYTES,
-        )
-        (scratch / data.name).replace(data)
-        (scratch / Path(target).name).replace(target)
-        scratch.rmdir()
+        save_apart(read_onnx(path), Path(target), Path(target).with_suffix(DATA).name)
 
     def run(self, path: str, stored: Stored, target: str) -> None:
         """Write the file whole or not at all."""
         rewrite = {"fp16": as_fp16, "int8_weights": as_int8}[stored]
-        partial = Path(target).with_name("partial-" + Path(target).name)
-        onnx.save(rewrite(read_onnx(path)), str(partial))
-        partial.replace(target)
+        save_onnx(rewrite(read_onnx(path)), Path(target))
 
 
 def as_fp16(model: onnx.ModelProto) -> onnx.ModelProto:

@@ -194,10 +194,9 @@ def _merge(graphs: Any, merge: _MergeKey) -> Any:
 
 
 def _merged_file(context: SharingContext, parts: tuple[PipelineConfig, PipelineConfig]) -> Path:
-    import onnx
-
     from saccade.models.equivalence import check_same
     from saccade.models.onnx_run import run_once
+    from saccade.models.onnx_save import save_onnx
     from saccade.models.reshape import at_size
     from saccade.optimize.real_inputs import real_inputs
 
@@ -219,9 +218,7 @@ def _merged_file(context: SharingContext, parts: tuple[PipelineConfig, PipelineC
             *run_once(graphs[1], {names[1]: other[None]}),
         ]
         check_same(expected, run_once(both, {names[0]: tensor[None]}), "The merged model")
-    partial = target.with_name("partial-" + target.name)
-    onnx.save(both, str(partial))
-    partial.replace(target)
+    save_onnx(both, target)
     return target
 
 
