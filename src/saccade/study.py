@@ -84,11 +84,13 @@ class Terms:
         guards: metric and largest drop allowed, for each task that is judged.
         sizes: names of the goals that say what a smaller configuration may cost, none where there
             is no goal on size.
+        levels: names of the goals on accuracy itself, as opposed to its drop.
     """
 
     objective: str
     guards: tuple[tuple[str, float], ...] = ()
     sizes: tuple[str, ...] = ()
+    levels: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -169,7 +171,8 @@ def _drop_from_dict(document: Mapping[str, Any]) -> Drop:
 
 def _terms_from_dict(document: Mapping[str, Any]) -> Terms:
     guards = tuple((metric, allowed) for metric, allowed in document["guards"])
-    return Terms(document["objective"], guards, tuple(document["sizes"]))
+    levels = tuple(document.get("levels", ()))  # lacking in folders of before there were any
+    return Terms(document["objective"], guards, tuple(document["sizes"]), levels)
 
 
 def block_from_dict(document: Mapping[str, Any]) -> Block:

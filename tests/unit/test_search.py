@@ -56,6 +56,7 @@ def book_of(run: RunFolder, terms: Terms) -> TrialBook:
         (KEPT, Terms("throughput", (("map50_95", 0.02),)), False),
         (KEPT, Terms("throughput", (("map50", 0.05),)), False),
         (KEPT, replace(LOOSE, sizes=("model_mb<=8",)), False),
+        (KEPT, replace(LOOSE, levels=("map50_95>=0.4",)), False),
         (replace(KEPT, drop=None), STRICT, True),
         (replace(BROKEN, verdict="worse"), LOOSE, True),
         (replace(BROKEN, verdict="worse", config_hash=""), LOOSE, False),
@@ -84,6 +85,11 @@ def test_goals_on_speed_are_terms_where_one_is_on_size() -> None:
     fast, small = parse_goal("throughput_fps>=30"), parse_goal("model_mb<=8")
     assert terms_of("throughput", [None], [fast]) == Terms("throughput")
     assert terms_of("throughput", [None], [fast, small]).sizes == (fast.name, small.name)
+
+
+def test_a_goal_on_accuracy_itself_is_a_term_and_one_on_its_drop_a_guard() -> None:
+    level, drop = parse_goal("map50_95>=0.4"), parse_goal("map50_95_drop<=0.01")
+    assert terms_of("throughput", [None], [level, drop]).levels == (level.name,)
 
 
 def bare_search(run: RunFolder, seconds: float = 60.0) -> Any:

@@ -115,6 +115,7 @@ def terms_of(
         objective,
         tuple((referee.metric, referee.allowed) for referee in referees if referee is not None),
         tuple(goal.name for goal in goals if sized and not goal.is_accuracy),
+        tuple(goal.name for goal in goals if goal.is_accuracy and not goal.is_drop),
     )
 
 
@@ -125,7 +126,7 @@ def still_holds(trial: Trial, terms: Terms) -> bool:
         return False
     if before == terms:
         return True
-    if before.sizes != terms.sizes:
+    if (before.sizes, before.levels) != (terms.sizes, terms.levels):
         return False
     if trial.verdict in UNJUDGED:
         # What could not even be applied may have asked how much accuracy is allowed.
