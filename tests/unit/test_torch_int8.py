@@ -121,6 +121,20 @@ def test_a_bundle_of_it_is_compiled_to_int8_kernels(
     np.testing.assert_allclose(found[0], found[1], atol=1e-4)
 
 
+def test_its_layers_are_in_the_profile_as_int8(context: PlanContext, change: QuantizeTorch) -> None:
+    after = change.apply(context)
+    request = SessionRequest(after.model, HW, after.options, "images", profile=True)
+    session = Torch.open(request)
+    sample = np.zeros((1, 3, *HW), np.float32)
+    for _ in range(3):
+        session.infer(sample)
+    found = {
+        (op.kind, op.precision) for op in session.operators() if op.kernel.startswith("onednn::")
+    }
+    session.close()
+    assert found == {("Conv", "int8"), ("MatMul", "int8")}
+
+
 def wide_program() -> Any:
     """The module of a classifier in which two channels are wider than the others by `FACTOR`."""
     nn = torch.nn

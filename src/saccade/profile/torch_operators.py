@@ -19,6 +19,9 @@ KINDS = {
     "mm": "MatMul",
     "bmm": "MatMul",
     "linear": "MatMul",
+    "qconv_pointwise": "Conv",
+    "qconv2d_pointwise": "Conv",
+    "qlinear_pointwise": "MatMul",
     "native_batch_norm": "BatchNormalization",
     "_native_batch_norm_legit_no_training": "BatchNormalization",
     "hardtanh": "Clip",
@@ -26,7 +29,9 @@ KINDS = {
     "relu": "Relu",
     "cat": "Concat",
 }
-_NAMESPACES = ("aten::", "mkldnn::", "prim::", "prepacked::")
+# What an int8 program's layers become.
+_INT8 = "onednn::q"
+_NAMESPACES = ("aten::", "mkldnn::", "prim::", "prepacked::", _INT8)
 
 
 class Average(Protocol):
@@ -53,6 +58,7 @@ def parse_torch_profile(
             name=average.key,
             kind=kind_of(average.key),
             wall_ms=getattr(average, time) / 1e3 / max(1, runs),
+            precision="int8" if average.key.startswith(_INT8) else "fp32",
             kernel=average.key,
         )
         for average in averages
