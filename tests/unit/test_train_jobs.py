@@ -85,7 +85,7 @@ def test_data_without_a_split_are_divided_once_and_for_all(tmp_path: Path) -> No
 
 def test_data_without_labels_cannot_be_trained_on(tmp_path: Path) -> None:
     write_classes(tmp_path)
-    with pytest.raises(DataError, match="no labels to train .* on"):
+    with pytest.raises(DataError, match=r"no labels to train .* on"):
         open_split(tmp_path / "cat", "classification", "train")
 
 
@@ -226,6 +226,21 @@ def wrong(**changes: Any) -> TrainingLoop:
             r"model failed on its input.*input tensor \(4, 3, 8, 8\)",
         ),
         ({"transforms": lambda split: lambda sample: sample[0]}, DataError, "not a pair"),
+        (
+            {"transforms": lambda split: lambda s: (s[0][:, : 3 + s[1]], s[1])},
+            SpecError,
+            r"could not be made of its samples: RuntimeError: stack expects.*bring all .* one size",
+        ),
+        (
+            {"collate": torch.stack},
+            SpecError,
+            "could not be made of its samples: TypeError.*list of 4, the first tuple of 2",
+        ),
+        (
+            {"scheduler": lambda optimizer: torch.optim.lr_scheduler.StepLR(optimizer)},
+            SpecError,
+            r"scheduler\(\) failed: TypeError.*step_size",
+        ),
     ],
 )
 def test_what_is_wrong_with_a_job_is_said(
@@ -233,6 +248,11 @@ def test_what_is_wrong_with_a_job_is_said(
 ) -> None:
     with pytest.raises(error, match=message):
         wrong(**changes).step()
+
+
+def test_what_is_wrong_with_a_metric_is_said() -> None:
+    with pytest.raises(SpecError, match=r"metric failed: AttributeError.*tensor \(4, 4\) float32"):
+        evaluate(wrong(metric=lambda output, target: output.nothing))
 
 
 def test_a_missing_function_is_named(cli: Cli, tmp_path: Path) -> None:

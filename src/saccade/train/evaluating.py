@@ -7,6 +7,7 @@ from typing import Any
 
 from saccade.train.computing import precision
 from saccade.train.corruption import CorruptionLimit
+from saccade.train.explaining import explained
 from saccade.train.loading import open_loader
 from saccade.train.loop import TrainingLoop, on_device
 from saccade.train.records import Evaluation
@@ -35,11 +36,14 @@ def evaluate(loop: TrainingLoop, part: int | None = None) -> Evaluation:
                 limit.check(batch.corrupt)
                 inputs, target = on_device(batch, settings, loader.finish)
                 with precision(settings):
-                    output = loop.model(inputs)
-                    loss = job.loss(output, target)
+                    with explained("model", inputs):
+                        output = loop.model(inputs)
+                    with explained("loss", output, target):
+                        loss = job.loss(output, target)
                 total += float(loss) * batch.size
                 samples += batch.size
-                score.add(output, target, batch.size)
+                with explained("metric", output, target):
+                    score.add(output, target, batch.size)
     finally:
         loop.model.train()
         loader.close()

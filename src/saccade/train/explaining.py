@@ -13,6 +13,9 @@ from saccade.train.memory_failure import is_out_of_memory
 CALLS = {
     "model": ("The job's model failed on its input", "input"),
     "loss": ("The job's loss(output, target) failed", "output"),
+    "metric": ("The job's metric failed", "output"),
+    "scheduler": ("The job's scheduler() failed", "the optimizer"),
+    "collate": ("A batch could not be made of its samples", "samples"),
 }
 # Words of PyTorch's messages → what to do.
 HINTS = {
@@ -25,6 +28,9 @@ HINTS = {
         "Input and weights differ in type; let the transforms return float32 images."
     ),
     "expected scalar type": "Types differ; classes have to be int64, images float32.",
+    "equal size": (
+        "Let the transforms bring all samples to one size, or give the job a collate(samples)."
+    ),
     "out of bounds": "A class id is not below the number of classes that the model has.",
 }
 

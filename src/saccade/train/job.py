@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Protocol
 from saccade import plugins
 from saccade.errors import SpecError
 from saccade.train.config import JobReference
+from saccade.train.explaining import explained
 
 Split = str  # "train" or "val"
 # From a trained model, an input of one sample and a folder to a file in it.
@@ -84,11 +85,16 @@ class TrainingJob:
         return len(inspect.signature(self.scheduler).parameters) > 1
 
     def make_scheduler(self, optimizer: Any, steps: int) -> tuple[Any | None, bool]:
-        """The scheduler, and whether it is stepped once a step."""
+        """The scheduler, and whether it is stepped once a step.
+
+        Raises:
+            SpecError: the job's function failed.
+        """
         if self.scheduler is None:
             return None, False
         each_step = self._each_step
-        made = self.scheduler(optimizer, steps) if each_step else self.scheduler(optimizer)
+        with explained("scheduler", optimizer):
+            made = self.scheduler(optimizer, steps) if each_step else self.scheduler(optimizer)
         return made, each_step
 
 

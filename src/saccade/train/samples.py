@@ -16,6 +16,7 @@ from saccade.errors import DataError
 from saccade.train.caching import SampleCache, signature_of
 from saccade.train.core_wait import queued_s
 from saccade.train.decoding import Decoder, decode_with_pillow, decoded, images_in
+from saccade.train.explaining import explained
 from saccade.train.order import Ticket
 from saccade.train.transforms.chain import own_generator
 
@@ -220,7 +221,8 @@ class BatchMaker:
         with kept_randomness():
             ready = [self._samples.readable(ticket, times, corrupt) for ticket in tickets]
         began = time.perf_counter()
-        data = self._collate(ready)
+        with explained("collate", ready):
+            data = self._collate(ready)
         ended = time.perf_counter()
         times.collate_s += ended - began
         times.queued_s += queued_s() - queued
