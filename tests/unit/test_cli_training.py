@@ -146,3 +146,17 @@ def test_the_rule_for_the_learning_rate_is_passed_on(
     monkeypatch.setattr("saccade.playbook.training.optimize.optimize_training", optimize)
     cli("train", "optimize", spec, "--out", spec.parent / "run", *flag)
     assert seen[0].lr_scaling == expected
+
+
+def test_a_finding_that_is_no_matter_of_time_has_no_gain_beside_it(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    from saccade.cli.train_profile import _print_findings
+    from saccade.diagnose.training import diagnose_training
+    from saccade.testing.planted_training import planted_training
+
+    _print_findings(diagnose_training(planted_training("leaking_loader")))
+    lines = capsys.readouterr().out.splitlines()
+    assert any(line.startswith("1. leaking_loader: The loader holds") for line in lines)
+    _print_findings(diagnose_training(planted_training("slow_transform")))
+    assert "of a step, gain at most" in capsys.readouterr().out

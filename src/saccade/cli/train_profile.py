@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from saccade.train.profile import TrainingProfile
 
 TOP, BAR = 10, 30
+# Below this share of a step, no gain is printed beside a finding.
+LEAST_SHARE = 0.005
 Seconds = Annotated[float, typer.Option(help="About how long it takes; slow steps take longer.")]
 LeastSteps = Annotated[
     int, typer.Option("--steps", help="Steps to measure at least, to see a loss go wrong later.")
@@ -172,10 +174,17 @@ def _print_syncs(profile: TrainingProfile) -> None:
 def _print_findings(findings: tuple[Finding, ...]) -> None:
     print("Bottlenecks" if findings else "No bottleneck was found.")
     for number, finding in enumerate(findings, 1):
-        gain = f"{finding.share:.0%} of a step, gain at most {finding.max_gain_sequential:.2f}x"
-        print(f"{number}. {finding.name} ({gain}): {finding.title}")
+        print(f"{number}. {finding.name}{_worth(finding)}: {finding.title}")
         if finding.hints:
             print(f"   try: {', '.join(finding.hints)}")
+
+
+def _worth(finding: Finding) -> str:
+    """What could be gained in brackets; nothing where it is no matter of time, such as a leak."""
+    gain = finding.max_gain_sequential
+    if finding.share < LEAST_SHARE and gain < 1 + LEAST_SHARE:
+        return ""
+    return f" ({finding.share:.0%} of a step, gain at most {gain:.2f}x)"
 
 
 def register(app: typer.Typer) -> None:

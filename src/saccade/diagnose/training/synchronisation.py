@@ -30,7 +30,8 @@ def synchronisation(profile: TrainingProfile) -> Finding | None:
     calls = sum(sync.per_step for sync in found)
     places = "; ".join(_place(sync) for sync in found[:SHOWN])
     more = f" and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
-    title = f"A step asks for single values {calls:.0f} times: {places}{more}."
+    times = "once" if round(calls) == 1 else f"{calls:.0f} times"
+    title = f"A step asks for single values {times}: {places}{more}."
     evidence = {"calls_per_step": calls, "places": float(len(found)), "wait_ms": 1e3 * wait_s}
     return Finding("synchronisation", title, evidence, gain.share, gain.sequential, gain.pipelined)
 
