@@ -96,7 +96,10 @@ class MemorySearch:
 
     def run(self) -> Found:
         """The configuration that comes closest to the goals on memory."""
-        if not self._context.memory_goals or self._time_left() < START_S:
+        if not self._context.memory_goals:
+            return self._found
+        if self._time_left() < START_S:
+            self._progress.note("memory: no time is left to search for less; allow a larger budget")
             return self._found
         try:
             self._now = self._metrics_of([self._reference().block(1)])

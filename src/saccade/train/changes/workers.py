@@ -13,7 +13,7 @@ from saccade.train.memory import is_missed, shrinking
 
 _MOST = 16
 # What a worker holds beside what it shares with the training (decision 0031).
-_WORKER_MB = 40.0
+_WORKER_MB = 30.0
 
 
 @dataclass(frozen=True)
