@@ -47,8 +47,9 @@ from saccade.train.spec import TrainingSpec
 # Shares of the budget: the baseline's profile, its loss curves, a profile of what a search kept
 # and of what is best, and the final; the search has what is left.
 PROFILE_SHARE, CURVE_SHARE, AGAIN_SHARE, FINAL_SHARE = 0.08, 0.16, 0.03, 0.24
-# What the search for speed leaves, of its time, for a search for less memory.
-MEMORY_SHARE = 0.4
+# What the search for speed leaves, of its time, for a search for less memory, which may take so
+# many seconds even where the budget is used up: a goal for which nothing was tried is no goal.
+MEMORY_SHARE, LEAST_MEMORY_S = 0.4, 30.0
 REPORT_S = 2.0
 
 
@@ -182,6 +183,7 @@ class TrainingPlaybook:
         self, context: TrainingContext, found: Found, resolution: float, deadline: float
     ) -> Found:
         self._say.step("Memory: what the goal asks for")
+        until = max(deadline, time.monotonic() + LEAST_MEMORY_S)
         return MemorySearch(
             context,
             found,
@@ -191,7 +193,7 @@ class TrainingPlaybook:
             self._say,
             self._run.path,
             resolution,
-            lambda: deadline - time.monotonic(),
+            lambda: until - time.monotonic(),
         ).run()
 
     def _left(self) -> float:

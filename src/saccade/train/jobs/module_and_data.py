@@ -49,7 +49,8 @@ class ModuleAndDataJob:
             raise SpecError(
                 f"To train '{name}' saccade has to know its {' and '.join(missing)}. Give "
                 f"{' and '.join(f'--{key}' for key in missing)}; tasks are "
-                f"{', '.join(template_tasks())}."
+                f"{', '.join(template_tasks())}. A Lightning module comes with its data module "
+                "instead, as in file.py:Module,DataModule."
             )
         where, _, attribute = name.rpartition(":")
         is_file = Path(where).is_file()
