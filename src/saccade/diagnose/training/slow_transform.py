@@ -11,4 +11,6 @@ HINTS = ("normalize_on_device", "dali", "scaled_decode", "workers", "prefetch")
 
 def slow_transform(profile: TrainingProfile) -> Finding | None:
     """Time in the job's ``transforms``."""
-    return loader_part(profile, "slow_transform", ("transform_s",), "The job's transforms function", HINTS)
+    return loader_part(
+        profile, "slow_transform", ("transform_s",), "The job's transforms function", HINTS
+    )
