@@ -88,6 +88,7 @@ def search(
     *table: Turn,
     kept: tuple[Turn, ...] = (),
     speed_of: Callable[[TrainingConfig], float] = speed,
+    time_left: Callable[[], float] = lambda: 1e6,
 ) -> tuple[Found, list[Trial]]:
     asked = tuple(parse_goal(text, TRAINING_METRICS) for text in goals)
     monkeypatch.setattr(plugins, "names", lambda kind: [change.name for change in table])
@@ -109,7 +110,7 @@ def search(
         SilentProgress(),
         folder,
         0.02,
-        lambda: 1e6,
+        time_left,
         lambda config, timed, where: Remembering(config, speed_of),  # type: ignore[return-value, arg-type]
     ).run()
     return found, log.trials
@@ -176,6 +177,17 @@ def test_nothing_is_tried_where_the_goal_is_met(
 ) -> None:
     found, trials = search(tmp_path, monkeypatch, ["peak_rss_mb<=2000"], AGAIN, ROUNDED)
     assert not trials and found.config.hash == BASELINE.hash
+
+
+def test_one_move_is_tried_where_measuring_the_start_took_all_the_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left = iter([30.0])
+    found, trials = search(
+        tmp_path, monkeypatch, ["peak_rss_mb<=640"], AGAIN, ROUNDED,
+        time_left=lambda: next(left, 0.0),
+    )  # fmt: skip
+    assert labels(found) == ["checkpointing"] and len(trials) == 1
 
 
 def test_what_saves_nothing_when_measured_is_not_kept(

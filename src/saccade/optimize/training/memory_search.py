@@ -92,6 +92,7 @@ class MemorySearch:
         self._config, self._kept = found.config, found.kept
         self._now: Mapping[str, Estimate] = {}
         self._refused: set[tuple[str, str]] = set()
+        self._tried = False
         self._runner: TrainingRunner | None = None
 
     def run(self) -> Found:
@@ -103,7 +104,7 @@ class MemorySearch:
             return self._found
         try:
             self._now = self._metrics_of([self._reference().block(1)])
-            while self._time_left() > START_S and self._step():
+            while self._step():
                 pass
         except StorageError:
             raise
@@ -176,8 +177,10 @@ class MemorySearch:
 
     def _try(self, move: Move, goal: Goal) -> bool:
         """Race a move; where it is worth it, it is the configuration from now on."""
-        if self._time_left() < START_S:
+        # Slow steps may use up the time while the start is measured; one move is always tried.
+        if self._tried and self._time_left() < START_S:
             return False
+        self._tried = True
         known = self._log.known(self._config, move.config, move.how, "block")
         if known is not None:
             return self._again(known, move, goal)
