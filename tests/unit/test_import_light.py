@@ -27,7 +27,7 @@ LAYERS = (
     (
         "errors", "plugins", "measurement", "statistics", "goals", "targets", "spec", "progress",
         "spec_problems", "study", "suggest", "system_settings", "user_cache", "environments",
-        "prediction", "looks",
+        "prediction", "looks", "process_memory",
     ),
     ("models", "data", "tasks", "runtimes", "pipeline", "environment"),
     ("train",),

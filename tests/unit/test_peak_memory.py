@@ -12,7 +12,7 @@ from tiny_system import write_video
 
 from saccade.testing.tiny_models import tiny_config
 
-CHILD = "from saccade.optimize.measuring import peak_rss_mb; print(peak_rss_mb())"
+CHILD = "from saccade.process_memory import peak_rss_mb; print(peak_rss_mb())"
 KIT = "from saccade.deploy.kit.script.subject import peak_rss_mb; print(peak_rss_mb())"
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -23,6 +21,7 @@ from saccade.pipeline.config import PipelineConfig
 from saccade.pipeline.engine import Emission
 from saccade.pipeline.pipeline import Pipeline
 from saccade.pipeline.reel import Excerpts
+from saccade.process_memory import peak_rss_mb
 
 
 @dataclass(frozen=True)
@@ -142,23 +141,6 @@ def stage_times(emissions: list[Emission]) -> dict[str, tuple[float, ...]]:
         name: tuple(1e3 * (e.stages[name][1] - e.stages[name][0]) for e in emissions)
         for name in STAGES
     }
-
-
-def peak_rss_mb() -> float:
-    """Highest resident memory of this process so far, in 10^6 bytes."""
-    if os.name != "posix":
-        return float(getattr(psutil.Process().memory_info(), "peak_wset", 0)) / 1e6
-    # Linux's ru_maxrss also remembers the process that this one was forked from, and a worker
-    # would be charged with its parent's memory; the high-water mark of the address space is not.
-    status = Path("/proc/self/status")
-    if status.exists():
-        line = next(x for x in status.read_text().splitlines() if x.startswith("VmHWM:"))
-        return int(line.split()[1]) * 1024 / 1e6
-    import resource
-
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    # macOS counts in bytes, other systems in KiB.
-    return peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6
 
 
 def _machine_cpu() -> tuple[float, float]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import resource
-import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import psutil
+
+from saccade.process_memory import peak_rss_mb
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,7 @@ def process_tree_peak_mb() -> float:
     pages that nobody else maps are counted, where the kernel tells them apart: those that a fork
     shares with this process are in its own peak.
     """
-    total = own_peak_mb()
+    total = peak_rss_mb()
     for process in psutil.Process().children(recursive=True):
         try:
             private = _private_mb(process.pid)
@@ -103,21 +104,6 @@ def process_tree_peak_mb() -> float:
         except psutil.Error:
             continue
     return total
-
-
-def own_peak_mb() -> float:
-    """Highest resident memory of this process so far, 10^6 bytes.
-
-    ``ru_maxrss`` of Linux remembers the process that this one was forked from as well; the
-    high-water mark of the address space does not.
-    """
-    status = Path("/proc/self/status")
-    if status.exists():
-        line = next(x for x in status.read_text().splitlines() if x.startswith("VmHWM:"))
-        return int(line.split()[1]) * 1024 / 1e6
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    # macOS counts in bytes, other systems in KiB.
-    return peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6
 
 
 def own_memory_mb() -> float:
