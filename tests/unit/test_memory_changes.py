@@ -88,13 +88,14 @@ def test_the_arena_is_given_up_in_one_runtime_only(context: PlanContext) -> None
 def test_mapped_weights_answer_the_same_in_a_bundle_that_was_moved(
     context: PlanContext, tmp_path: Path, preprocessor: str
 ) -> None:
+    from saccade.models import onnx_save
     from saccade.optimize.quantization import weights
 
     config = replace(context.config, preprocessor=preprocessor, score_threshold=0.001)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(weights, "LEAST_MAPPED_BYTES", 100)  # its tensors are small
+        patch.setattr(onnx_save, "LEAST_APART", 100)  # its tensors are small
         weights.WeightWorker().map(config.model.path, str(tmp_path / "mapped.onnx"))
-        patch.setattr(weights, "Worker", None)  # the file is there
+        patch.setattr(weights, "workshop", None)  # the file is there
         target = weights.mapped_path(config.model, context.folder)
         target.parent.mkdir(parents=True, exist_ok=True)
         weights.WeightWorker().map(config.model.path, str(target))

@@ -99,12 +99,11 @@ def same_answers(source_file: Path, graph: Path, module: Any = None) -> bool:
     return difference(expected, found) < 1e-4
 
 
-def stronger_head(graph: bytes) -> bytes:
-    model = onnx.load_from_string(graph)
+def stronger_head(model: onnx.ModelProto) -> onnx.ModelProto:
     weight = next(i for i in model.graph.initializer if i.name == "head.weight")
     changed = 1.5 * numpy_helper.to_array(weight)
     weight.CopyFrom(numpy_helper.from_array(changed, weight.name))
-    return bytes(model.SerializeToString())
+    return model
 
 
 @pytest.mark.parametrize(
@@ -256,7 +255,7 @@ def test_torchscript_that_the_newer_exporter_refuses_becomes_onnx(
     spoil = script_onnx._exported
 
     def spoiled(*given: Any) -> bytes:
-        return stronger_head(spoil(*given))
+        return bytes(stronger_head(onnx.load_from_string(spoil(*given))).SerializeToString())
 
     monkeypatch.setattr(script_onnx, "_exported", spoiled)
     with pytest.raises(ModelError, match=r"Surprise.* lacks is 'head: (linear|addmm) "):
@@ -424,7 +423,7 @@ def test_a_conversion_that_changes_outputs_names_the_layer(
 ) -> None:
     real = torch_to_onnx._onnx
 
-    def spoiled(program: Any, name: str) -> bytes:
+    def spoiled(program: Any, name: str) -> onnx.ModelProto:
         return stronger_head(real(program, name))
 
     monkeypatch.setattr(torch_to_onnx, "_onnx", spoiled)
