@@ -10,13 +10,10 @@ demo: $(VENV)/demo.stamp
 	echo "report: runs/demo/run/report.html"; echo "bundle: runs/demo/run/bundle"; \
 	case $$code in 0|3|4) exit 0;; *) exit $$code;; esac
 
-# What measures runs alone; the rest shares the cores, one thread each. Without faulthandler there:
-# with its signal stack, a signal (of a child that ended, Ctrl-C) killed a process of pytest-xdist
-# in three runs of four.
+# What measures runs alone; the rest shares the cores, one thread each.
 test: $(VENV)/dev.stamp lint
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m 'not slow and not alone' -n auto --dist worksteal -p no:faulthandler
-	$(BIN)/python -m pytest -m 'not slow and alone' \
-		-o faulthandler_timeout=900 -o faulthandler_exit_on_timeout=true
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m 'not slow and not alone' -n auto --dist worksteal
+	$(BIN)/python -m pytest -m 'not slow and alone'
 
 # More of the same: other recipes, other thresholds, the other direction.
 test-slow: $(VENV)/dev.stamp

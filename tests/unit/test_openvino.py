@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -35,6 +38,39 @@ def loaded(session: OpenVinoSession) -> bool:
 
 def right(session: OpenVinoSession, seed: int = 1) -> bool:
     return np.allclose(session.infer(tensor(seed))[0], reference(tensor(seed)), atol=1e-3)
+
+
+# Closed in the order in which they were opened, which is what pools and studies do.
+TWO_SESSIONS = """
+import gc, os, signal, sys
+from pathlib import Path
+from test_openvino import opened
+sessions = [opened(Path(folder)) for folder in sys.argv[1:]]
+while sessions:
+    sessions.pop(0).close()
+    gc.collect()
+try:
+    os.kill(os.getpid(), signal.SIGINT)
+except KeyboardInterrupt:
+    print("an exception")
+"""
+
+
+def test_after_two_sessions_ctrl_c_is_an_exception_and_no_crash(tmp_path: Path) -> None:
+    folders = [tmp_path / "one", tmp_path / "two"]
+    for folder in folders:
+        folder.mkdir()
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, sys.path))}
+    command = [sys.executable, "-c", TWO_SESSIONS, *map(str, folders)]
+    done = subprocess.run(
+        command, env=environment, capture_output=True, text=True, preexec_fn=_listening
+    )
+    assert (done.returncode, done.stdout) == (0, "an exception\n"), done.stderr
+
+
+def _listening() -> None:
+    """A shell's background jobs are told to ignore Ctrl-C."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 # Hints

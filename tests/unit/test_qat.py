@@ -21,6 +21,7 @@ from saccade.optimize.qat_onnx import _rounding, write_qdq
 from saccade.optimize.quantization.recipe import Recipe
 from saccade.optimize.quantization.training import why_not_trained
 from saccade.optimize.training_frames import FrameSource
+from saccade.runtimes.openvino_core import openvino_core
 from saccade.testing.tiny_torch import HW, classifier_context, exported, residual_net
 
 torch = pytest.importorskip("torch")
@@ -52,7 +53,7 @@ def context(tmp_path: Path) -> PlanContext:
 
 
 def answers(xml: str, tensors: Any) -> Any:
-    compiled = ov.Core().compile_model(xml, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    compiled = openvino_core().compile_model(xml, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     return np.concatenate([np.array(compiled(tensor[None])[0]) for tensor in tensors])
 
 
@@ -68,7 +69,7 @@ def test_training_brings_int8_closer_to_the_float_model(
         found.append(tmp_path / f"{name}.xml")
         settings = replace(SETTINGS, max_steps=steps)
         qat.train_int8(program, frames, Recipe(), settings, qat.Written(), found[-1])
-    kinds = [node.get_type_name() for node in ov.Core().read_model(found[1]).get_ops()]
+    kinds = [node.get_type_name() for node in openvino_core().read_model(found[1]).get_ops()]
     assert kinds.count("FakeQuantize") >= 4
     with torch.inference_mode():
         exact = uneven_net()(torch.from_numpy(tensors))

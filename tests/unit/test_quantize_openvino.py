@@ -13,6 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 from saccade.errors import RuntimeFailure
 from saccade.optimize.quantization.nncf_ir import fused, head_nodes, ir_names
 from saccade.optimize.quantization.recipe import HEAD_FLOAT, OUTPUT_FLOAT
+from saccade.runtimes.openvino_core import openvino_core
 
 CONVOLUTIONS = 5
 ov = pytest.importorskip("openvino")
@@ -45,7 +46,7 @@ def chain() -> object:
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     onnx.checker.check_model(model)
-    return ov.Core().read_model(model.SerializeToString())
+    return openvino_core().read_model(model.SerializeToString())
 
 
 def test_silu_becomes_one_operator_before_quantization(chain: object) -> None:
@@ -66,7 +67,7 @@ def test_what_stays_float_is_the_last_convolutions_and_what_follows(
 
 
 def test_the_head_of_a_transformer_ends_at_its_weights() -> None:
-    model = ov.Core().read_model(attention().SerializeToString())
+    model = openvino_core().read_model(attention().SerializeToString())
     products = {"out", "mixed", "attended", "alike"}
     assert set(head_nodes(model, 1)) & (products | set("qkv")) == {"out"}
     assert set(head_nodes(model, 2)) >= products | set("qkv")

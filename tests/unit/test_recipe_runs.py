@@ -13,6 +13,7 @@ from saccade import plugins
 from saccade.errors import SaccadeError, SpecError
 from saccade.models.torch_program import read_program
 from saccade.playbook.train_run import TrainingRequest, run_training
+from saccade.runtimes.openvino_core import openvino_core
 from saccade.testing.training_change_conformance import JOB
 from saccade.train.job import open_job, refer
 from saccade.train.recipe import joined, parse_recipes
@@ -64,11 +65,11 @@ def test_a_quantized_model_becomes_an_openvino_file(
     workplace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("nncf")
-    ov = pytest.importorskip("openvino")
+    pytest.importorskip("openvino")
     monkeypatch.setattr(os, "environ", dict(os.environ))
     result = fine_tuned(workplace, "rounded", "quantize")
     assert result["deployable"] == "model.xml"
-    model = ov.Core().read_model(workplace / "rounded" / "model.xml")
+    model = openvino_core().read_model(workplace / "rounded" / "model.xml")
     assert any(op.get_type_name() == "FakeQuantize" for op in model.get_ops())
 
 

@@ -35,8 +35,6 @@ from saccade.train.running import CHECKPOINTS, TrainingRun
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-# Beside another test process, its kills once ended that process too; why is not known.
-@pytest.mark.alone
 def test_killed_at_random_steps_and_while_saving_it_ends_with_the_same_weights(
     tmp_path: Path,
 ) -> None:

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from saccade.environment import usable_cores
 from saccade.profile.records import Roofline
+from saccade.runtimes.openvino_core import openvino_core
 
 SCHEMA_VERSION = 1
 
@@ -136,7 +137,7 @@ def _openvino_peaks(cores: int, seconds: float, clock: Clock) -> list[tuple[str,
         import openvino as ov
     except ImportError:
         return []
-    core = ov.Core()
+    core = openvino_core()
     offered = {"FP32", *core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")}
     found = []
     for precision in (name for name in OPENVINO_PRECISIONS if name.upper() in offered):

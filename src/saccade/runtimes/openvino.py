@@ -23,6 +23,7 @@ from saccade.runtimes.contract import (
     check_precision,
 )
 from saccade.runtimes.model_cache import LIMIT_BYTES, cache_folder
+from saccade.runtimes.openvino_core import openvino_core
 from saccade.user_cache import trim
 
 FORMATS = ("onnx", "openvino_ir")
@@ -43,9 +44,7 @@ class OpenVino(Runtime):
         except PackageNotFoundError:
             return Availability(False, detail="not installed", extra="openvino", formats=FORMATS)
         try:
-            import openvino as ov
-
-            offered = ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+            offered = openvino_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
         except Exception as error:  # a broken installation must not break `doctor`
             return Availability(
                 False, installed, f"does not load: {error}", "openvino", (), FORMATS
@@ -97,7 +96,7 @@ class OpenVinoSession(Session):
         self._closed = False
 
     def _compile(self, ov: Any, request: SessionRequest) -> Any:
-        core = ov.Core()
+        core = openvino_core()
         model = core.read_model(request.model.path)
         if request.input_hw is not None:
             height, width = request.input_hw

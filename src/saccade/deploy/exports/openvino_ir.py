@@ -10,6 +10,7 @@ from saccade.deploy.exports.contract import ExportRequest, Run, on_openvino, why
 from saccade.deploy.exports.phones import why_no_calibration
 from saccade.errors import RuntimeFailure
 from saccade.pipeline.config import ModelFile, PipelineConfig
+from saccade.runtimes.openvino_core import openvino_core
 
 
 class OpenVinoIr:
@@ -43,7 +44,7 @@ class OpenVinoIr:
 
         target = request.work / "model-ir.xml"
         try:
-            model = ov.Core().read_model(request.config.model.path)
+            model = openvino_core().read_model(request.config.model.path)
             model.reshape([1, 3, *request.input_hw])
             ov.save_model(model, str(target), compress_to_fp16=True)
         except Exception as error:  # OpenVINO's exceptions share no base

@@ -42,6 +42,7 @@ from saccade.optimize.quantization.sensitivity import (
 from saccade.optimize.quantization.training import train
 from saccade.optimize.workshop import workshop
 from saccade.pipeline.config import ModelFile, PipelineConfig, digest
+from saccade.runtimes.openvino_core import openvino_core
 
 # Part of a file's name: raised when the same recipe is made in another way.
 METHOD = "recipes 1"
@@ -154,11 +155,9 @@ def quantized_model(path: Path) -> ModelFile:
     if path.suffix != ".xml":
         found = model_file(path)
         return ModelFile(found.path, found.sha256, stored="int8")
-    import openvino as ov
-
     weights = path.with_suffix(".bin")
     parts = [model_file(path).sha256, model_file(weights).sha256]
-    shape = ov.Core().read_model(str(path)).inputs[0].partial_shape
+    shape = openvino_core().read_model(str(path)).inputs[0].partial_shape
     dynamic = any(side.is_dynamic for side in list(shape)[2:])
     return ModelFile(str(path), digest(parts), "openvino_ir", str(weights), dynamic, "int8")
 

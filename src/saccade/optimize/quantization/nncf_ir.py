@@ -14,6 +14,7 @@ from saccade.models.onnx_save import loadable
 from saccade.optimize.quantization.contract import Samples, Scheme
 from saccade.optimize.quantization.nncf_call import ESTIMATORS, post_training
 from saccade.optimize.quantization.recipe import Estimator, Recipe
+from saccade.runtimes.openvino_core import openvino_core
 
 # OpenVINO's names of what `saccade.optimize.quantization.layers.KINDS` are in ONNX.
 KINDS = (
@@ -55,7 +56,7 @@ class NncfOpenVino:
         import openvino as ov
 
         with loadable(model) as source:
-            graph = fused(ov.Core().read_model(source))
+            graph = fused(openvino_core().read_model(source))
         ignored = head_nodes(graph, recipe.float_depth) + list(
             ir_names(graph, _aliases(model, kept_float))
         )
