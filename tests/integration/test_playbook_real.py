@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.realdata, pytest.mark.alone]
 
 # A quarter of the pixels, so that what is measured whatever the budget is takes less time.
 SMALL = 320
-BUDGET_S = 40.0
+BUDGET_S = 60.0
 AGAIN_S = 25.0
 # Where the machine is too busy for a single trial within the budget.
 PATIENT_S = 120.0
