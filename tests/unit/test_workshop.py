@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -54,7 +55,10 @@ def test_after_a_failure_there_is_a_new_process() -> None:
 
 def test_one_that_died_while_it_waited_is_replaced() -> None:
     before = pid()
-    psutil.Process(before).kill()
+    process = psutil.Process(before)
+    process.kill()
+    while process.status() != psutil.STATUS_ZOMBIE:
+        time.sleep(0.01)
     assert pid() != before
 
 
