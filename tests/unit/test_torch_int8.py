@@ -50,8 +50,8 @@ Array = NDArray[np.float32]
 class Here:
     """Stands in for the worker: a process of its own would load PyTorch once more."""
 
-    def __init__(self, kind: str, arguments: tuple[Any, ...]) -> None:
-        assert (kind, arguments) == ("saccade.optimize.torch_quantization:TorchQuantizer", ())
+    def __init__(self, kind: str, tools: str) -> None:
+        assert kind == torch_quantization.WORKER
 
     def call(self, method: str, *arguments: Any, timeout_s: float) -> None:
         getattr(TorchQuantizer(), method)(*arguments)
@@ -66,7 +66,7 @@ class Here:
 @pytest.fixture(scope="module", autouse=True)
 def in_this_process() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(torch_quantization, "Worker", Here)
+        patch.setattr(torch_quantization, "workshop", Here)
         yield
 
 

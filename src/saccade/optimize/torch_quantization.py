@@ -30,12 +30,13 @@ from saccade.optimize.quantization.recipe import Estimator, Recipe
 from saccade.optimize.quantization.sensitivity import BUDGET_S, SHOWN_S
 from saccade.optimize.quantization.torch_activations import observe_program
 from saccade.optimize.torch_sensitivity import measure, output_layers
-from saccade.optimize.worker import Worker
+from saccade.optimize.workshop import workshop
 from saccade.pipeline.config import ModelFile, PipelineConfig, digest
 
 # Part of a file's name: raised when the same settings are made in another way.
 METHOD = "pt2e x86 1"
 TIMEOUT_S = 900.0
+WORKER = "saccade.optimize.torch_quantization:TorchQuantizer"
 # Ranges, the default first; "mse" searches histograms, which takes several times as long.
 ESTIMATORS: tuple[Estimator, ...] = ("mean_min_max", "min_max", "mse")
 # Instructions that add up products of bytes without overflow.
@@ -94,7 +95,7 @@ def quantize_torch(context: PlanContext, recipe: Recipe) -> ModelFile:
             activation_levels(),
             context.folder / f"sensitivity-{ranked}.json",
         )
-        with Worker("saccade.optimize.torch_quantization:TorchQuantizer", ()) as worker:
+        with workshop(WORKER, context.config.preprocessor) as worker:
             worker.call("run", job, str(target), timeout_s=TIMEOUT_S)
     return replace(model_file(target), stored="int8")
 

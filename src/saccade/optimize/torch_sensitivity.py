@@ -6,7 +6,6 @@ stands for.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,7 +15,12 @@ from numpy.typing import NDArray
 from saccade.models.torch_program import flat
 from saccade.optimize.quantization.contract import Samples
 from saccade.optimize.quantization.rounding import TINY, rounded_weights
-from saccade.optimize.quantization.sensitivity import IMAGES, Sensitivity, relative_error
+from saccade.optimize.quantization.sensitivity import (
+    IMAGES,
+    Sensitivity,
+    by_sensitivity,
+    relative_error,
+)
 
 # Layers with weights, by the beginnings of their names in graphs.
 _WEIGHTED = ("aten.conv1d", "aten.conv2d", "aten.linear")
@@ -65,21 +69,17 @@ def measure(
         partly: where that is too little for all layers, measure those that it allows; else none,
             which is told from the first few.
     """
-    began, chosen = time.monotonic(), list(samples)[:IMAGES]
+    chosen = list(samples)[:IMAGES]
     every = weighted(module)
     ranges = _taken(module, [node.name for node in every], samples)
     exact = [_run(module, sample) for sample in chosen]
-    found: list[Sensitivity] = []
-    for node in every:
-        spent = time.monotonic() - began
-        if spent > budget_s and partly:
-            break
-        if not partly and spent * len(every) > budget_s * max(1, len(found)):
-            return []
+
+    def look(node: Any) -> Sensitivity:
         rough = [_run(module, one, node.name, ranges[node.name], levels) for one in chosen]
         kind = str(node.target).split(".")[1]
-        found.append(Sensitivity(node.name, kind, relative_error(exact, rough)))
-    return sorted(found, key=lambda item: -item.error)
+        return Sensitivity(node.name, kind, relative_error(exact, rough))
+
+    return by_sensitivity(every, look, budget_s, partly)
 
 
 def _taken(module: Any, names: Sequence[str], samples: Samples) -> dict[str, tuple[float, float]]:

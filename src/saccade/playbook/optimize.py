@@ -21,6 +21,7 @@ from saccade.optimize.race import Runner
 from saccade.optimize.referee import Referee
 from saccade.optimize.search import Search
 from saccade.optimize.tuning import tune
+from saccade.optimize.workshop import close_workshops
 from saccade.pipeline.config import PipelineConfig
 from saccade.playbook.absent import KIT, optimize_absent
 from saccade.playbook.candidates import with_candidates
@@ -99,6 +100,8 @@ def optimize(
             return optimize_system(spec, run, say, began)
         return improve(job_of(spec, run, say), run, say, began)
     finally:
+        # A session of Python may live on for hours after its study.
+        close_workshops()
         say.close()
 
 

@@ -8,9 +8,9 @@ is what lets a few measured numbers rank layers and say how many are worth keepi
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import onnx
@@ -21,6 +21,8 @@ from saccade.optimize.quantization.activations import Ranges, float_session
 from saccade.optimize.quantization.contract import Samples, Scheme
 from saccade.optimize.quantization.layers import Layer, layers, weights_of
 from saccade.optimize.quantization.rounding import rounded_weights, rounding_nodes
+
+_Item = TypeVar("_Item")
 
 # Share of the summed error that the layers kept float hold, and the largest share of layers.
 SKIP_ERROR, SKIP_LAYERS = 0.9, 0.15
@@ -67,7 +69,27 @@ def measure(
     """
     chosen = list(samples)[:IMAGES]
     exact = _outputs(model, chosen)
-    began, every = time.monotonic(), layers(model)
+
+    def look(layer: Layer) -> Sensitivity:
+        rough = _outputs(_rounded(model, layer, ranges, scheme), chosen)
+        return Sensitivity(layer.node, layer.kind, relative_error(exact, rough))
+
+    return by_sensitivity(layers(model), look, budget_s, partly)
+
+
+def by_sensitivity(
+    every: Sequence[_Item], look: Callable[[_Item], Sensitivity], budget_s: float, partly: bool
+) -> list[Sensitivity]:
+    """What looking at each gives, the most sensitive first.
+
+    Args:
+        every: the layers.
+        look: measures one.
+        budget_s: seconds that all may take.
+        partly: where that is too little for all, look at those that it allows; else at none,
+            which is told from the first few.
+    """
+    began = time.monotonic()
     found: list[Sensitivity] = []
     for layer in every:
         spent = time.monotonic() - began
@@ -75,8 +97,7 @@ def measure(
             break
         if not partly and spent * len(every) > budget_s * max(1, len(found)):
             return []
-        rough = _outputs(_rounded(model, layer, ranges, scheme), chosen)
-        found.append(Sensitivity(layer.node, layer.kind, relative_error(exact, rough)))
+        found.append(look(layer))
     return sorted(found, key=lambda item: -item.error)
 
 
