@@ -44,6 +44,7 @@ class Drop:
         lower: bound from below at ``level``.
         upper: bound from above at ``level``.
         images: how many it was judged on.
+        by_margins: what is likely by how far every image moved, where the task knows.
     """
 
     metric: str
@@ -52,6 +53,12 @@ class Drop:
     upper: float
     level: float
     images: int
+    by_margins: float | None = None
+
+    @property
+    def likely(self) -> float:
+        """The best guess, which decides where no bound does."""
+        return self.estimate if self.by_margins is None else self.by_margins
 
 
 @dataclass(frozen=True)

@@ -248,7 +248,8 @@ def test_a_change_that_gave_the_same_results_is_as_accurate_as_the_baseline(job:
 def test_a_default_guard_that_does_not_hold_is_a_goal(
     job: Job, estimate: float, status: str
 ) -> None:
-    bound = FinalBound(1, 0.975, estimate, estimate + 0.15, 0.1, False, None, "not bounded")
+    upper = estimate + 0.15
+    bound = FinalBound(1, 0.975, estimate, upper, 0.1, False, None, "not bounded", estimate)
     found = replace(accuracy(estimate, estimate - 0.15, estimate + 0.15), bound=bound)
     asked = replace(job, goals=(parse_goal("throughput_fps>=60"),))
     document = result_document(story_of(asked, final=final_of(asked, found)))

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from test_optimize_parts import block
 
 from saccade.goals import parse_goal
+from saccade.optimize.change import Prediction
 from saccade.optimize.changes.fp16_weights import StoreFp16
 from saccade.optimize.changes.int8_weights import CompressWeights, read_once_share
 from saccade.optimize.job import missed_sizes
@@ -99,3 +101,40 @@ def test_missed_sizes_are_those_of_the_goals(tmp_path: Path) -> None:
     assert missed("model_mb<=0.001", "peak_rss_mb<=1") == {"model_mb", "peak_rss_mb"}
     assert missed("model_mb<=1000", f"peak_rss_mb<={resident}") == frozenset()
     assert missed("throughput_fps>=1e6") == frozenset()
+
+
+class Promise:
+    """A change that promises what it was told to."""
+
+    name, effect = "promise", "near_lossless"
+
+    def __init__(self, label: str, gain: float, cost_s: float = 0.0, shrink: float = 1.0) -> None:
+        self.label = label
+        shrinks = {"model_mb": shrink} if shrink < 1 else {}
+        self._promised = Prediction(gain, 10.0, "said", cost_s=cost_s, shrinks=shrinks)
+
+    def applies(self, context: Any) -> str | None:
+        return None
+
+    def predict(self, context: Any) -> Prediction:
+        return self._promised
+
+
+@pytest.mark.parametrize(
+    ("other", "order"),
+    [
+        # Made for the runtime in use, it would be made twice.
+        (Promise("runtime", 4.4), ["runtime", "int8"]),
+        # A goal that is missed is a goal, and speed has no end.
+        (Promise("preprocess", 1.1), ["int8", "preprocess"]),
+        (Promise("weights", 1.0, shrink=0.5), ["weights", "int8"]),
+    ],
+    ids=lambda found: found.label if isinstance(found, Promise) else "",
+)
+def test_a_dear_file_waits_for_quick_changes_that_promise_more(
+    other: Promise, order: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changes = [Promise("int8", 2.5, cost_s=90.0, shrink=0.3), other]
+    monkeypatch.setattr("saccade.optimize.plan.variants", lambda _: changes)
+    context: Any = SimpleNamespace(missed=frozenset({"model_mb"}))
+    assert [c.change.label for c in make_plan(context).candidates] == order

@@ -112,12 +112,16 @@ def _order(candidates: Sequence[Candidate]) -> Callable[[Candidate], tuple[int, 
     Later trials then start from a faster system, and what only labels can allow is not needed
     where the goals are met without it. Another model comes before whatever writes new files of
     this one (int8), so that the race is between equals.
+
+    A file that is made for the runtime in use, at some cost, is made when the quick changes that
+    promise more are done: after another runtime it would have to be made anew.
     """
     swaps = any(is_swap(candidate.change) for candidate in candidates)
+    quick = max((c.score for c in candidates if _is_quick(c)), default=0.0)
 
     def order(candidate: Candidate) -> tuple[int, bool, float]:
         # Speed has no end, and a goal of size that is missed is a goal.
-        needed = candidate.needed
+        needed = candidate.needed and (not candidate.prediction.cost_s or candidate.score > quick)
         if is_swap(candidate.change):
             return 1, not needed, -candidate.score
         if candidate.change.effect == "lossy":
@@ -126,6 +130,10 @@ def _order(candidates: Sequence[Candidate]) -> Callable[[Candidate], tuple[int, 
         return group, not needed, -candidate.score
 
     return order
+
+
+def _is_quick(candidate: Candidate) -> bool:
+    return not candidate.prediction.cost_s and candidate.change.effect != "lossy"
 
 
 def is_swap(change: Optimization) -> bool:

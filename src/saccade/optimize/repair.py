@@ -36,7 +36,7 @@ class Repair:
         if not broken:
             return trial
         self._steps.append(self._step(change, trial))
-        drop = trial.drop.estimate if trial.drop is not None else math.inf
+        drop = trial.drop.likely if trial.drop is not None else math.inf
         self._tried.append(Tried(change, drop))
         if trial.verdict in CLIMBS_AFTER:
             self.forced = change.next_rung(self._tried, context)
@@ -45,11 +45,11 @@ class Repair:
         return replace(trial, repair=tuple(self._steps))
 
     def _step(self, change: Optimization, trial: Trial) -> RepairStep:
-        before = min((tried.drop for tried in self._tried), default=math.inf)
+        before = [step.drop_after for step in self._steps if step.drop_after is not None]
         return RepairStep(
             rung=change.rung,
             setting=trial.change,
-            drop_before=before if math.isfinite(before) else None,
+            drop_before=min(before, default=None),
             drop_after=trial.drop.estimate if trial.drop is not None else None,
             wall_s=trial.wall_s,
             outcome=trial.reason if trial.verdict == "failed" else trial.verdict,

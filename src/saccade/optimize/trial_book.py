@@ -137,4 +137,4 @@ def still_holds(trial: Trial, terms: Terms) -> bool:
     if len(terms.guards) != 1 or terms.guards[0][0] != drop.metric:
         return False
     allowed = terms.guards[0][1]
-    return drop.upper <= allowed if trial.kept else drop.estimate > allowed
+    return drop.upper <= allowed if trial.kept else drop.likely > allowed

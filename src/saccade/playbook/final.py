@@ -124,7 +124,7 @@ def _standing(
 ) -> tuple[_Standing, list[dict[str, Any]]]:
     """The first step whose loss is bounded, and the log of all.
 
-    Where none is, it is the first whose loss is within what is allowed by its estimate: too few
+    Where none is, it is the first whose loss is within what is allowed by the best guess: too few
     labels to show it are no reason to give up what was gained, and the result says that it is not
     shown. Where no estimate is, it is the baseline. A step that does not run does not hold.
     """
@@ -148,7 +148,7 @@ def _standing(
         if bound is None or bound.holds:
             return found, ladder
         found.runner.close()
-        if fallback is None and bound.estimate <= bound.allowed:
+        if fallback is None and bound.likely <= bound.allowed:
             fallback = (reverted, config, found.accuracy)
     if fallback is None:
         runner = Runner(job.baseline, job.source)

@@ -147,7 +147,7 @@ class FinalJudge:
                 lost = lost_goal(goal, before, after, attempt, images)
                 bounds |= {goal: lost} if lost is not None else {}
         broken = [goal for goal, bound in bounds.items() if not bound.holds]
-        beyond = [goal for goal in broken if bounds[goal].estimate > bounds[goal].allowed]
+        beyond = [goal for goal in broken if bounds[goal].likely > bounds[goal].allowed]
         goal = next(iter((*beyond, *broken)), self._guards[0])
         if goal == self._guards[0]:
             return bounds.get(goal)
@@ -155,7 +155,7 @@ class FinalJudge:
 
     def _recorded(self, name: str, drop: DropBound, level: float) -> Drop:
         lower, upper = drop.lower_at(level), drop.upper_at(level)
-        return Drop(name, drop.estimate, lower, upper, level, len(self._dataset))
+        return Drop(name, drop.estimate, lower, upper, level, len(self._dataset), drop.by_margins)
 
 
 def _figures(scored: Scored) -> dict[str, DropBound]:

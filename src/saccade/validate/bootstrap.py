@@ -41,6 +41,8 @@ class Replicates:
         images: number of images that have something to judge.
         unit: what one unit weighs: an image in a share of images; elsewhere a match, among which
             the figure's value is shared out.
+        margins: ``(N,)`` float64, how far each image is from turning, where the task knows, see
+            `saccade.validate.margins`.
     """
 
     point: float
@@ -48,6 +50,7 @@ class Replicates:
     left_out: NDArray[np.float64]
     images: int
     unit: float
+    margins: NDArray[np.float64] | None = None
 
 
 @dataclass(frozen=True, eq=False)

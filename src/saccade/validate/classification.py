@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import ClassVar
 
 import numpy as np
@@ -12,6 +13,7 @@ from saccade.tasks.classification import ClassScores
 from saccade.validate.bootstrap import Replicates
 from saccade.validate.contract import Scored, check_judgeable, check_length
 from saccade.validate.drop_bound import DropBound, paired_drop
+from saccade.validate.margins import margins
 from saccade.validate.ratios import share_replicates
 
 # A class with fewer images says nothing on its own.
@@ -30,7 +32,10 @@ class ClassificationJudge:
         check_judgeable(dataset, len(outputs))
         labels = np.array([-1 if i.label is None else i.label for i in dataset.images])
         metrics = {
-            name: share_replicates(hits(outputs, labels, k), labels >= 0, weights)
+            name: replace(
+                share_replicates(hits(outputs, labels, k), labels >= 0, weights),
+                margins=_margins(outputs, labels, k),
+            )
             for name, k in (("top1", 1), ("top5", 5))
         }
         first = hits(outputs, labels, 1)
@@ -47,10 +52,23 @@ class ClassificationJudge:
     ) -> DropBound:
         """Share of the images in which the first class is another."""
         check_length(dataset, len(candidate))
-        same = reference.scores.argmax(axis=1) == candidate.scores.argmax(axis=1)
+        first = reference.scores.argmax(axis=1)
+        same = first == candidate.scores.argmax(axis=1)
         every = np.ones(len(same), np.bool_)
-        found = share_replicates(same.astype(np.float64), every, weights)
-        return paired_drop(share_replicates(np.ones(len(same)), every, weights), found)
+        before, after = (
+            replace(share_replicates(kept, every, weights), margins=_margins(outputs, first, 1))
+            for kept, outputs in (
+                (np.ones(len(same)), reference),
+                (same.astype(np.float64), candidate),
+            )
+        )
+        return paired_drop(before, after)
+
+
+def _margins(outputs: ClassScores, labels: NDArray[np.int64], k: int) -> NDArray[np.float64] | None:
+    """None where there are no more than ``k`` classes, or no scores."""
+    scores = outputs.scores
+    return margins(scores, labels, k) if scores.shape[1] > k else None
 
 
 def hits(outputs: ClassScores, labels: NDArray[np.int64], k: int) -> NDArray[np.float64]:

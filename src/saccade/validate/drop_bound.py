@@ -30,6 +30,7 @@ from numpy.typing import NDArray
 
 from saccade.statistics import Interval
 from saccade.validate.bootstrap import Replicates
+from saccade.validate.margins import likely_drop
 
 LEVEL = 0.95
 
@@ -44,6 +45,7 @@ class DropBound:
         standard_error: of the estimate; infinite where one image decides alone.
         drawn: ``(B,)`` float64, the drop on each resample that has something to judge.
         unit: what one unit weighs, see `saccade.validate.bootstrap.Replicates`.
+        by_margins: what is likely by how far every image moved, where the task knows; no bound.
     """
 
     estimate: float
@@ -51,6 +53,12 @@ class DropBound:
     standard_error: float
     drawn: NDArray[np.float64]
     unit: float = 0.0
+    by_margins: float | None = None
+
+    @property
+    def likely(self) -> float:
+        """The best guess, which decides where no bound does."""
+        return self.estimate if self.by_margins is None else self.by_margins
 
     def upper_at(self, level: float) -> float:
         """One-sided upper bound: the drop is below it with this confidence."""
@@ -120,7 +128,14 @@ def paired_drop(base: Replicates, candidate: Replicates) -> DropBound:
         standard_error=_standard_error(drawn, base.left_out - candidate.left_out, base.images),
         drawn=drawn,
         unit=max(base.unit, candidate.unit),
+        by_margins=_by_margins(base.margins, candidate.margins),
     )
+
+
+def _by_margins(
+    before: NDArray[np.float64] | None, after: NDArray[np.float64] | None
+) -> float | None:
+    return None if before is None or after is None else likely_drop(before, after)
 
 
 def same_system() -> DropBound:

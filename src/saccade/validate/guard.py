@@ -52,6 +52,7 @@ class FinalBound:
         holds: whether the bound is within what is allowed.
         labels_needed: labelled images in all that would make it hold; None where no number would.
         reason: one sentence for a person.
+        likely: the best guess of the drop, see `DropBound.likely`.
     """
 
     attempt: int
@@ -62,6 +63,7 @@ class FinalBound:
     holds: bool
     labels_needed: int | None
     reason: str
+    likely: float
 
 
 def judge(
@@ -69,7 +71,7 @@ def judge(
 ) -> GuardVerdict:
     """Decide whether a change may stay.
 
-    Kept if the upper bound of the drop is within what is allowed; rejected if the estimate or
+    Kept if the upper bound of the drop is within what is allowed; rejected if the best guess or
     the lower bound is not. In between the labels do not decide: a change that alters results
     only by rounding is kept provisionally, one that trades accuracy away is rejected.
 
@@ -92,10 +94,11 @@ def judge(
     if upper <= allowed:
         reason = f"{said}: within the {allowed:g} allowed"
         return GuardVerdict("keep", reason, None, False, upper, level)
-    if drop.estimate > allowed or drop.lower_at(level) > allowed:
+    said += _by_margins(drop)
+    if drop.likely > allowed or drop.lower_at(level) > allowed:
         reason = f"{said}: more than the {allowed:g} allowed"
         return GuardVerdict("reject", reason, None, False, upper, level)
-    needed = labels_needed(images, drop.estimate, upper, allowed)
+    needed = labels_needed(images, drop.likely, upper, allowed)
     said = f"{said}: these labels cannot bound it by {allowed:g}, {_would_decide(needed)}"
     if kind == "lossy":
         reason = f"{said}; a change that trades accuracy away is not kept on an estimate"
@@ -118,6 +121,13 @@ def _no_bound(images: int) -> str:
         f"{images} labelled images with too few objects cannot bound a drop; "
         "label more images with objects"
     )
+
+
+def _by_margins(drop: DropBound) -> str:
+    """What the margins add where the labels do not decide."""
+    if drop.by_margins is None:
+        return ""
+    return f" ({drop.by_margins:.4f} by the margins of all of them)"
 
 
 def _would_decide(needed: int | None) -> str:
@@ -145,15 +155,20 @@ def final_bound(drop: DropBound, allowed: float, attempt: int, images: int) -> F
     said = f"drop {drop.estimate:.4f}, at most {upper:.4f} at {level:.2%} on {images} images"
     if upper <= allowed:
         reason = f"{said}: bounded by the {allowed:g} allowed"
-        return FinalBound(attempt, level, drop.estimate, upper, allowed, True, None, reason)
-    needed = labels_needed(images, drop.estimate, upper, allowed)
+        return FinalBound(
+            attempt, level, drop.estimate, upper, allowed, True, None, reason, drop.likely
+        )
+    said += _by_margins(drop)
+    needed = labels_needed(images, drop.likely, upper, allowed)
     if not math.isfinite(upper):
         reason = _no_bound(images)
-    elif drop.estimate > allowed:
+    elif drop.likely > allowed:
         reason = f"{said}: more than the {allowed:g} allowed"
     else:
         reason = f"{said}: not bounded by the {allowed:g} allowed, {_would_decide(needed)}"
-    return FinalBound(attempt, level, drop.estimate, upper, allowed, False, needed, reason)
+    return FinalBound(
+        attempt, level, drop.estimate, upper, allowed, False, needed, reason, drop.likely
+    )
 
 
 def lost_goal(
@@ -194,7 +209,7 @@ def lost_goal(
         f"{goal.name} is {order[now].replace('_', ' ')}, which for the baseline "
         f"({before.estimate:.4f}) is {order[was].replace('_', ' ')}"
     )
-    return FinalBound(attempt, level, estimate, upper, allowed, False, needed, reason)
+    return FinalBound(attempt, level, estimate, upper, allowed, False, needed, reason, estimate)
 
 
 def _level_of(attempt: int) -> float:

@@ -147,7 +147,8 @@ def decide(
 ) -> Judgement:
     """Turn a bound into a judgement, by the guard's rules."""
     verdict = judge(drop, allowed, effect, comparisons, images)
-    record = Drop(metric, drop.estimate, drop.lower_at(LEVEL), drop.upper_at(LEVEL), LEVEL, images)
+    lower, upper = drop.lower_at(LEVEL), drop.upper_at(LEVEL)
+    record = Drop(metric, drop.estimate, lower, upper, LEVEL, images, drop.by_margins)
     keep = verdict.decision == "keep" or (verdict.decision == "undecided" and effect != "lossy")
     return Judgement(keep, f"{metric} {verdict.reason}", record, value)
 
