@@ -174,6 +174,7 @@ TABLE: dict[str, dict[str, str]] = {
         "shards": "saccade.train.changes.shards:ReadShards",
         "channels_last": "saccade.train.changes.channels_last:ChannelsLast",
         "autocast": "saccade.train.changes.autocast:Autocast",
+        "fused_norm": "saccade.train.changes.fused_norm:FusedNorm",
         "compile": "saccade.train.changes.compile:Compile",
         "tf32": "saccade.train.changes.tf32:Tf32",
         "autotune": "saccade.train.changes.autotune:Autotune",

@@ -70,3 +70,12 @@ def test_a_gpu_that_waits_for_its_host_gains_by_graphs_only(tmp_path: Path) -> N
     graphs = plugins.load("training_changes", "compile")("reduce-overhead")
     assert gain("autocast", idle) == pytest.approx(1.0)
     assert graphs.predict(idle).gain > 1.3
+
+
+def test_fused_norms_are_for_channels_last_and_not_beside_a_compiler(
+    context: TrainingContext,
+) -> None:
+    both = after("autocast", after("channels_last", calm(context)))
+    assert gain("fused_norm", both) > 1.2
+    assert gain("fused_norm", after("compile", both)) < gain("fused_norm", both)
+    assert gain("fused_norm", after("compile", calm(context))) < 1

@@ -120,6 +120,21 @@ def test_a_change_that_spoils_the_whole_set_is_left_out(tmp_path: Path) -> None:
     assert chosen == {"bf16"}
 
 
+def test_a_change_that_hinders_all_others_is_found_before_any_race(tmp_path: Path) -> None:
+    """Together nothing is won; without one of the three the others are."""
+
+    def speed(config: TrainingConfig) -> float:
+        c = config.compute
+        if c.compile:
+            return 2.0
+        return 2.0 + (1.0 if c.precision == "bf16" else 0) + (1.0 if c.channels_last else 0)
+
+    chosen, trials, _ = search(tmp_path, speed, BF16, LAST, replace(COMPILE, cost_s=0.0))
+    assert chosen == {"bf16", "channels_last"}
+    raced = {t.change for t in trials if "among the others" in t.change}
+    assert raced == {"bf16 (among the others)", "channels_last (among the others)"}
+
+
 def test_a_set_that_beats_what_elimination_left_is_taken(tmp_path: Path) -> None:
     """Taking away one by one ends at {bf16}; the pair without it is faster."""
 

@@ -7,7 +7,7 @@ import os
 import shutil
 import sys
 import sysconfig
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +58,40 @@ def compiled(model: Any, settings: ComputeSettings) -> Any:
     if not settings.compile:
         return model
     return torch.compile(model, mode=None if settings.compile == "default" else settings.compile)
+
+
+class CompiledLoss:
+    """A job's loss as one compiled graph, or as it is where it is none.
+
+    A loss that prints, counts its calls or reads a value cannot be one graph. Nothing of it has
+    been executed by the time that is found.
+    """
+
+    def __init__(self, loss: Callable[[Any, Any], Any], settings: ComputeSettings) -> None:
+        import torch
+
+        # The graph of a step would write over the loss before it is read.
+        mode = WITHOUT_GRAPHS.get(settings.compile, settings.compile)
+        self._plain = loss
+        self._loss = torch.compile(loss, fullgraph=True, mode=None if mode == "default" else mode)
+
+    def __call__(self, output: Any, target: Any) -> Any:
+        """The loss of a batch."""
+        from torch._dynamo.exc import TorchDynamoException
+        from torch._inductor.exc import InductorError
+
+        if self._loss is self._plain:
+            return self._plain(output, target)
+        try:
+            return self._loss(output, target)
+        except (TorchDynamoException, InductorError):
+            self._loss = self._plain
+            return self._plain(output, target)
+
+
+def loss_of(loss: Callable[[Any, Any], Any], settings: ComputeSettings) -> Callable[..., Any]:
+    """What is called in a step: the job's loss, compiled where the model is."""
+    return CompiledLoss(loss, settings) if settings.compile else loss
 
 
 @contextlib.contextmanager

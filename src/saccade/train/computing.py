@@ -43,6 +43,10 @@ def make_model(job: TrainingJob, config: TrainingConfig, seed: int) -> Any:
         model = model.to(settings.device)
         if settings.channels_last:
             model = model.to(memory_format=torch.channels_last)
+    if settings.norms == "fused":
+        from saccade.train.norms.swapping import fuse_norms
+
+        fuse_norms(model)
     if settings.checkpointing:
         from saccade.train.checkpointing import recompute_activations
 

@@ -15,6 +15,7 @@ DecodeLibrary = Literal["pillow", "opencv"]
 Normalize = Literal["sample", "device"]
 Precision = Literal["fp32", "bf16", "fp16"]
 Allocator = Literal["default", "kept"]
+Norms = Literal["torch", "fused"]
 Strategy = Literal["single", "ddp", "fsdp"]
 
 
@@ -90,6 +91,8 @@ class ComputeSettings:
         threads: of PyTorch's operators; None leaves its default.
         allocator: ``"kept"`` keeps the memory of freed tensors on the CPU in the process, see
             `saccade.pipeline.allocator`.
+        norms: ``"fused"`` lets batch normalization and the ReLU behind it run in the kernels of
+            `saccade.train.norms`, on the CPU.
     """
 
     device: str = "cpu"
@@ -102,6 +105,7 @@ class ComputeSettings:
     checkpointing: bool = False
     threads: int | None = None
     allocator: Allocator = "default"
+    norms: Norms = "torch"
 
 
 @dataclass(frozen=True)

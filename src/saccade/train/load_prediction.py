@@ -53,18 +53,26 @@ class LoadWork:
         """Core seconds of loading."""
         return self.read + self.decode + self.transform + self.collate
 
-    def per_sample_s(self, workers: int, cores: int, on_gpu: bool) -> float:
+    def per_sample_s(self, workers: int, cores: int, computing_on: int) -> float:
         """Wall seconds per sample of training.
 
         In the training process loading and compute take turns. Workers load beside the compute
-        and the slower of the two decides; where compute is on the CPU they share its cores, so
-        that the work of both is all that the cores can do.
+        and the slower of the two decides, if they have cores of their own. Else a thread of the
+        compute runs at half its speed while it shares its core with a worker, and all others wait
+        for it: what the worker took is lost, however many cores there are, and only that workers
+        share the work is gained.
+
+        Args:
+            workers: processes that load.
+            cores: of the machine.
+            computing_on: of them, how many the compute takes; none on a GPU.
         """
         if workers == 0:
             return self.total + self.compute
-        loading = max(self.total / min(workers, cores), self.handover)
-        computing = self.compute if on_gpu else self.compute + self.total / cores
-        return max(loading, computing)
+        shared = self.total / min(workers, cores)
+        loading = max(shared, self.handover)
+        beside = not computing_on or workers <= cores - computing_on
+        return max(loading, self.compute + (0.0 if beside else shared))
 
 
 def predicted(
@@ -104,10 +112,11 @@ def predicted(
         work.handover * handover,
         work.compute,
     )
-    cores, on_gpu = context.machine.cores, context.config.compute.device.startswith("cuda")
-    before_s = work.per_sample_s(now, cores, on_gpu)
+    cores, compute = context.machine.cores, context.config.compute
+    computing_on = 0 if compute.device.startswith("cuda") else min(cores, compute.threads or cores)
+    before_s = work.per_sample_s(now, cores, computing_on)
     then = now if workers is None else workers
-    after_s = max(after.per_sample_s(then, cores, on_gpu), _TINY)
+    after_s = max(after.per_sample_s(then, cores, computing_on), _TINY)
     bound = max(1.0, context.profile.loading_bound)
     # Too many workers can be slower than now; otherwise nothing beats batches that are there.
     return Prediction(min(before_s / after_s, bound), bound, basis, cost_s=cost_s, odds=odds)

@@ -9,7 +9,7 @@ from dataclasses import replace
 from functools import cached_property
 from typing import Any, Literal
 
-from saccade.train.compiling import begin_pass, compile_errors, compiled
+from saccade.train.compiling import begin_pass, compile_errors, compiled, loss_of
 from saccade.train.computing import (
     make_model,
     make_optimizer,
@@ -86,6 +86,7 @@ class TrainingLoop:
         self.observe: Callable[[Loaded], None] | None = None
         self.model = make_model(job, config, config.seed)
         self.callable = compiled(shared(self.model, config), config.compute)
+        self.loss = loss_of(job.loss, config.compute)
         self._begin(0)
 
     def _begin(self, step: int) -> None:
@@ -215,7 +216,7 @@ class TrainingLoop:
                 output = self.callable(inputs)
             clock.mark("forward")
             with explained("loss", output, target):
-                loss = self.job.loss(output, target)
+                loss = self.loss(output, target)
             clock.mark("loss")
         check_loss(loss)
         scaled = loss / accumulation if accumulation > 1 else loss

@@ -31,6 +31,18 @@ ON_CPU = {
     (False, True, True): (1.9, 0.08),
     (True, True, True): (1.9, 0.08),
 }
+# What our own kernels for batch normalization bring beside each of these (decision 0034). They
+# want channels last, and stand in the way of what a compiler fuses.
+FUSED_NORMS = {
+    (False, False, False): 1.05,
+    (True, False, False): 1.15,
+    (False, True, False): 1.0,
+    (True, True, False): 1.35,
+    (False, False, True): 0.9,
+    (True, False, True): 1.0,
+    (False, True, True): 0.8,
+    (True, True, True): 1.12,
+}
 # A step's wall time falls by this share of the CPU seconds that faults took: most of them are the
 # one thread's that allocates. From a U-Net in four configurations (docs/decisions/0029).
 SAVED = 0.75
@@ -65,7 +77,9 @@ def speed(settings: ComputeSettings) -> float:
 
 def _on_cpu(settings: ComputeSettings) -> tuple[float, float]:
     """Speed and faults."""
-    return ON_CPU[settings.channels_last, settings.precision != "fp32", bool(settings.compile)]
+    chosen = settings.channels_last, settings.precision != "fp32", bool(settings.compile)
+    arithmetic, faults = ON_CPU[chosen]
+    return arithmetic * (FUSED_NORMS[chosen] if settings.norms == "fused" else 1.0), faults
 
 
 def fault_share(profile: TrainingProfile) -> float:

@@ -13,7 +13,7 @@ from saccade.diagnose.training.operator_kinds import (
 from saccade.diagnose.training.step_part import step_part
 from saccade.train.profile import TrainingProfile
 
-HINTS = ("compile", "autocast", "channels_last")
+HINTS = ("compile", "fused_norm", "autocast", "channels_last")
 LEAST = 0.25
 
 
