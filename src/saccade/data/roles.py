@@ -34,7 +34,8 @@ class Roles:
     """The images by what they are used for; None where there are too few.
 
     Attributes:
-        calibration: images to calibrate quantization on; their labels are not used.
+        calibration: images to calibrate quantization on and to train on; what learns from labels,
+            such as a policy or a fine-tuning, learns from these.
         selection: images to compare candidates on while searching.
         report: images to judge the chosen candidate on, seen by nothing before.
         problems: everything that was wrong with the data, each once. The roles' own lists hold
