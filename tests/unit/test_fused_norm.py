@@ -162,6 +162,17 @@ def test_without_a_gradient_and_in_other_kinds_of_numbers_it_does_what_it_did() 
     torch.testing.assert_close(also(x.double()), double(x.double()))
 
 
+def test_kernels_are_kept_or_made_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SACCADE_KERNELS", str(tmp_path))
+    assert hasattr(building.kernels.__wrapped__(), "saccade_norm_forward")
+    (made,) = tmp_path.iterdir()
+    stamp = made.stat().st_mtime_ns
+    building.kernels.__wrapped__()
+    assert [path.stat().st_mtime_ns for path in tmp_path.iterdir()] == [stamp]
+    monkeypatch.setenv("SACCADE_KERNELS", "off")
+    assert hasattr(building.kernels.__wrapped__(), "saccade_norm_backward")
+
+
 def test_a_compiler_that_fails_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     broken = tmp_path / "broken"
     broken.write_text("#!/bin/sh\necho 'no such flag' >&2\nexit 1\n")
@@ -169,6 +180,9 @@ def test_a_compiler_that_fails_is_named(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setenv("CXX", str(broken))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     with pytest.raises(RuntimeFailure, match="cannot compile the fused norms: no such flag"):
+        building.kernels.__wrapped__()
+    monkeypatch.setenv("SACCADE_KERNELS", "off")
+    with pytest.raises(RuntimeFailure, match="no such flag"):
         building.kernels.__wrapped__()
     monkeypatch.setenv("CXX", "no-such-compiler")
     assert "not found" in (why_not_built() or "")

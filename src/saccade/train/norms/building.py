@@ -15,6 +15,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from saccade.errors import RuntimeFailure
+from saccade.user_cache import user_cache
 
 SOURCE = "kernels.cpp"
 FLAGS = ("-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-fopenmp")
@@ -42,19 +43,22 @@ def kernels() -> ctypes.CDLL:
     import torch  # noqa: F401
 
     source = files("saccade.train.norms").joinpath(SOURCE).read_bytes()
-    path = _folder() / f"norms-{_key(source)}.so"
-    if not path.is_file():
-        _build(source, path)
-    return ctypes.CDLL(str(path))
+    kept = user_cache("kernels", "SACCADE_KERNELS")
+    if kept is not None:
+        return _loaded(source, kept)
+    with tempfile.TemporaryDirectory() as folder:  # a library that is loaded needs no file
+        return _loaded(source, Path(folder))
 
 
 def _compiler() -> str:
     return os.environ.get("CXX") or "g++"
 
 
-def _folder() -> Path:
-    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(cache) / "saccade" / "kernels"
+def _loaded(source: bytes, folder: Path) -> ctypes.CDLL:
+    path = folder / f"norms-{_key(source)}.so"
+    if not path.is_file():
+        _build(source, path)
+    return ctypes.CDLL(str(path))
 
 
 def _key(source: bytes) -> str:

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from saccade.train.norms.building import kernels
 from saccade.train.norms.operators import KINDS, batch_norm
 
 
@@ -20,8 +21,13 @@ def fuse_norms(model: nn.Module) -> int:
     A ReLU that stands behind one in an ``nn.Sequential`` is done by the same kernel. Weights and
     statistics keep their names and their values; where the kernels do not apply (evaluation, other
     kinds of numbers), the module does what it did.
+
+    Raises:
+        RuntimeFailure: the kernels cannot be compiled here.
     """
     norms = [m for m in model.modules() if type(m) is nn.BatchNorm2d]
+    if norms:
+        kernels()  # Now, and not in the middle of the first step.
     cut = _with_relu(model)
     for norm in norms:
         norm.forward = types.MethodType(_relu_forward if norm in cut else _forward, norm)
