@@ -10,6 +10,7 @@ import pytest
 from saccade import plugins
 from saccade.testing.training_change_conformance import example_contexts, example_profile
 from saccade.train.change import TrainingContext
+from saccade.train.load_prediction import LoadWork
 
 
 @pytest.fixture
@@ -79,3 +80,14 @@ def test_fused_norms_are_for_channels_last_and_not_beside_a_compiler(
     assert gain("fused_norm", both) > 1.2
     assert gain("fused_norm", after("compile", both)) < gain("fused_norm", both)
     assert gain("fused_norm", after("compile", calm(context))) < 1
+
+
+def test_workers_pay_where_there_is_more_to_load_than_to_compute() -> None:
+    """On two cores that the compute takes: a U-Net (468 and 51 ms a step) and small crops."""
+    unet = LoadWork(0, 0.003, 0.0034, 0, 0, compute=0.0585)
+    crops = LoadWork(0, 0.02, 0.01, 0, 0, compute=0.002)
+    for work, least, most in ((unet, 0.9, 1.0), (crops, 1.6, 2.0)):
+        alone = work.per_sample_s(0, 2, 2)
+        assert least < alone / work.per_sample_s(2, 2, 2) < most
+    # On cores of their own, or beside a GPU, they cost nothing.
+    assert unet.per_sample_s(2, 4, 2) == unet.per_sample_s(2, 2, 0) == unet.compute
