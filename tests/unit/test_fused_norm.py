@@ -164,7 +164,9 @@ def test_without_a_gradient_and_in_other_kinds_of_numbers_it_does_what_it_did() 
 
 def test_kernels_are_kept_or_made_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SACCADE_KERNELS", str(tmp_path))
+    assert not building.is_built()
     assert hasattr(building.kernels.__wrapped__(), "saccade_norm_forward")
+    assert building.is_built()
     (made,) = tmp_path.iterdir()
     stamp = made.stat().st_mtime_ns
     building.kernels.__wrapped__()

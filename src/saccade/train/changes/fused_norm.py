@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from saccade.train.change import Effect, OneVariant, Part, Prediction, TrainingContext
 from saccade.train.config import TrainingConfig
-from saccade.train.norms.building import why_not_built
+from saccade.train.norms.building import is_built, why_not_built
 from saccade.train.predicting import expected_gain, predicted
 
 # To compile the kernels, once per machine.
@@ -42,7 +42,8 @@ class FusedNorm(OneVariant):
     def predict(self, context: TrainingContext) -> Prediction:
         """By what it brought a U-Net beside the same settings."""
         gain = expected_gain(context, self.apply(context).compute)
-        return predicted(context, gain, "normalization reads its input twice", cost_s=COST_S)
+        cost_s = 0.0 if is_built() else COST_S
+        return predicted(context, gain, "normalization reads its input twice", cost_s=cost_s)
 
     def apply(self, context: TrainingContext) -> TrainingConfig:
         """Turn it on."""

@@ -42,20 +42,34 @@ def kernels() -> ctypes.CDLL:
     # First, as its OpenMP is to be used: two would each keep the cores busy while they wait.
     import torch  # noqa: F401
 
-    source = files("saccade.train.norms").joinpath(SOURCE).read_bytes()
     kept = user_cache("kernels", "SACCADE_KERNELS")
     if kept is not None:
-        return _loaded(source, kept)
+        return _loaded(kept)
     with tempfile.TemporaryDirectory() as folder:  # a library that is loaded needs no file
-        return _loaded(source, Path(folder))
+        return _loaded(Path(folder))
+
+
+def is_built() -> bool:
+    """Whether they lie in the user's cache already."""
+    kept = user_cache("kernels", "SACCADE_KERNELS")
+    return kept is not None and _path(kept, _source()).is_file()
 
 
 def _compiler() -> str:
     return os.environ.get("CXX") or "g++"
 
 
-def _loaded(source: bytes, folder: Path) -> ctypes.CDLL:
-    path = folder / f"norms-{_key(source)}.so"
+def _source() -> bytes:
+    return files("saccade.train.norms").joinpath(SOURCE).read_bytes()
+
+
+def _path(folder: Path, source: bytes) -> Path:
+    return folder / f"norms-{_key(source)}.so"
+
+
+def _loaded(folder: Path) -> ctypes.CDLL:
+    source = _source()
+    path = _path(folder, source)
     if not path.is_file():
         _build(source, path)
     return ctypes.CDLL(str(path))
