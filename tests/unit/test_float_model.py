@@ -9,6 +9,7 @@ import pytest
 from test_pruning import QUICK, compute_bound
 
 from saccade.optimize.change import PlanContext
+from saccade.optimize.changes.fp16_weights import StoreFp16
 from saccade.optimize.changes.int8 import QuantizeInt8
 from saccade.optimize.changes.int8_weights import CompressWeights
 from saccade.optimize.changes.prune import Prune
@@ -18,7 +19,7 @@ from saccade.optimize.float_model import (
     rounded_again,
     why_not_rounded_again,
 )
-from saccade.optimize.float_versions import float_document, last_float, last_unquantized
+from saccade.optimize.float_versions import float_document, last_exact, last_float, last_unquantized
 from saccade.optimize.pruning import pruned, pruned_float
 from saccade.optimize.quantization.recipe import Recipe
 from saccade.pipeline.config import PipelineConfig
@@ -126,6 +127,32 @@ def test_the_float_version_of_a_rounded_change_is_remembered(
     assert last_float(plain.config, trials[:1]) == plain.config
     through_json = [Trial.from_dict(trial.to_dict()) for trial in trials]
     assert last_float(plain.config, through_json) == before
+
+
+def test_what_is_stored_as_fp16_is_quantized_from_what_was_trained(plain: PlanContext) -> None:
+    """Its program is known, so that the rung of training is open, and nothing is rounded twice."""
+    halved = StoreFp16().apply(plain)
+    trials = [kept(plain.config), kept(halved), kept(replace(halved, execution="overlapped"))]
+    assert last_exact(plain.config, trials) == plain.config
+    assert last_float(plain.config, trials).model == halved.model
+    found = float_config(replace(plain, config=halved, unquantized=plain.config))
+    assert found is not None
+    assert found.model.program == plain.config.model.program
+    assert float_config(replace(plain, config=halved, unquantized=halved)) == halved
+    assert float_config(replace(plain, config=halved, unquantized=None)) == halved
+
+
+def test_after_a_swap_the_old_model_is_no_float_version_of_the_new(plain: PlanContext) -> None:
+    own = replace(plain.config, model=replace(plain.config.model, stored="fp16", path="other"))
+    swap = replace(kept(own), name="model_swap")
+    assert last_exact(plain.config, [kept(plain.config), swap, kept(own)]) == own
+
+
+def test_pruned_weights_are_stored_again_as_they_were(plain: PlanContext) -> None:
+    halved = replace(plain, config=StoreFp16().apply(plain))
+    again = rounded_again(halved, plain.config)
+    assert (again.model.stored, again.model.sha256) == ("fp16", halved.config.model.sha256)
+    assert rounded_again(plain, plain.config) == plain.config
 
 
 def test_int8_weights_count_as_float_arithmetic_only(compressed: PlanContext) -> None:

@@ -20,14 +20,18 @@ def is_float(config: PipelineConfig) -> bool:
 def float_config(context: PlanContext) -> PipelineConfig | None:
     """The configuration with its model float again, read as that model has to be.
 
-    None where no float model is known.
+    Weights that were stored as fp16 count as float where there are no others. None where no float
+    model is known.
     """
     config, before = context.config, context.unquantized
-    if is_float(config):
+    if config.model.stored == "fp32":
         return config
-    if before is None or not is_float(before):
-        return None
-    return replace(config, model=before.model, description=before.description)
+    if before is not None and (before.model.stored == "fp32" or not is_float(config)):
+        known = is_float(before)
+        return (
+            replace(config, model=before.model, description=before.description) if known else None
+        )
+    return config if is_float(config) else None
 
 
 def float_context(context: PlanContext) -> PlanContext | None:
@@ -67,12 +71,14 @@ def rounded_again(context: PlanContext, changed: PipelineConfig) -> PipelineConf
         DataError: the calibration images do not suffice.
         RuntimeFailure: the library refused the model.
     """
-    if is_float(context.config):
-        return changed
-    if context.config.model.stored == "int8_weights":
+    stored = context.config.model.stored
+    again = stored == "int8_weights" or (stored == "fp16" and changed.model.format == "onnx")
+    if again and changed.model.stored != stored:
         from saccade.optimize.quantization.weights import stored_file
 
-        return replace(changed, model=stored_file(changed.model, "int8_weights", context.folder))
+        return replace(changed, model=stored_file(changed.model, stored, context.folder))
+    if is_float(context.config):
+        return changed
     from saccade.optimize.changes.int8 import QuantizeInt8
 
     how = _how_quantized(context)

@@ -7,6 +7,7 @@ from typing import Any
 
 from saccade.optimize.change import Optimization, PlanContext
 from saccade.optimize.float_model import is_float
+from saccade.optimize.plan import OTHER_MODEL
 from saccade.pipeline.config import PipelineConfig
 from saccade.study import Trial
 
@@ -21,6 +22,19 @@ def last_unquantized(baseline: PipelineConfig, trials: Sequence[Trial]) -> Pipel
 def last_float(baseline: PipelineConfig, trials: Sequence[Trial]) -> PipelineConfig:
     """The newest configuration kept whose weights were stored as floats."""
     return _newest(baseline, trials, is_float)
+
+
+def last_exact(baseline: PipelineConfig, trials: Sequence[Trial]) -> PipelineConfig:
+    """The newest configuration kept whose weights were stored as they were trained.
+
+    Where the model in use has none, as where the user's own are fp16, the newest with floats.
+    """
+    own = list(trials)
+    swaps = [i for i, trial in enumerate(own) if trial.kept and trial.name in OTHER_MODEL]
+    if swaps:
+        own, baseline = own[swaps[-1] :], PipelineConfig.from_dict(own[swaps[-1]].config)
+    found = _newest(baseline, own, lambda config: config.model.stored == "fp32")
+    return found if found.model.stored == "fp32" else last_float(baseline, own)
 
 
 def before_new_weights(
@@ -61,5 +75,5 @@ def float_document(
     change: Optimization, config: PipelineConfig, context: PlanContext
 ) -> dict[str, Any] | None:
     """What a change that makes new weights made before it rounded them; None where it did not."""
-    before = None if is_float(config) else change.unrounded(context)
+    before = None if config.model.stored == "fp32" else change.unrounded(context)
     return before.to_dict() if before is not None else None

@@ -15,7 +15,7 @@ from saccade.errors import ChangeRefused, SaccadeError, StorageError
 from saccade.optimize.change import Optimization, PlanContext
 from saccade.optimize.combined import combine
 from saccade.optimize.contest import Contest
-from saccade.optimize.float_versions import float_document, last_float
+from saccade.optimize.float_versions import float_document, last_exact
 from saccade.optimize.job import Job, plan_context
 from saccade.optimize.plan import OTHER_MODEL, Candidate, make_plan
 from saccade.optimize.race import RaceResult, Runner, same_answers
@@ -129,7 +129,7 @@ class Search:
 
     def context(self, profile: Profile) -> PlanContext:
         """What planning knows about the configuration in use."""
-        before = last_float(self._job.baseline, self.trials)
+        before = last_exact(self._job.baseline, self.trials)
         return plan_context(self._job, self.incumbent, profile, before, self._peak_rss_mb())
 
     def _peak_rss_mb(self) -> float | None:
