@@ -26,11 +26,9 @@ def float_config(context: PlanContext) -> PipelineConfig | None:
     config, before = context.config, context.unquantized
     if config.model.stored == "fp32":
         return config
-    if before is not None and (before.model.stored == "fp32" or not is_float(config)):
-        known = is_float(before)
-        return (
-            replace(config, model=before.model, description=before.description) if known else None
-        )
+    better = ("fp32",) if is_float(config) else FLOAT
+    if before is not None and before.model.stored in better:
+        return replace(config, model=before.model, description=before.description)
     return config if is_float(config) else None
 
 
