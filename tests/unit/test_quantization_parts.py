@@ -11,7 +11,7 @@ import onnx
 import pytest
 from models_graphs import attention
 from numpy.typing import NDArray
-from onnx import numpy_helper
+from onnx import helper, numpy_helper
 
 from saccade.data.assemble import unlabelled_image
 from saccade.errors import DataError, ModelError, RuntimeFailure
@@ -305,6 +305,32 @@ def test_weights_that_fp16_cannot_hold_are_refused(model: onnx.ModelProto) -> No
     tensor.CopyFrom(numpy_helper.from_array(values, tensor.name))
     with pytest.raises(ModelError, match=r"'w_expand0' hold values beyond fp16's"):
         as_fp16(large)
+
+
+def test_depthwise_weights_stay_finer_where_they_are_a_small_part_of_the_file() -> None:
+    random = np.random.default_rng(0)
+    shapes = {"depthwise": (64, 1, 3, 3), "pointwise": (256, 64, 1, 1)}
+    arrays = {name: random.normal(0, 1, shape).astype(np.float32) for name, shape in shapes.items()}
+    nodes = [
+        helper.make_node("Conv", ["images", "depthwise"], ["a"], group=64, pads=[1, 1, 1, 1]),
+        helper.make_node("Conv", ["a", "pointwise"], ["b"]),
+    ]
+    ends = [
+        [helper.make_tensor_value_info(name, 1, [1, channels, 8, 8])]
+        for name, channels in (("images", 64), ("b", 256))
+    ]
+    tensors = [numpy_helper.from_array(array, name) for name, array in arrays.items()]
+    made = helper.make_model(
+        helper.make_graph(nodes, "separable", *ends, tensors),
+        opset_imports=[helper.make_opsetid("", 17)],
+        ir_version=8,
+    )
+    kinds = {node.op_type: node.output[0] for node in as_int8(made).graph.node if node.name}
+    assert kinds["Cast"] == "depthwise"
+    assert kinds["DequantizeLinear"] == "pointwise"
+    sample = random.normal(0, 1, (1, 64, 8, 8)).astype(np.float32)
+    before, after = (run_once(m, {"images": sample})[0] for m in (made, as_int8(made)))
+    assert np.abs(before - after).max() < 0.02 * np.abs(before).max()
 
 
 def test_int8_weights_take_a_quarter(

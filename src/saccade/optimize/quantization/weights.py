@@ -17,7 +17,7 @@ from saccade.errors import ModelError
 from saccade.models.files import model_file
 from saccade.models.onnx_file import read_onnx
 from saccade.models.onnx_save import save_apart, save_onnx
-from saccade.optimize.quantization.layers import layers, named
+from saccade.optimize.quantization.layers import Layer, layers, named
 from saccade.optimize.quantization.prepared import recent
 from saccade.optimize.quantization.rounding import integer_weights
 from saccade.optimize.workshop import workshop
@@ -25,7 +25,10 @@ from saccade.pipeline.config import ModelFile, Stored, digest
 
 # Smaller tensors are not worth a node of their own.
 LEAST_VALUES = 256
-METHOD = "weights 1"
+# Products that a layer adds up for a value, below which its weights are not rounded to int8, and
+# the part of all weights that such layers may be.
+FEW, SMALL_PART = 64, 0.1
+METHOD = "weights 2"
 WORKER = "saccade.optimize.quantization.weights:WeightWorker"
 # Beside a model whose weights are mapped.
 DATA = ".weights"
@@ -90,48 +93,77 @@ def as_fp16(model: onnx.ModelProto) -> onnx.ModelProto:
     for tensor in copy.graph.initializer:
         if tensor.data_type != TensorProto.FLOAT or np.prod(tensor.dims) < LEAST_VALUES:
             continue
-        values = numpy_helper.to_array(tensor)
-        if np.abs(values).max(initial=0.0) > np.finfo(np.float16).max:
+        if not _fits_fp16(tensor):
             raise ModelError(
                 f"The weights '{tensor.name}' hold values beyond fp16's largest, 65504. Keep this "
                 "model's weights in fp32."
             )
-        name, half = tensor.name, f"{tensor.name}/fp16"
-        tensor.CopyFrom(numpy_helper.from_array(values.astype(np.float16), half))
-        cast = helper.make_node("Cast", [half], [name], f"{name}/cast", to=TensorProto.FLOAT)
-        casts.append(cast)
+        casts.append(_halved(tensor))
     if not casts:
         raise ModelError("The model has no fp32 weights that could be stored as fp16.")
     return _with_first(copy, casts)
 
 
+def _fits_fp16(tensor: TensorProto) -> bool:
+    largest = np.abs(numpy_helper.to_array(tensor)).max(initial=0.0)
+    return bool(largest <= np.finfo(np.float16).max)
+
+
+def _halved(tensor: TensorProto) -> onnx.NodeProto:
+    """Store a tensor as fp16, in place; the Cast that makes fp32 of it again under its name."""
+    name, half = tensor.name, f"{tensor.name}/fp16"
+    values = numpy_helper.to_array(tensor).astype(np.float16)
+    tensor.CopyFrom(numpy_helper.from_array(values, half))
+    return helper.make_node("Cast", [half], [name], f"{name}/cast", to=TensorProto.FLOAT)
+
+
 def as_int8(model: onnx.ModelProto) -> onnx.ModelProto:
     """A copy whose layers' weights are int8 with a step per channel; arithmetic stays float.
+
+    Layers that add up few products are stored as fp16 where they are a small part of the file: of
+    nine weights the errors do not average out. In MobileNetV2, of 3.5 million weights 65 thousand
+    are depthwise; with them in fp16 logits move half as far, for 2% of the size.
 
     Raises:
         ModelError: there are no layers with weights of their own.
     """
     copy = named(recent(model))
     tensors = {tensor.name: tensor for tensor in copy.graph.initializer}
-    decoding: dict[str, onnx.NodeProto] = {}
-    for layer in layers(copy):
-        tensor = tensors[layer.weight]
-        if tensor.data_type != TensorProto.FLOAT or layer.weight in decoding:
-            continue
-        values = numpy_helper.to_array(tensor)
-        if values.size < LEAST_VALUES:
-            continue
-        integers, scale = integer_weights(values, layer.channel_axis)
-        name = layer.weight
-        stored = (f"{name}/int8", f"{name}/scale")
-        tensor.CopyFrom(numpy_helper.from_array(integers, stored[0]))
-        copy.graph.initializer.append(numpy_helper.from_array(scale, stored[1]))
-        decoding[name] = helper.make_node(
-            "DequantizeLinear", list(stored), [name], f"{name}/dq", axis=layer.channel_axis
-        )
-    if not decoding:
+    found = {
+        layer.weight: layer
+        for layer in layers(copy)
+        if tensors[layer.weight].data_type == TensorProto.FLOAT
+        and np.prod(tensors[layer.weight].dims) >= LEAST_VALUES
+    }
+    if not found:
         raise ModelError("The model has no layers whose weights could be stored as int8.")
-    return _with_first(copy, list(decoding.values()))
+    halved = _of_few_products([(layer, tensors[name]) for name, layer in found.items()])
+    decoding = []
+    for name, layer in found.items():
+        if name in halved:
+            decoding.append(_halved(tensors[name]))
+            continue
+        integers, scale = integer_weights(numpy_helper.to_array(tensors[name]), layer.channel_axis)
+        stored = (f"{name}/int8", f"{name}/scale")
+        tensors[name].CopyFrom(numpy_helper.from_array(integers, stored[0]))
+        copy.graph.initializer.append(numpy_helper.from_array(scale, stored[1]))
+        decoding.append(
+            helper.make_node(
+                "DequantizeLinear", list(stored), [name], f"{name}/dq", axis=layer.channel_axis
+            )
+        )
+    return _with_first(copy, decoding)
+
+
+def _of_few_products(weights: list[tuple[Layer, TensorProto]]) -> set[str]:
+    """Names of the weights that stay finer than int8; none where they are no small part of all."""
+    sizes = {layer.weight: int(np.prod(tensor.dims)) for layer, tensor in weights}
+    few = {
+        layer.weight
+        for layer, tensor in weights
+        if sizes[layer.weight] // tensor.dims[layer.channel_axis] < FEW and _fits_fp16(tensor)
+    }
+    return few if sum(sizes[name] for name in few) <= SMALL_PART * sum(sizes.values()) else set()
 
 
 def _with_first(model: onnx.ModelProto, nodes: list[onnx.NodeProto]) -> onnx.ModelProto:
