@@ -22,6 +22,7 @@ from saccade.train.job import refer
 from saccade.train.records import TrainingBlock
 from saccade.train.subject import SUBJECT
 
+LARGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 needs_mallopt = pytest.mark.skipif(not has_mallopt(), reason="the C library has no mallopt")
 
 # Activations of 64 MB: larger than what malloc keeps by itself.
@@ -123,6 +124,29 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
     faults = {mode: int(printed(script, mode)) for mode in ("default", "kept")}
     # numpy asks for huge pages, so that a mapping takes fewer faults than it has small pages.
     assert faults["default"] > 100 > 10 > faults["kept"]
+
+
+@needs_mallopt
+@pytest.mark.skipif(not LARGE_PAGES.exists(), reason="a kernel with transparent huge pages")
+def test_what_is_kept_may_lie_in_large_pages() -> None:
+    script = """
+import ctypes, sys
+from saccade.pipeline.allocator import keep_memory
+if sys.argv[1] == "kept":
+    assert keep_memory()
+library = ctypes.CDLL(None)
+library.malloc.restype = ctypes.c_void_p
+address = library.malloc(ctypes.c_size_t(64 << 20)) + (32 << 20)
+inside = False
+for line in open("/proc/self/smaps"):
+    first = line.split()[0]
+    if "-" in first:
+        low, high = (int(end, 16) for end in first.split("-"))
+        inside = low <= address < high
+    elif inside and first == "VmFlags:":
+        print("hg" in line.split())
+"""
+    assert [printed(script, mode).strip() for mode in ("default", "kept")] == ["False", "True"]
 
 
 def printed(script: str, mode: str) -> str:
