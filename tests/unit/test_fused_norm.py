@@ -171,6 +171,8 @@ def test_kernels_are_kept_or_made_anew(tmp_path: Path, monkeypatch: pytest.Monke
     stamp = made.stat().st_mtime_ns
     building.kernels.__wrapped__()
     assert [path.stat().st_mtime_ns for path in tmp_path.iterdir()] == [stamp]
+    monkeypatch.setenv("SACCADE_KERNELS", str(made / "no-folder"))  # nobody can write there
+    assert hasattr(building.kernels.__wrapped__(), "saccade_norm_forward")
     monkeypatch.setenv("SACCADE_KERNELS", "off")
     assert hasattr(building.kernels.__wrapped__(), "saccade_norm_backward")
 

@@ -43,7 +43,7 @@ def kernels() -> ctypes.CDLL:
     import torch  # noqa: F401
 
     kept = user_cache("kernels", "SACCADE_KERNELS")
-    if kept is not None:
+    if kept is not None and (is_built() or _takes_files(kept)):
         return _loaded(kept)
     with tempfile.TemporaryDirectory() as folder:  # a library that is loaded needs no file
         return _loaded(Path(folder))
@@ -53,6 +53,15 @@ def is_built() -> bool:
     """Whether they lie in the user's cache already."""
     kept = user_cache("kernels", "SACCADE_KERNELS")
     return kept is not None and _path(kept, _source()).is_file()
+
+
+def _takes_files(folder: Path) -> bool:
+    """Whether the user's cache can be written to; a home may be read-only."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return False
+    return os.access(folder, os.W_OK)
 
 
 def _compiler() -> str:
