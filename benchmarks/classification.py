@@ -55,7 +55,7 @@ def measure(setting: Setting) -> list[Row]:
             detail=f"{first.model.size_mb:.2f} -> {second.model.size_mb:.2f} MB",
         ),
         drop_row(study, "MobileNetV2: top-1 drop, bounded", GOALS[2]),
-        wall_row(setting, study, NAME, setting.sizes.ladder_budget),
+        wall_row(setting, study, NAME),
     ]
 
 
@@ -65,7 +65,7 @@ def _images(setting: Setting) -> Path:
 
 def _study(setting: Setting) -> Study:
     if NAME not in setting.studies:
-        note(f"saccade optimize ({NAME}, budget {setting.sizes.ladder_budget})")
+        note(f"saccade optimize ({NAME}, budget {setting.sizes.budget})")
         began = time.monotonic()
         setting.studies[NAME] = saccade.optimize(
             task="classification",
@@ -73,7 +73,7 @@ def _study(setting: Setting) -> Study:
             weights=mobilenet_weights(),
             data=_images(setting),
             goals=GOALS,
-            budget=setting.sizes.ladder_budget,
+            budget=setting.sizes.budget,
             out=setting.folder / NAME,
         )
         setting.wall_s[NAME] = time.monotonic() - began

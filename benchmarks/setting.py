@@ -25,7 +25,6 @@ class Sizes:
     Attributes:
         budget: of a search, as `saccade optimize --budget` takes it.
         training_budget: of the search for a faster training.
-        ladder_budget: of a search that has to climb most of a repair ladder.
         tracking_budget: of the search on tracks, which judges hundreds of frames per trial.
         pairs: interleaved pairs of blocks behind a ratio.
         block_s: length of a block of the slower side.
@@ -46,11 +45,10 @@ class Sizes:
     rival_rounds: int = 8
     tracking_budget: str = "8m"
     training_budget: str = "10m"
-    ladder_budget: str = "10m"
 
 
 # For trying whether the benchmarks run at all; the figures mean nothing.
-QUICK = Sizes("75s", 3, 0.6, 60, 1_200, 300, 1, 24, 2, "120s", "120s", "120s")
+QUICK = Sizes("75s", 3, 0.6, 60, 1_200, 300, 1, 24, 2, "120s", "120s")
 
 
 @dataclass(frozen=True)

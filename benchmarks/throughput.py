@@ -98,10 +98,9 @@ def drop_row(
     )
 
 
-def wall_row(setting: Setting, study: Study, name: str, budget: str = "") -> Row:
-    """How long the search took, from outside; of the usual budget, if not of another."""
-    budget = budget or setting.sizes.budget
-    allowed = parse_duration(budget) * BUDGET_TOLERANCE
+def wall_row(setting: Setting, study: Study, name: str) -> Row:
+    """How long the search took, from outside."""
+    allowed = parse_duration(setting.sizes.budget) * BUDGET_TOLERANCE
     taken = setting.wall_s.get(name, float(study.result["wall_s"]))
     return Row(
         f"wall time of the search ({name})",
@@ -109,7 +108,8 @@ def wall_row(setting: Setting, study: Study, name: str, budget: str = "") -> Row
         unit=" s",
         bar=allowed,
         at_least=False,
-        detail=f"budget {budget} + 10%; status {study.status}, {len(study.trials)} trials",
+        detail=f"budget {setting.sizes.budget} + 10%; status {study.status}, "
+        f"{len(study.trials)} trials",
     )
 
 
