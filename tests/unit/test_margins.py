@@ -94,6 +94,7 @@ def test_the_guard_decides_by_it_where_the_labels_do_not() -> None:
 def test_a_bound_that_excludes_what_is_allowed_is_not_talked_away() -> None:
     shown = DropBound(0.2, 75, 0.02, np.full(200, 0.2), 1 / 75, by_margins=0.0)
     assert judge(shown, 0.01, "near_lossless", 1, 75).decision == "reject"
+    assert final_bound(shown, 0.01, 1, 75).likely > 0.01
 
 
 def test_the_judge_of_classification_gives_them() -> None:

@@ -66,7 +66,7 @@ class ClassificationJudge:
 
 
 def _margins(outputs: ClassScores, labels: NDArray[np.int64], k: int) -> NDArray[np.float64] | None:
-    """None where there are no more than ``k`` classes, or no scores."""
+    """None where there are no more than ``k`` classes: nothing could leave the first ones."""
     scores = outputs.scores
     return margins(scores, labels, k) if scores.shape[1] > k else None
 

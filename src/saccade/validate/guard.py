@@ -52,7 +52,7 @@ class FinalBound:
         holds: whether the bound is within what is allowed.
         labels_needed: labelled images in all that would make it hold; None where no number would.
         reason: one sentence for a person.
-        likely: the best guess of the drop, see `DropBound.likely`.
+        likely: the best guess of the drop, see `DropBound.likely`; not below the lower bound.
     """
 
     attempt: int
@@ -159,16 +159,16 @@ def final_bound(drop: DropBound, allowed: float, attempt: int, images: int) -> F
             attempt, level, drop.estimate, upper, allowed, True, None, reason, drop.likely
         )
     said += _by_margins(drop)
-    needed = labels_needed(images, drop.likely, upper, allowed)
+    # No guess talks a bound away.
+    likely = max(drop.likely, drop.lower_at(level))
+    needed = labels_needed(images, likely, upper, allowed)
     if not math.isfinite(upper):
         reason = _no_bound(images)
-    elif drop.likely > allowed:
+    elif likely > allowed:
         reason = f"{said}: more than the {allowed:g} allowed"
     else:
         reason = f"{said}: not bounded by the {allowed:g} allowed, {_would_decide(needed)}"
-    return FinalBound(
-        attempt, level, drop.estimate, upper, allowed, False, needed, reason, drop.likely
-    )
+    return FinalBound(attempt, level, drop.estimate, upper, allowed, False, needed, reason, likely)
 
 
 def lost_goal(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from saccade.models.families import BOX_DECODES
 from saccade.optimize.change import Effect, Ordinary, PlanContext, Prediction, Tried
+from saccade.optimize.changes.fp16_weights import SIZE as FP16_SIZE
 from saccade.optimize.distill import Distillation
 from saccade.optimize.float_model import float_config, is_float
 from saccade.optimize.precision_gain import precision_prediction
@@ -26,8 +27,8 @@ COST_S = 9.0
 # A prior: int8 costs some detectors a point of mAP or more, and others nothing.
 ODDS = 0.5
 SIZE = 0.28
-# What files take whose weights are stored otherwise, of the size in fp32.
-STORED = {"fp32": 1.0, "fp16": 0.52, "int8_weights": 0.28, "int8": 0.28}
+# What files take that int8 still makes smaller, of the size in fp32.
+LARGER = {"fp32": 1.0, "fp16": FP16_SIZE}
 # From one runtime's int8 to another's: which kernels are faster depends on the layers.
 OTHER_KERNELS, OTHER_KERNELS_BOUND = 1.08, 2.0
 # From one quantizer's file to another's for the same runtime.
@@ -130,8 +131,8 @@ class QuantizeInt8(Ordinary):
             basis = "prior: which int8 kernels are faster depends on the layers"
             return Prediction(OTHER_KERNELS, OTHER_KERNELS_BOUND, basis, self._cost_s, ODDS)
         prediction = precision_prediction(context, "int8", bytes_factor=0.5, cost_s=self._cost_s)
-        share = SIZE / STORED[context.config.model.stored]
-        shrinks = {"model_mb": share} if share < 1 else {}
+        size = LARGER.get(context.config.model.stored)
+        shrinks = {"model_mb": SIZE / size} if size else {}
         return replace(prediction, odds=ODDS, shrinks=shrinks)
 
     @property

@@ -144,13 +144,13 @@ class PartSearch:
         One change may hinder all others, as workers do that take the cores of the compute; to race
         each of them would cost more time than there is.
         """
-        start, together = self._pace(()), self._pace(chosen)
+        start, whole = self._pace(()), self._pace(chosen)
         assert start is not None
-        if len(chosen) < 2 or together is None:
+        if len(chosen) < 2 or whole is None:
             return chosen
-        if together.samples_per_s > start.samples_per_s * (1 + self._resolution):
+        if whole.samples_per_s > start.samples_per_s * (1 + self._resolution):
             return chosen
-        reserve, found = RESERVE * self._time_left(), [(together.samples_per_s, chosen)]
+        reserve, found = RESERVE * self._time_left(), [(whole.samples_per_s, chosen)]
         for option in sorted(chosen, key=lambda o: o.prediction.gain):
             fewer = tuple(o for o in chosen if o is not option)
             if self._time_left() - reserve > self._screening_s(fewer):

@@ -36,10 +36,8 @@ def _normalize(
     return y, mean, var
 
 
-def _normalized_like(
-    x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, eps: float, relu: bool
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    x, _ = _laid_out(x)
+def _normalized_like(x: torch.Tensor, weight: torch.Tensor, *_: Any) -> tuple[Any, ...]:
+    x = _laid_out(x)[0]
     return torch.empty_like(x), torch.empty_like(weight), torch.empty_like(weight)
 
 
@@ -76,16 +74,9 @@ def _gradients(
 
 
 def _gradients_like(
-    dy: torch.Tensor,
-    x: torch.Tensor,
-    weight: torch.Tensor,
-    bias: torch.Tensor,
-    mean: torch.Tensor,
-    var: torch.Tensor,
-    eps: float,
-    relu: bool,
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    x, _ = _laid_out(x)
+    dy: torch.Tensor, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, *_: Any
+) -> tuple[Any, ...]:
+    x = _laid_out(x)[0]
     return torch.empty_like(x), torch.empty_like(weight), torch.empty_like(bias)
 
 
