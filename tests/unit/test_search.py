@@ -18,11 +18,12 @@ from saccade.optimize.change import PlanContext
 from saccade.optimize.changes.int8 import QuantizeInt8
 from saccade.optimize.contest import Contest
 from saccade.optimize.distill import Distillation
-from saccade.optimize.plan import Plan
+from saccade.optimize.plan import Candidate, Plan
 from saccade.optimize.quantization.recipe import Recipe
 from saccade.optimize.race import Runner
 from saccade.optimize.search import Search
 from saccade.optimize.trial_book import TrialBook, still_holds, terms_of
+from saccade.prediction import Prediction
 from saccade.progress import SilentProgress
 from saccade.study import Drop, RunFolder, Terms, Trial
 from saccade.testing.optimization_conformance import example_contexts
@@ -165,3 +166,17 @@ def test_a_dead_incumbent_costs_one_trial_and_is_started_again(tmp_path: Path) -
 
     assert contest.hold(incumbent, candidate, draft, failing).verdict == "failed"
     assert cast(Any, contest.reference(incumbent)).worker.alive
+
+
+def test_what_there_was_no_time_for_is_left_over_and_not_what_was_tried(
+    context: PlanContext, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def candidate(recipe: Recipe, gain: float) -> Candidate:
+        return Candidate(QuantizeInt8("openvino", recipe), Prediction(gain, gain, "", 5.0))
+
+    tried, open_one = candidate(Recipe(), 2.0), candidate(Recipe(trained=True), 1.8)
+    tiny = candidate(Recipe(images=7), 1.02)
+    monkeypatch.setattr(module, "make_plan", lambda _: Plan((tried, open_one, tiny), ()))
+    search = bare_search(RunFolder(tmp_path / "run"), seconds=0.0)
+    search._promise([tried.change.label], 2.0)
+    assert search._left_over(context) == (open_one,)

@@ -19,6 +19,7 @@ from saccade.goals import TRAINING_METRICS, Goal, parse_goal
 from saccade.optimize.metrics import Estimate
 from saccade.optimize.training.memory_goals import why_worth_it
 from saccade.optimize.training.memory_search import FEWER, MORE, MemorySearch
+from saccade.optimize.training.ring import Ring
 from saccade.optimize.training.search import Found, Kept, Saved
 from saccade.optimize.training.sets import Option
 from saccade.optimize.training.trial_log import TrialLog
@@ -106,12 +107,14 @@ def search(
         Found(config, tuple(items), ()),
         asked,
         lambda blocks: training_metrics(blocks, SAMPLES, 1),
-        log,
+        Ring(
+            log,
+            folder,
+            0.02,
+            time_left,
+            lambda config, timed, where: Remembering(config, speed_of),  # type: ignore[return-value, arg-type]
+        ),
         SilentProgress(),
-        folder,
-        0.02,
-        time_left,
-        lambda config, timed, where: Remembering(config, speed_of),  # type: ignore[return-value, arg-type]
     ).run()
     return found, log.trials
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from saccade import plugins
 from saccade.errors import RuntimeFailure
 from saccade.optimize.training.interactions import interactions
 from saccade.optimize.training.part_search import PartSearch
+from saccade.optimize.training.ring import Ring
 from saccade.optimize.training.runner import Pace, TrainingRunner
 from saccade.optimize.training.search import Kept, TrainingSearch, of_samples, rebuilt
 from saccade.optimize.training.sets import Option, configured, together
@@ -56,11 +56,13 @@ def search(
         context_of(),
         options(*changes),
         "synthetic",
-        log,
-        folder,
-        0.02,
-        lambda: seconds,
-        lambda config, timed, where: FakeRunner(config, speed_of),  # type: ignore[return-value, arg-type]
+        Ring(
+            log,
+            folder,
+            0.02,
+            lambda: seconds,
+            lambda config, timed, where: FakeRunner(config, speed_of),  # type: ignore[return-value, arg-type]
+        ),
     )
     return {o.label for o in found.run()}, log.trials, found
 
@@ -73,7 +75,7 @@ def test_a_pair_that_pays_only_together_is_found_without_what_adds_nothing(tmp_p
 
 def test_the_interaction_of_the_pair_is_on_record(tmp_path: Path) -> None:
     _, _, found = search(tmp_path, unet, BF16, LAST, COMPILE)
-    rates = {key: pace.samples_per_s for key, pace in found.paces().items()}
+    rates = {key: pace.samples_per_s for key, pace in found.paces.seen().items()}
     strongest = interactions(rates)[0]
     assert {strongest.first, strongest.second} == {"bf16", "channels_last"}
     assert strongest.factor == pytest.approx(14 * 1.8 / (3.5 * 2.4), rel=0.05)
@@ -82,7 +84,7 @@ def test_the_interaction_of_the_pair_is_on_record(tmp_path: Path) -> None:
 def test_pairs_that_were_raced_need_no_trial_of_their_own(tmp_path: Path) -> None:
     _, trials, found = search(tmp_path, unet, BF16, LAST, FUSED)
     raced = frozenset({"bf16", "channels_last"})
-    assert found.paces()[raced].samples_per_s == pytest.approx(14.0, rel=0.05)
+    assert found.paces.seen()[raced].samples_per_s == pytest.approx(14.0, rel=0.05)
     assert not [t for t in trials if t.details["how"] == "pair" and set(t.details["set"]) == raced]
 
 
@@ -194,10 +196,14 @@ def ticking(folder: Path, speed_of: SpeedOf, seconds: float, *changes: Turn) -> 
             return Pace(block.samples_per_s, block.step_s[0])
 
     log = TrialLog(RunFolder(folder), SilentProgress(), "machine")
-    return PartSearch(
-        context_of(), options(*changes), "synthetic", log, folder, 0.02, lambda: left[0],
+    ring = Ring(
+        log,
+        folder,
+        0.02,
+        lambda: left[0],
         lambda config, timed, where: Runner(config),  # type: ignore[return-value, arg-type]
-    )  # fmt: skip
+    )
+    return PartSearch(context_of(), options(*changes), "synthetic", ring)
 
 
 def test_what_the_time_does_not_allow_to_make_is_not_raced(tmp_path: Path) -> None:
@@ -252,7 +258,7 @@ def test_slow_steps_leave_time_to_measure_the_best_set_alone(tmp_path: Path) -> 
     """Steps take four seconds at first; racing must not take all the time."""
     found = ticking(tmp_path, unet, 110.0, FUSED, BF16, LAST)
     assert {o.label for o in found.run()} >= {"bf16", "channels_last"}
-    rates = {key: pace.samples_per_s for key, pace in found.paces().items()}
+    rates = {key: pace.samples_per_s for key, pace in found.paces.seen().items()}
     strongest = interactions(rates)[0]
     assert {strongest.first, strongest.second} == {"bf16", "channels_last"}
 
@@ -312,13 +318,15 @@ def test_a_part_comes_again_for_what_was_kept_makes_possible(
 
     search = TrainingSearch(
         context_of(),
-        TrialLog(RunFolder(tmp_path), SilentProgress(), "machine"),
+        Ring(
+            TrialLog(RunFolder(tmp_path), SilentProgress(), "machine"),
+            tmp_path,
+            0.02,
+            lambda: 1e6,
+            lambda config, timed, where: FakeRunner(config, speed),  # type: ignore[return-value, arg-type]
+        ),
         profile_of,
         SilentProgress(),
-        tmp_path,
-        0.02,
-        time.monotonic() + 1e6,
-        lambda config, timed, where: FakeRunner(config, speed),  # type: ignore[return-value, arg-type]
     )
     found = search.run()
     assert {kept.option.label for kept in found.kept} == {"workers", "persistent", "bf16"}

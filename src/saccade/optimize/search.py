@@ -38,6 +38,10 @@ MIN_SMALL_GAIN = 0.08
 class Search:
     """Greedy search over changes, resumable from the run folder.
 
+    Attributes:
+        incumbent: the best configuration so far.
+        untried: changes that there was no time for, best first; set by `run`.
+
     Args:
         resolution: relative difference that this machine can resolve now.
         deadline: on ``time.monotonic``'s clock; no trial starts after it.
@@ -73,6 +77,7 @@ class Search:
         self._promised: dict[str, float] = {}
         self.incumbent: PipelineConfig = job.baseline
         self._repair = Repair()
+        self.untried: tuple[Candidate, ...] = ()
 
     @property
     def trials(self) -> list[Trial]:
@@ -97,9 +102,17 @@ class Search:
                 trial = self._try(context, candidate)
                 if trial.kept:
                     context = self.context(self._profile_of(self.incumbent))
+            self.untried = self._left_over(context)
         finally:
             self.close()
         return self.incumbent
+
+    def _left_over(self, context: PlanContext) -> tuple[Candidate, ...]:
+        """What the search would have gone on with, each worth a trial of its own."""
+        candidates = make_plan(context).candidates
+        return tuple(
+            c for c in candidates if (c.needed or c.worth >= self._small) and self._is_new(c)
+        )
 
     def _replay(self) -> bool:
         """Go again through what an earlier run decided; whether it got beyond the baseline.

@@ -247,7 +247,7 @@ class Playbook:
         try:
             search.run(profile)
         finally:
-            self._know(trials=tuple(search.trials))
+            self._know(trials=tuple(search.trials), untried=search.untried)
         return search
 
     def _tuned(self, search: Search) -> PipelineConfig:

@@ -13,6 +13,7 @@ from saccade.goals import METRICS, Goal
 from saccade.looks import shares
 from saccade.optimize.job import Job
 from saccade.optimize.metrics import Estimate, values
+from saccade.optimize.plan import TRIAL_S, Candidate
 from saccade.playbook.final import Final
 from saccade.playbook.final_judge import Accuracy
 from saccade.playbook.pareto import pareto
@@ -41,6 +42,7 @@ class Story:
     problems: tuple[DataProblem, ...] = ()
     interrupted: bool = False
     baseline_accuracy: Mapping[str, float] = field(default_factory=dict)
+    untried: tuple[Candidate, ...] = ()
 
 
 def result_document(story: Story) -> dict[str, Any]:
@@ -58,6 +60,7 @@ def result_document(story: Story) -> dict[str, Any]:
             for t in story.trials
             if not t.kept
         ],
+        "untried": [untried_row(candidate) for candidate in story.untried],
         "trials": [trial_row(t) for t in story.trials],
         "findings": [finding.document() for finding in story.findings],
         "data_problems": count_problems(story.problems),
@@ -274,6 +277,16 @@ def trial_row(trial: Trial) -> dict[str, Any]:
         "wall_s": trial.wall_s,
         "repair": [asdict(step) for step in trial.repair],
         "details": trial.details,
+    }
+
+
+def untried_row(candidate: Candidate) -> dict[str, Any]:
+    """A change that there was no time for, as ``result.json`` lists it."""
+    prediction = candidate.prediction
+    return {
+        "change": candidate.change.label,
+        "predicted_gain": prediction.gain,
+        "cost_s": prediction.cost_s + TRIAL_S,
     }
 
 

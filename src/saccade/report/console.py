@@ -19,6 +19,7 @@ from saccade.report.by_size import SIZES, size_columns
 from saccade.report.document import Change, kept_changes, rejected_changes, tone
 from saccade.report.dynamic import dynamic_resolution
 from saccade.report.repair import ladders
+from saccade.report.untried import untried_text
 
 STYLES = {"good": "green", "bad": "red", "warn": "yellow", "neutral": "dim"}
 MARKS = {"good": "✓", "bad": "✗", "warn": "?", "neutral": "="}
@@ -49,6 +50,7 @@ def summary(result: Mapping[str, Any], console: Console, report: str = "") -> No
     _print_repair(result, say)
     _print_sizes(result, say)
     _print_rejected(result, say)
+    _print_untried(result, say)
     _print_places(result, say, report)
 
 
@@ -292,6 +294,14 @@ def _print_rejected(result: Mapping[str, Any], say: Speaker) -> None:
         if change.reason:
             why = Text.assemble(why, ": ", say.text(change.reason))
         say.console.print(Padding(why, (0, 0, 0, 4)))
+
+
+def _print_untried(result: Mapping[str, Any], say: Speaker) -> None:
+    said = untried_text(result)
+    if said:
+        say.console.print()
+        say.console.print(say.text("Not tried", "bold"))
+        say.console.print(say.text(said))
 
 
 def _number(change: Change) -> str:

@@ -40,6 +40,7 @@ from saccade.report.document import (
 from saccade.report.dynamic import dynamic_resolution
 from saccade.report.front_chart import FrontAxes, front_chart
 from saccade.report.repair import Ladder, ladders, sensitivity_chart
+from saccade.report.untried import untried_text
 from saccade.study import write_whole
 
 REPORT_FILE = "report.html"
@@ -193,6 +194,7 @@ def _change_view(result: Mapping[str, Any]) -> dict[str, Any]:
         "kept": kept,
         "change_names": texts(mapping(result.get("best")).get("changes")),
         "rejected": rejected,
+        "untried": untried_text(result),
         "trials": everything,
         "gain_chart": both(lambda width: gain_chart(compared[:MAX_CHANGES], width)),
         "not_drawn": len(kept) + len(others) - len(compared[:MAX_CHANGES]),

@@ -17,6 +17,7 @@ from saccade.report.document import (
     speed_metric,
     tone,
 )
+from saccade.report.untried import out_of_time
 
 BADGES = {"met": "Goals met", "not_met": "Goals not met", "inconclusive": "Inconclusive"}
 MARKS = {"met": "✓", "not_met": "✗", "inconclusive": "?"}
@@ -112,6 +113,8 @@ def headline(result: Mapping[str, Any]) -> str:
     asked = f"Asked for {_joined(goals)}" if goals else "Asked for the fastest system"
     if not mapping(result.get("best")):
         return f"{asked}: {_nothing_better(result)}."
+    if out_of_time(result):
+        return f"{asked}: {out_of_time(result)}; the baseline runs at {_baseline_speed(result)}."
     return f"{asked}: reached {_reached(result)}, {accuracy_clause(result)}."
 
 
@@ -222,9 +225,13 @@ def _nothing_better(result: Mapping[str, Any]) -> str:
     target = mapping(result.get("estimates")).get("target")
     if target and not result.get("measured"):
         return f"no speed on {target} was measured, what is said of it are estimates"
-    base = q.number(metrics(result, "baseline").get("throughput_fps"))
-    at = f"; the baseline runs at {q.metric_text('throughput_fps', base)}" if base else ""
+    at = f"; the baseline runs at {_baseline_speed(result)}" if _baseline_speed(result) else ""
     return f"no faster system has passed validation{at}"
+
+
+def _baseline_speed(result: Mapping[str, Any]) -> str:
+    base = q.number(metrics(result, "baseline").get("throughput_fps"))
+    return q.metric_text("throughput_fps", base) if base else ""
 
 
 def _reached(result: Mapping[str, Any]) -> str:

@@ -10,18 +10,17 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from saccade.errors import SaccadeError, StorageError
 from saccade.goals import Goal
 from saccade.optimize.metrics import Estimate
 from saccade.optimize.training.durations import START_S
 from saccade.optimize.training.memory_goals import LEAST_SHRINK, needs_less, value_of, why_worth_it
-from saccade.optimize.training.part_search import OpenRunner
-from saccade.optimize.training.runner import RacePlan, TrainingRace, TrainingRunner, race
+from saccade.optimize.training.ring import Ring
+from saccade.optimize.training.runner import RacePlan, TrainingRace, TrainingRunner
 from saccade.optimize.training.search import Found, Kept, Saved, rebuilt
 from saccade.optimize.training.sets import Option, plan_training
-from saccade.optimize.training.trial_log import VERDICTS, Outcome, TrialLog
+from saccade.optimize.training.trial_log import VERDICTS, Outcome
 from saccade.progress import Progress
 from saccade.study import Ratio, Trial
 from saccade.train.change import TrainingContext
@@ -64,12 +63,8 @@ class MemorySearch:
         found: what the search for speed came to.
         goals: all of the run; none of time that is met is lost for memory.
         metrics_of: metrics of blocks.
-        log: where trials are recorded.
+        ring: where configurations race.
         progress: told what came of it.
-        folder: for compiled code.
-        resolution: relative difference that this machine can resolve now.
-        time_left: seconds until the search's time is up.
-        open_runner: opens a worker for a configuration.
     """
 
     def __init__(
@@ -78,17 +73,12 @@ class MemorySearch:
         found: Found,
         goals: Sequence[Goal],
         metrics_of: MetricsOf,
-        log: TrialLog,
+        ring: Ring,
         progress: Progress,
-        folder: Path,
-        resolution: float,
-        time_left: Callable[[], float],
-        open_runner: OpenRunner = TrainingRunner,
     ) -> None:
         self._context, self._found, self._goals = context, found, tuple(goals)
-        self._metrics_of, self._log, self._progress = metrics_of, log, progress
-        self._folder, self._resolution, self._time_left = folder, resolution, time_left
-        self._open = open_runner
+        self._metrics_of, self._progress = metrics_of, progress
+        self._ring, self._log, self._time_left = ring, ring.log, ring.time_left
         self._config, self._kept = found.config, found.kept
         self._now: Mapping[str, Estimate] = {}
         self._refused: set[tuple[str, str]] = set()
@@ -187,12 +177,12 @@ class MemorySearch:
         began = time.monotonic()
         self._log.started((move.option,), move.how)
         try:
-            candidate = self._open(move.config, "block", self._folder)
+            candidate = self._ring.open(move.config, "block")
         except SaccadeError as error:
             self._note(move, Outcome("failed", str(error), move.how), began)
             return False
         try:
-            result = race(self._reference(), candidate, self._resolution, PLAN, self._time_left)
+            result = self._ring.race(self._reference(), candidate, PLAN)
         except SaccadeError as error:
             candidate.close()
             self._close()  # whichever of the two it was
@@ -263,7 +253,7 @@ class MemorySearch:
 
     def _reference(self) -> TrainingRunner:
         if self._runner is None:
-            self._runner = self._open(self._config, "block", self._folder)
+            self._runner = self._ring.open(self._config, "block")
         return self._runner
 
     def _close(self) -> None:

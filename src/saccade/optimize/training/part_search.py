@@ -10,31 +10,23 @@ interactions, and whether a set was missed that is better.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import combinations
-from pathlib import Path
 
 from saccade.errors import SaccadeError, StorageError
-from saccade.optimize.training.durations import SCREEN_S, START_S, racing_s, screening_s
-from saccade.optimize.training.runner import (
-    Pace,
-    RacePlan,
-    Timed,
-    TrainingRace,
-    TrainingRunner,
-    race,
-)
-from saccade.optimize.training.sets import Option, configured, together
-from saccade.optimize.training.trial_log import VERDICTS, Outcome, TrialLog, how_of
+from saccade.optimize.training.durations import START_S, racing_s
+from saccade.optimize.training.paces import Paces
+from saccade.optimize.training.ring import Ring
+from saccade.optimize.training.runner import RacePlan, Timed, TrainingRace, TrainingRunner
+from saccade.optimize.training.sets import Option, Set, configured, cost_of, together
+from saccade.optimize.training.trial_log import VERDICTS, Outcome
 from saccade.prediction import Prediction
 from saccade.study import Ratio, Trial
 from saccade.train.change import TrainingContext
 from saccade.train.config import TrainingConfig
 from saccade.train.joining import joined_blocks
 
-Set = tuple[Option, ...]
-OpenRunner = Callable[[TrainingConfig, Timed, Path], TrainingRunner]
 # A screened set has to be so much faster than the best one to be raced against it.
 CHALLENGE = 1.03
 # Of the time that is left, what screening leaves for racing, and racing for screening.
@@ -50,11 +42,12 @@ class PartSearch:
         context: the configuration to start from, and what is known of it.
         options: the changes of the part.
         timed: whether steps are timed with their loading.
-        log: where trials are recorded.
-        folder: for compiled code.
-        resolution: relative difference that this machine can resolve now.
-        time_left: seconds until the part's time is up.
-        open_runner: opens a worker for a configuration.
+        ring: where sets race; its time is the part's.
+
+    Attributes:
+        paces: of every set that was measured.
+        marginal: label of a change → what it gains among the others.
+        expected: label of a change → what it promised among the others.
     """
 
     def __init__(
@@ -62,19 +55,12 @@ class PartSearch:
         context: TrainingContext,
         options: Sequence[Option],
         timed: Timed,
-        log: TrialLog,
-        folder: Path,
-        resolution: float,
-        time_left: Callable[[], float],
-        open_runner: OpenRunner = TrainingRunner,
+        ring: Ring,
     ) -> None:
         self._context, self._options = context, tuple(options)
         self._timed: Timed = timed
-        self._log, self._folder = log, folder
-        self._resolution, self._time_left = resolution, time_left
-        self._open = open_runner
-        self._paces: dict[frozenset[str], Pace | None] = {}
-        self._raced_paces: dict[frozenset[str], Pace] = {}
+        self._ring, self._log, self._time_left = ring, ring.log, ring.time_left
+        self.paces = Paces(context, timed, ring)
         self._best: TrainingRunner | None = None
         self.marginal: dict[str, Ratio] = {}
         self.expected: dict[str, Prediction] = {}
@@ -84,7 +70,7 @@ class PartSearch:
         if not self._options:
             return ()
         try:
-            if self._pace(()) is None:
+            if self.paces.of(()) is None:
                 return ()
             promising = [o for o in self._options if o.prediction.gain >= 1]
             best = self._needed(self._unhindered(self._working(self._in_time(promising))))
@@ -96,10 +82,7 @@ class PartSearch:
 
     def _worthwhile(self, best: Set) -> Set:
         """``best`` if it is faster than nothing at all; a search cut short may not have seen it."""
-        start, now = self._pace(()), self._pace(best)
-        if start is None or now is None:
-            return ()
-        return best if now.samples_per_s > start.samples_per_s * (1 + self._resolution) else ()
+        return best if self.paces.beats_start(best) else ()
 
     def _in_time(self, promising: list[Option]) -> Set:
         """What goes together and can be made in time; what is not worth its time goes on record."""
@@ -109,7 +92,7 @@ class PartSearch:
                 self._leave_out(option, reason, promising)
         while True:
             chosen = together(self._context, promising)
-            costly = max(chosen, key=_cost, default=None)
+            costly = max(chosen, key=cost_of, default=None)
             if costly is None or not (reason := self._too_dear(costly, chosen)):
                 return chosen
             self._leave_out(costly, reason, promising)
@@ -121,22 +104,25 @@ class PartSearch:
 
     def _too_dear(self, option: Option, chosen: Set) -> str:
         """Why an option is not made first, as the dearest of a set; empty where it is."""
-        if not _cost(option):
+        if not cost_of(option):
             return ""
-        made, left_s = f"to make it takes about {_cost(option):.0f} s", self._time_left() - START_S
-        if sum(map(_cost, chosen)) > left_s:
+        made, left_s = (
+            f"to make it takes about {cost_of(option):.0f} s",
+            self._time_left() - START_S,
+        )
+        if sum(map(cost_of, chosen)) > left_s:
             return f"{made}, and {max(0.0, left_s):.0f} s are left"
         gain = self._expected(option, tuple(o for o in chosen if o is not option)).gain
         return f"{made}, and beside the others it promises {gain:.2f}x" if gain < 1 else ""
 
     def _working(self, chosen: Set) -> Set:
         """``chosen`` if it runs; without the changes that fail alone if it does not."""
-        if not chosen or self._pace(chosen) is not None:
+        if not chosen or self.paces.of(chosen) is not None:
             return chosen
-        working = tuple(o for o in chosen if self._pace((o,)) is not None)
-        while working and len(working) < len(chosen) and self._pace(working) is None:
+        working = tuple(o for o in chosen if self.paces.of((o,)) is not None)
+        while working and len(working) < len(chosen) and self.paces.of(working) is None:
             working = working[:-1]
-        return working if self._pace(working) is not None else ()
+        return working if self.paces.of(working) is not None else ()
 
     def _unhindered(self, chosen: Set) -> Set:
         """Where a set brings nothing, the fastest with one change less, if that is faster.
@@ -144,17 +130,14 @@ class PartSearch:
         One change may hinder all others, as workers do that take the cores of the compute; to race
         each of them would cost more time than there is.
         """
-        start, whole = self._pace(()), self._pace(chosen)
-        assert start is not None
-        if len(chosen) < 2 or whole is None:
-            return chosen
-        if whole.samples_per_s > start.samples_per_s * (1 + self._resolution):
+        whole = self.paces.of(chosen)
+        if len(chosen) < 2 or whole is None or self.paces.beats_start(chosen):
             return chosen
         reserve, found = RESERVE * self._time_left(), [(whole.samples_per_s, chosen)]
         for option in sorted(chosen, key=lambda o: o.prediction.gain):
             fewer = tuple(o for o in chosen if o is not option)
-            if self._time_left() - reserve > self._screening_s(fewer):
-                pace = self._pace(fewer)
+            if self._time_left() - reserve > self.paces.screening_s(fewer):
+                pace = self.paces.of(fewer)
                 found.append((pace.samples_per_s if pace is not None else 0.0, fewer))
         return max(found, key=lambda measured: measured[0])[1]
 
@@ -169,84 +152,19 @@ class PartSearch:
         others = [o for o in self._options if o not in best and o.prediction.gain >= 1]
         pairs = combinations((*best, *others[:MORE]), 2)
         sets += [p for p in pairs if p[0].change.name != p[1].change.name][:MOST_PAIRS]
-        sets.sort(key=lambda s: (any(o not in best for o in s), len(s), sum(map(_cost, s))))
+        sets.sort(key=lambda s: (any(o not in best for o in s), len(s), sum(map(cost_of, s))))
         for chosen in sets:
             kept_s = 0.0 if len(chosen) == 1 and chosen[0] in best else reserve
-            if self._time_left() - kept_s > self._screening_s(chosen):
-                self._pace(chosen)
-
-    def _screening_s(self, chosen: Set) -> float:
-        return screening_s(sum(map(_cost, chosen)), self._step_s(chosen))
-
-    def _step_s(self, chosen: Set) -> float:
-        """Of a set, or of the start, than which nothing is slower that is worth trying."""
-        pace = self._paces.get(frozenset(o.label for o in chosen)) or self._paces.get(frozenset())
-        return pace.step_s if pace is not None else 0.0
-
-    def _pace(self, chosen: Set) -> Pace | None:
-        """How fast a set is, measured alone; None where it does not run or does not fit."""
-        key = frozenset(o.label for o in chosen)
-        if key in self._paces:
-            return self._paces[key]
-        self._paces[key] = None
-        try:
-            config = configured(self._context, chosen)
-        except StorageError:
-            raise
-        except SaccadeError as error:
-            self._note_failure(chosen, None, str(error))
-            return None
-        if config is None:
-            return None
-        known = self._log.known(self._context.config, config, how_of(chosen), self._timed)
-        if known is not None:
-            self._paces[key] = _pace_of(known)
-            self._log.again(known)
-            return self._paces[key]
-        began = time.monotonic()
-        if chosen:
-            self._log.started(chosen, how_of(chosen))
-        try:
-            with self._open(config, self._timed, self._folder) as runner:
-                pace = runner.pace(SCREEN_S)
-        except SaccadeError as error:
-            self._note_failure(chosen, config, str(error))
-            return None
-        self._paces[key] = pace
-        if chosen:
-            self._note_pace(chosen, config, pace, time.monotonic() - began)
-        return pace
-
-    def _note_pace(self, chosen: Set, config: TrainingConfig, pace: Pace, wall_s: float) -> None:
-        start = self._paces[frozenset()]
-        assert start is not None
-        ratio = pace.samples_per_s / start.samples_per_s
-        spread = 1 + self._resolution
-        gain = Ratio(ratio, ratio / spread, ratio * spread)
-        verdict = "better" if gain.low > 1 else "worse" if gain.high < 1 else "not distinguishable"
-        said = f"measured {'without loading, ' if self._timed == 'synthetic' else ''}beside nothing"
-        outcome = Outcome(
-            verdict,  # type: ignore[arg-type]
-            f"{said}: {pace.samples_per_s:.3g} samples/s",
-            how_of(chosen),
-            gain,
-            {"samples_per_s": pace.samples_per_s, "step_ms": 1e3 * pace.step_s},
-        )
-        self._log.record(chosen, self._context.config, config, self._timed, outcome, wall_s)
-
-    def _note_failure(self, chosen: Set, config: TrainingConfig | None, reason: str) -> None:
-        if not chosen:
-            raise SaccadeError(reason)
-        outcome = Outcome("failed", reason, how_of(chosen))
-        self._log.record(chosen, self._context.config, config, self._timed, outcome)
+            if self._time_left() - kept_s > self.paces.screening_s(chosen):
+                self.paces.of(chosen)
 
     def _needed(self, chosen: Set) -> Set:
         """Take away, one after the other, what the set is as fast without."""
         remaining, most_s = chosen, RESERVE * self._time_left()
         while True:
-            reserve = min(most_s, sum(self._screening_s((o,)) for o in remaining))
+            reserve = min(most_s, sum(self.paces.screening_s((o,)) for o in remaining))
             # What costs most to make, such as compiling, has to show first that it is needed.
-            for option in sorted(remaining, key=lambda o: (-_cost(o), o.prediction.gain)):
+            for option in sorted(remaining, key=lambda o: (-cost_of(o), o.prediction.gain)):
                 without = tuple(o for o in remaining if o is not option)
                 if without and not self._affordable(without, remaining, reserve):
                     continue
@@ -261,8 +179,8 @@ class PartSearch:
         """Whether the time allows to make a set, such as by compiling it, and to race it."""
         if self._known_race(without, whole) is not None:
             return True
-        cost_s = sum(map(_cost, without))
-        needed_s = racing_s(cost_s, self._step_s(without), self._step_s(whole))
+        cost_s = sum(map(cost_of, without))
+        needed_s = racing_s(cost_s, self.paces.step_s(without), self.paces.step_s(whole))
         return self._time_left() - reserve > needed_s
 
     def _contributes(self, option: Option, whole: Set, without: Set) -> bool:
@@ -276,16 +194,14 @@ class PartSearch:
             if known.gain is not None:
                 self.marginal[option.label] = known.gain
                 if rate:
-                    self._take_pace(without, rate / known.gain.value)
+                    self.paces.take(without, rate / known.gain.value)
             return known.verdict == "better"
-        if not without and self._pace(whole) is not None:
-            start, now = self._paces[frozenset()], self._pace(whole)
-            assert start is not None and now is not None
-            clear = now.samples_per_s > start.samples_per_s * (1 + self._resolution) ** 2
-            if clear:
-                gain, spread = now.samples_per_s / start.samples_per_s, 1 + self._resolution
-                self.marginal[option.label] = Ratio(gain, gain / spread, gain * spread)
-                return True
+        now = None if without else self.paces.of(whole)
+        if now is not None and self.paces.beats_start(whole, times=2):
+            gain = now.samples_per_s / self.paces.start.samples_per_s
+            spread = 1 + self._ring.resolution
+            self.marginal[option.label] = Ratio(gain, gain / spread, gain * spread)
+            return True
         result = self._raced(without, whole, option, "without")
         if result is None:
             return False
@@ -320,14 +236,14 @@ class PartSearch:
         self._log.started((option,), how)
         try:
             candidate = self._kept_runner(config)
-            with self._open(parent, self._timed, self._folder) as reference:
-                result = race(reference, candidate, self._resolution, RacePlan(), self._time_left)
+            with self._ring.open(parent, self._timed) as reference:
+                result = self._ring.race(reference, candidate, RacePlan())
         except SaccadeError as error:
             outcome = Outcome("failed", str(error), how)
             self._log.record((option,), parent, config, self._timed, outcome)
             self._close_best()
             return None
-        self._take_pace(before, joined_blocks(result.reference).samples_per_s)
+        self.paces.take(before, joined_blocks(result.reference).samples_per_s)
         ratio = result.comparison.ratio
         outcome = Outcome(
             VERDICTS[result.comparison.verdict],
@@ -340,14 +256,6 @@ class PartSearch:
         self._log.record((option,), parent, config, self._timed, outcome, time.monotonic() - began)
         return result
 
-    def _take_pace(self, chosen: Set, samples_per_s: float) -> None:
-        """What a race says of a set that was not measured alone: most pairs are seen this way."""
-        key = frozenset(o.label for o in chosen)
-        pace = Pace(samples_per_s, self._context.config.batch.effective / samples_per_s)
-        self._raced_paces[key] = pace
-        if len(chosen) > 1 and self._paces.get(key) is None:
-            self._paces[key] = pace
-
     def _config(self, chosen: Set) -> TrainingConfig | None:
         try:
             return configured(self._context, chosen)
@@ -359,7 +267,7 @@ class PartSearch:
     def _kept_runner(self, config: TrainingConfig) -> TrainingRunner:
         if self._best is None or self._best.config.hash != config.hash:
             self._close_best()
-            self._best = self._open(config, self._timed, self._folder)
+            self._best = self._ring.open(config, self._timed)
         return self._best
 
     def _close_best(self) -> None:
@@ -369,13 +277,8 @@ class PartSearch:
 
     def _challenged(self, best: Set) -> Set:
         """A set seen while screening that is clearly faster takes the place of the best."""
-        current = self._pace(best)
-        fastest = max(
-            (key for key, pace in self._paces.items() if pace is not None),
-            key=lambda key: self._paces[key].samples_per_s,  # type: ignore[union-attr]
-        )
-        found = self._paces[fastest]
-        assert found is not None
+        current = self.paces.of(best)
+        fastest, found = self.paces.fastest()
         if current is not None and found.samples_per_s < CHALLENGE * current.samples_per_s:
             return best
         challenger = tuple(o for o in self._options if o.label in fastest)
@@ -387,9 +290,9 @@ class PartSearch:
         """Try what is not in the set on top of it; it may pay beside the others."""
         for option in self._options:
             taken, more = {o.change.name for o in best}, (*best, option)
-            if option.change.name in taken or self._time_left() <= self._screening_s(more):
+            if option.change.name in taken or self._time_left() <= self.paces.screening_s(more):
                 continue
-            pace, now = self._pace(more), self._pace(best)
+            pace, now = self.paces.of(more), self.paces.of(best)
             promising = pace is not None and now is not None
             if not promising or pace.samples_per_s < now.samples_per_s:  # type: ignore[union-attr]
                 continue
@@ -398,18 +301,3 @@ class PartSearch:
             if self._contributes(option, more, best):
                 best = more
         return best
-
-    def paces(self) -> dict[frozenset[str], Pace]:
-        """Every set that was measured, alone or else in a race, by the labels of its changes."""
-        alone = {key: pace for key, pace in self._paces.items() if pace is not None}
-        return {**self._raced_paces, **alone}
-
-
-def _pace_of(trial: Trial) -> Pace | None:
-    """What an interrupted run measured."""
-    rate, step_ms = trial.metrics.get("samples_per_s"), trial.metrics.get("step_ms")
-    return Pace(rate, step_ms / 1e3) if rate and step_ms else None
-
-
-def _cost(option: Option) -> float:
-    return option.prediction.cost_s

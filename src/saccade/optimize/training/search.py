@@ -10,14 +10,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from saccade.errors import SaccadeError, StorageError
 from saccade.optimize.training.interactions import Interaction, interactions
-from saccade.optimize.training.part_search import OpenRunner, PartSearch
-from saccade.optimize.training.runner import Timed, TrainingRunner
+from saccade.optimize.training.part_search import PartSearch
+from saccade.optimize.training.ring import Ring
+from saccade.optimize.training.runner import Timed
 from saccade.optimize.training.sets import Option, configured, label_of, plan_training
-from saccade.optimize.training.trial_log import TrialLog
 from saccade.prediction import Prediction
 from saccade.progress import Progress
 from saccade.study import Ratio
@@ -116,29 +115,20 @@ class TrainingSearch:
 
     Args:
         context: of the baseline.
-        log: where trials are recorded.
+        ring: where configurations race.
         profile_of: profiles a configuration.
-        folder: the run folder.
-        resolution: relative difference that this machine can resolve now.
-        deadline: on ``time.monotonic``'s clock.
-        open_runner: opens a worker for a configuration.
+        progress: told what came of each part.
     """
 
     def __init__(
         self,
         context: TrainingContext,
-        log: TrialLog,
+        ring: Ring,
         profile_of: ProfileOf,
         progress: Progress,
-        folder: Path,
-        resolution: float,
-        deadline: float,
-        open_runner: OpenRunner = TrainingRunner,
     ) -> None:
-        self._context, self._log = context, log
-        self._open_runner = open_runner
+        self._context, self._ring, self._left = context, ring, ring.time_left
         self._profile_of, self._progress = profile_of, progress
-        self._folder, self._resolution, self._deadline = folder, resolution, deadline
         self._kept: list[Kept] = []
         self._interactions: list[Interaction] = []
         self._searched: dict[Part, set[str]] = {part: set() for part in TIMED}
@@ -152,9 +142,6 @@ class TrainingSearch:
             self._search(parts[0], self._left() * (1.0 if len(parts) == 1 else FIRST_SHARE))
         context = self._context
         return Found(context.config, tuple(self._kept), tuple(self._interactions), context.profile)
-
-    def _left(self) -> float:
-        return self._deadline - time.monotonic()
 
     def _order(self) -> list[Part]:
         """Parts with options that were not searched, by how much they are expected to gain.
@@ -175,18 +162,10 @@ class TrainingSearch:
         options = self._open(part)
         self._searched[part] |= {option.label for option in options}
         deadline = time.monotonic() + seconds
-        search = PartSearch(
-            self._context,
-            options,
-            TIMED[part],
-            self._log,
-            self._folder,
-            self._resolution,
-            lambda: deadline - time.monotonic(),
-            self._open_runner,
-        )
+        ring = replace(self._ring, time_left=lambda: deadline - time.monotonic())
+        search = PartSearch(self._context, options, TIMED[part], ring)
         chosen = search.run()
-        rates = {key: pace.samples_per_s for key, pace in search.paces().items()}
+        rates = {key: pace.samples_per_s for key, pace in search.paces.seen().items()}
         self._interactions += interactions(rates)
         if not chosen:
             self._progress.note(f"{part}: nothing that pays")

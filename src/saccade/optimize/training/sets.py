@@ -33,6 +33,14 @@ class Option:
         return self.change.label
 
 
+Set = tuple[Option, ...]
+
+
+def cost_of(option: Option) -> float:
+    """Seconds that it takes to make, without measuring."""
+    return option.prediction.cost_s
+
+
 @dataclass(frozen=True)
 class TrainingPlan:
     """What can be tried, most promising first, and what cannot, with the reason."""

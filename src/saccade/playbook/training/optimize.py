@@ -10,6 +10,7 @@ from saccade.diagnose.records import Finding
 from saccade.errors import SaccadeError
 from saccade.optimize.training.memory_goals import memory_goals
 from saccade.optimize.training.memory_search import MemorySearch
+from saccade.optimize.training.ring import Ring
 from saccade.optimize.training.search import Found, TrainingSearch
 from saccade.optimize.training.sets import plan_training
 from saccade.optimize.training.trial_log import TrialLog
@@ -160,14 +161,12 @@ class TrainingPlaybook:
         budget = self._task.spec.budget
         seconds = max(0.0, self._left() - FINAL_SHARE * budget)
         deadline = time.monotonic() + seconds
+        leave_s = MEMORY_SHARE * seconds if context.memory_goals else 0.0
         search = TrainingSearch(
             replace(context, memory_goals=()),
-            self._log,
+            self._ring(resolution, deadline - leave_s),
             lambda config, known: profile_training(config, AGAIN_SHARE * budget, known=known),
             self._say,
-            self._run.path,
-            resolution,
-            deadline - (MEMORY_SHARE * seconds if context.memory_goals else 0.0),
         )
         try:
             found = search.run()
@@ -189,12 +188,13 @@ class TrainingPlaybook:
             found,
             self._task.goals,
             lambda blocks: training_metrics(blocks, self._story.samples, self._task.epochs),
-            self._log,
+            self._ring(resolution, until),
             self._say,
-            self._run.path,
-            resolution,
-            lambda: until - time.monotonic(),
         ).run()
+
+    def _ring(self, resolution: float, until: float) -> Ring:
+        """Where configurations race, up to a time on ``time.monotonic``'s clock."""
+        return Ring(self._log, self._run.path, resolution, lambda: until - time.monotonic())
 
     def _left(self) -> float:
         return self._task.spec.budget - (time.monotonic() - self._began) - REPORT_S
