@@ -82,54 +82,52 @@ struct Sums {
   }
 };
 
-// Calls add(row, first, second) for every row of a thread, where first and second are fp32 sums
-// of each channel.
-template <class Add>
-void sum_rows(Span rows, int64_t channels, std::vector<double>& into, Add add) {
-  std::vector<float> sums(2 * channels);
-  float* first = sums.data();
-  float* second = first + channels;
-  for (int64_t start = rows.begin; start < rows.end; start += kBlock) {
-    std::memset(first, 0, 2 * channels * sizeof(float));
-    const int64_t stop = start + kBlock < rows.end ? start + kBlock : rows.end;
-    for (int64_t row = start; row < stop; ++row) add(row, first, second);
-    for (int64_t i = 0; i < 2 * channels; ++i) into[i] += first[i];
-  }
-}
+// Three values per channel, given to what adds up one by one: a lambda that holds those of one
+// channel is not vectorized over rows (g++ 12).
+struct PerChannel {
+  const float *first, *second, *third;
+};
 
-template <class T>
-std::vector<double> moments_of_rows(const T* x, Shape shape, const float* around, int threads) {
+// Adds up two values of every element, per channel. add is called with the place of each element, the
+// values of its channel and two fp32 sums, which are gathered in fp64 after kBlock.
+template <class Add>
+std::vector<double> sum_rows(Shape shape, PerChannel of, int threads, Add add) {
   const int64_t channels = shape.channels;
   Sums sums(threads, channels);
 #pragma omp parallel num_threads(threads)
-  sum_rows(share(shape.rows()), channels, sums.mine(), [=](int64_t row, float* a, float* b) {
-    const T* at = x + row * channels;
+  {
+    std::vector<double>& into = sums.mine();
+    std::vector<float> block(2 * channels);
+    float* first = block.data();
+    float* second = first + channels;
+    const Span rows = share(shape.rows());
+    for (int64_t start = rows.begin; start < rows.end; start += kBlock) {
+      std::memset(first, 0, 2 * channels * sizeof(float));
+      const int64_t stop = start + kBlock < rows.end ? start + kBlock : rows.end;
+      for (int64_t row = start; row < stop; ++row)
 #pragma omp simd
-    for (int64_t c = 0; c < channels; ++c) {
-      const float value = wide(at[c]) - around[c];
-      a[c] += value;
-      b[c] += value * value;
+        for (int64_t c = 0; c < channels; ++c)
+          add(row * channels + c, of.first[c], of.second[c], of.third[c], first[c], second[c]);
+      for (int64_t i = 0; i < 2 * channels; ++i) into[i] += first[i];
     }
-  });
+  }
   return sums.total();
 }
 
-template <class T>
-std::vector<double> moments_of_planes(const T* x, Shape shape, const float* around, int threads) {
+template <class Add>
+std::vector<double> sum_planes(Shape shape, PerChannel of, int threads, Add add) {
   std::vector<double> sums(2 * shape.channels, 0.0);
 #pragma omp parallel for num_threads(threads)
   for (int64_t c = 0; c < shape.channels; ++c)
     for (int64_t n = 0; n < shape.batch; ++n) {
-      const T* at = x + (n * shape.channels + c) * shape.pixels;
+      const int64_t plane = (n * shape.channels + c) * shape.pixels;
+      const Add mine = add;  // what is shared between threads is not vectorized
+      const float one = of.first[c], two = of.second[c], three = of.third[c];
       for (int64_t start = 0; start < shape.pixels; start += kBlock) {
         const int64_t stop = start + kBlock < shape.pixels ? start + kBlock : shape.pixels;
         float first = 0, second = 0;
 #pragma omp simd reduction(+ : first, second)
-        for (int64_t p = start; p < stop; ++p) {
-          const float value = wide(at[p]) - around[c];
-          first += value;
-          second += value * value;
-        }
+        for (int64_t p = start; p < stop; ++p) mine(plane + p, one, two, three, first, second);
         sums[c] += first;
         sums[shape.channels + c] += second;
       }
@@ -137,81 +135,64 @@ std::vector<double> moments_of_planes(const T* x, Shape shape, const float* arou
   return sums;
 }
 
-template <bool Relu, class T>
-void apply(const T* x, T* y, Shape shape, bool last, const Affine& affine, int threads) {
-  const float* scale = affine.scale.data();
-  const float* shift = affine.shift.data();
+template <class Add>
+std::vector<double> sums_of(Shape shape, bool last, PerChannel of, int threads, Add add) {
+  return last ? sum_rows(shape, of, threads, add) : sum_planes(shape, of, threads, add);
+}
+
+// Calls of(c) with the place of every element, where c is its channel.
+template <class Of>
+void for_all(Shape shape, bool last, int threads, Of of) {
   const int64_t channels = shape.channels, pixels = shape.pixels;
   if (last) {
 #pragma omp parallel for num_threads(threads)
-    for (int64_t row = 0; row < shape.rows(); ++row) {
-      const T* from = x + row * channels;
-      T* to = y + row * channels;
+    for (int64_t row = 0; row < shape.rows(); ++row)
 #pragma omp simd
-      for (int64_t c = 0; c < channels; ++c) {
-        const float value = wide(from[c]) * scale[c] + shift[c];
-        narrow(Relu && value <= 0 ? 0.0f : value, to[c]);
-      }
-    }
+      for (int64_t c = 0; c < channels; ++c) of(c)(row * channels + c);
     return;
   }
 #pragma omp parallel for num_threads(threads)
   for (int64_t plane = 0; plane < shape.batch * channels; ++plane) {
-    const float by = scale[plane % channels], plus = shift[plane % channels];
-    const T* from = x + plane * pixels;
-    T* to = y + plane * pixels;
+    const auto each = of(plane % channels);
 #pragma omp simd
-    for (int64_t p = 0; p < pixels; ++p) {
-      const float value = wide(from[p]) * by + plus;
-      narrow(Relu && value <= 0 ? 0.0f : value, to[p]);
-    }
+    for (int64_t p = 0; p < pixels; ++p) each(plane * pixels + p);
   }
+}
+
+template <class T>
+std::vector<double> moments(const T* x, Shape shape, bool last, const float* around, int threads) {
+  const auto add = [=](int64_t at, float middle, float, float, float& sum, float& squares) {
+    const float value = wide(x[at]) - middle;
+    sum += value;
+    squares += value * value;
+  };
+  return sums_of(shape, last, {around, around, around}, threads, add);
+}
+
+template <bool Relu, class T>
+void apply(const T* x, T* y, Shape shape, bool last, const Affine& affine, int threads) {
+  const float* scale = affine.scale.data();
+  const float* shift = affine.shift.data();
+  for_all(shape, last, threads, [=](int64_t c) {
+    return [=, by = scale[c], plus = shift[c]](int64_t at) {
+      const float value = wide(x[at]) * by + plus;
+      narrow(Relu && value <= 0 ? 0.0f : value, y[at]);
+    };
+  });
 }
 
 // Sums of the gradient behind the ReLU, and of its product with the centred input.
 template <bool Relu, class T>
 std::vector<double> gradient_sums(const T* dy, const T* x, Shape shape, bool last,
                                   const Affine& affine, const float* mean, int threads) {
-  const float* scale = affine.scale.data();
-  const float* shift = affine.shift.data();
-  const int64_t channels = shape.channels, pixels = shape.pixels;
-  if (last) {
-    Sums sums(threads, channels);
-#pragma omp parallel num_threads(threads)
-    sum_rows(share(shape.rows()), channels, sums.mine(), [=](int64_t row, float* a, float* b) {
-      const T* from = x + row * channels;
-      const T* gradient = dy + row * channels;
-#pragma omp simd
-      for (int64_t c = 0; c < channels; ++c) {
-        const float value = wide(from[c]);
-        const float kept = Relu && value * scale[c] + shift[c] <= 0 ? 0.0f : wide(gradient[c]);
-        a[c] += kept;
-        b[c] += kept * (value - mean[c]);
-      }
-    });
-    return sums.total();
-  }
-  std::vector<double> sums(2 * channels, 0.0);
-#pragma omp parallel for num_threads(threads)
-  for (int64_t c = 0; c < channels; ++c)
-    for (int64_t n = 0; n < shape.batch; ++n) {
-      const int64_t plane = (n * channels + c) * pixels;
-      const float by = scale[c], plus = shift[c], middle = mean[c];
-      for (int64_t start = 0; start < pixels; start += kBlock) {
-        const int64_t stop = start + kBlock < pixels ? start + kBlock : pixels;
-        float first = 0, second = 0;
-#pragma omp simd reduction(+ : first, second)
-        for (int64_t p = start; p < stop; ++p) {
-          const float value = wide(x[plane + p]);
-          const float kept = Relu && value * by + plus <= 0 ? 0.0f : wide(dy[plane + p]);
-          first += kept;
-          second += kept * (value - middle);
-        }
-        sums[c] += first;
-        sums[channels + c] += second;
-      }
-    }
-  return sums;
+  const auto add = [=](int64_t at, float by, float plus, float middle, float& sum, float& product) {
+    const float value = wide(x[at]), gradient = wide(dy[at]);
+    const float kept = Relu && value * by + plus <= 0 ? 0.0f : gradient;
+    sum += kept;
+    product += kept * (value - middle);
+  };
+  const PerChannel of{affine.scale.data(), affine.shift.data(), mean};
+  return sums_of(shape, last, of, threads, add);
 }
 
 // dx = a * gradient + b * x + d, each per channel.
@@ -220,32 +201,14 @@ void spread(const T* dy, const T* x, T* dx, Shape shape, bool last, const Affine
             const float* b, const float* d, int threads) {
   const float* a = affine.scale.data();
   const float* shift = affine.shift.data();
-  const int64_t channels = shape.channels, pixels = shape.pixels;
-  if (last) {
-#pragma omp parallel for num_threads(threads)
-    for (int64_t row = 0; row < shape.rows(); ++row) {
-      const T* from = x + row * channels;
-      const T* gradient = dy + row * channels;
-      T* to = dx + row * channels;
-#pragma omp simd
-      for (int64_t c = 0; c < channels; ++c) {
-        const float value = wide(from[c]);
-        const float kept = Relu && value * a[c] + shift[c] <= 0 ? 0.0f : wide(gradient[c]);
-        narrow(a[c] * kept + b[c] * value + d[c], to[c]);
-      }
-    }
-    return;
-  }
-#pragma omp parallel for num_threads(threads)
-  for (int64_t plane = 0; plane < shape.batch * channels; ++plane) {
-    const int64_t c = plane % channels, at = plane * pixels;
-#pragma omp simd
-    for (int64_t p = 0; p < pixels; ++p) {
-      const float value = wide(x[at + p]);
-      const float kept = Relu && value * a[c] + shift[c] <= 0 ? 0.0f : wide(dy[at + p]);
-      narrow(a[c] * kept + b[c] * value + d[c], dx[at + p]);
-    }
-  }
+  for_all(shape, last, threads, [=](int64_t c) {
+    return [=, by = a[c], plus = shift[c], slope = b[c], offset = d[c]](int64_t at) {
+      // Loaded where it is cut too: not every machine has masked loads of 16 bits.
+      const float value = wide(x[at]), gradient = wide(dy[at]);
+      const float kept = Relu && value * by + plus <= 0 ? 0.0f : gradient;
+      narrow(by * kept + slope * value + offset, dx[at]);
+    };
+  });
 }
 
 template <class T>
@@ -254,8 +217,7 @@ void forward(const T* x, T* y, Shape shape, bool last, const float* weight, cons
   // Around the first value of each channel, so that a large mean does not swallow the variance.
   std::vector<float> around(shape.channels);
   for (int64_t c = 0; c < shape.channels; ++c) around[c] = wide(x[last ? c : c * shape.pixels]);
-  const auto sums = last ? moments_of_rows(x, shape, around.data(), threads)
-                         : moments_of_planes(x, shape, around.data(), threads);
+  const auto sums = moments(x, shape, last, around.data(), threads);
   const double count = static_cast<double>(shape.rows());
   for (int64_t c = 0; c < shape.channels; ++c) {
     const double off = sums[c] / count;
