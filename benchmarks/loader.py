@@ -143,7 +143,7 @@ def make_images(video: Path, folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     with av.open(str(video)) as container:
         for number, frame in enumerate(itertools.islice(container.decode(video=0), IMAGES // 2)):
-            image = frame.to_image()
+            image = frame.to_image()  # type: ignore[no-untyped-call]
             image.save(folder / f"{number:04d}a.jpg", quality=QUALITY)
             ImageOps.mirror(image).save(folder / f"{number:04d}b.jpg", quality=QUALITY)
     return folder

@@ -21,7 +21,9 @@ from saccade.optimize.change import PlanContext
 from saccade.optimize.converting import converted
 from saccade.optimize.executorch_quantization import quantize_executorch
 from saccade.optimize.job import Job, plan_context
-from saccade.optimize.litert_quantization import Ports, float_operators, quantize_litert
+from saccade.optimize.litert_calibrated import float_operators
+from saccade.optimize.litert_quantization import quantize_litert
+from saccade.optimize.litert_recipe import LiteRtRecipe, Ports
 from saccade.optimize.race import Runner
 from saccade.optimize.real_inputs import real_inputs
 from saccade.pipeline.config import ModelFile, PipelineConfig
@@ -108,7 +110,7 @@ def _candidates(context: PlanContext) -> Iterator[tuple[str, PipelineConfig]]:
 
 
 def _litert_int8(context: PlanContext, ports: Ports) -> ModelFile:
-    model = quantize_litert(context, "mean", ports)
+    model = quantize_litert(context, LiteRtRecipe(ports))
     left = float_operators(Path(model.path))
     note(f"{ports} ports, operators that read floats: {', '.join(left) or 'none'}")
     return model

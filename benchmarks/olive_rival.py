@@ -31,11 +31,11 @@ def _arrays() -> Any:
 def _register() -> None:
     from olive.data.registry import Registry
 
-    @Registry.register_dataset("rival_inputs")
+    @Registry.register_dataset("rival_inputs")  # type: ignore[untyped-decorator]
     def rival_inputs(role: str = "calibration", **_: Any) -> Any:
         return _Samples(role)
 
-    @Registry.register_post_process("rival_class")
+    @Registry.register_post_process("rival_class")  # type: ignore[untyped-decorator]
     def rival_class(outputs: Any, **_: Any) -> Any:
         return outputs.argmax(dim=-1)
 
@@ -160,7 +160,8 @@ if __name__ == "__main__":
     # What Olive prints must not get into the answer.
     answer = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
-    result = main(*sys.argv[1:4], *map(float, sys.argv[4:6]))
+    model, inputs, out = sys.argv[1:4]
+    result = main(model, inputs, out, float(sys.argv[4]), float(sys.argv[5]))
     answer.write(json.dumps(result) + "\n")
     answer.flush()
 else:

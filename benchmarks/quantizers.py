@@ -101,7 +101,8 @@ def _open_openvino(target: str) -> Callable[[NDArray[Any]], NDArray[Any]]:
 
     def run(image: NDArray[Any]) -> NDArray[Any]:
         request.infer({0: ov.Tensor(image, shared_memory=True)}, share_outputs=True)
-        return request.output_tensors[0].data
+        found: NDArray[Any] = request.output_tensors[0].data
+        return found
 
     return run
 

@@ -56,7 +56,7 @@ def _study(setting: Setting) -> Study:
     model = setting.inputs.yolox.with_name("espnet_camvid_360x480.onnx")
     note(f"saccade optimize ({NAME}, budget {setting.sizes.budget})")
     began = time.monotonic()
-    study = saccade.optimize(
+    study: Study = saccade.optimize(
         task="segmentation",
         model=model,
         data=_camvid(setting),

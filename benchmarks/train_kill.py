@@ -35,7 +35,8 @@ def measure(setting: Setting) -> list[Row]:
     _ended(_started(whole))
     alone_s = time.monotonic() - began
     chance = random.Random(0)
-    killed, steps = folder / "killed", []
+    killed = folder / "killed"
+    steps: list[int] = []
     while len(steps) < KILLS:
         steps.append(_killed_at(killed, chance))
         note(f"kill {len(steps)} of {KILLS}: after step {steps[-1]}")

@@ -60,11 +60,13 @@ def rows(measured_s: NDArray[Any], plain_s: NDArray[Any], unet_s: float) -> list
     found = []
     short_s = float(np.median(plain_s))
     for name, step_s, bar in (("U-Net", unet_s, BAR), ("short", short_s, None)):
-        share = [100 * seconds / step_s for seconds in (estimate, low, high)]
+        value, least, most = (100 * seconds / step_s for seconds in (estimate, low, high))
         found.append(
             Row(
                 f"overhead of measuring, {name} step of {1e3 * step_s:.1f} ms",
-                *share,
+                value,
+                least,
+                most,
                 unit="%",
                 bar=bar,
                 at_least=False,
@@ -124,12 +126,13 @@ def without_clocks(loop: TrainingLoop) -> Iterator[None]:
     """Neither the loop nor what prepares its samples reads a clock."""
     from saccade.train import samples
 
-    kept = loop.clock, samples.time, samples.queued_s
-    loop.clock, samples.time, samples.queued_s = NoClock(), NoTime(), _zero  # type: ignore
+    read: Any = samples
+    kept = loop.clock, read.time, read.queued_s
+    loop.clock, read.time, read.queued_s = NoClock(), NoTime(), _zero
     try:
         yield
     finally:
-        loop.clock, samples.time, samples.queued_s = kept
+        loop.clock, read.time, read.queued_s = kept
 
 
 class NoTime:

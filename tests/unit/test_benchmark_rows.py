@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,12 @@ from benchmarks.table import Row
 from saccade.statistics import Interval, RatioEstimate
 
 FASTER = RatioEstimate(1.4, Interval(1.3, 1.5, 0.95), 10)
+
+
+@pytest.mark.parametrize("name", run.FIGURES)
+def test_every_figure_can_be_measured(name: str) -> None:
+    """A name that a module of the package no longer has would only show when it is run."""
+    assert callable(importlib.import_module(f"benchmarks.{name}").measure)
 
 
 def result(**changes: Any) -> dict[str, Any]:
