@@ -11,6 +11,7 @@
     │   └── MissingEnvironmentError  a tool environment is not installed
     ├── RuntimeFailure            1  an inference runtime refused, crashed or returned garbage
     │   └── WorkerFailure            the process that ran it died, hung or ran out of memory
+    ├── ChangeFailure             1  a change failed in a way that nobody foresaw
     ├── ChangeRefused             1  a change found by measuring that it does not pay
     ├── NonFiniteLoss             1  the loss of a training became infinite or NaN
     ├── OutOfMemory               1  a training's batch does not fit into memory
@@ -81,6 +82,10 @@ class RuntimeFailure(SaccadeError):  # noqa: N818 - a failure of a runtime, in t
 
 class WorkerFailure(RuntimeFailure):
     """The worker process died, hung, or ran out of memory."""
+
+
+class ChangeFailure(SaccadeError):  # noqa: N818
+    """A change failed in a way that nobody foresaw: a fault of saccade's or of a library's."""
 
 
 class ChangeRefused(SaccadeError):  # noqa: N818 - what happened to the change

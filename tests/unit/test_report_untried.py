@@ -18,7 +18,10 @@ def hurried(trials: bool) -> dict[str, Any]:
         {"change": f"change {n}", "predicted_gain": 2.5 - n / 2, "cost_s": 12.0} for n in range(5)
     ]
     result = sample_result() | {"untried": rows, "budget_s": 60.0, "wall_s": 62.0}
-    return result if trials else result | {"trials": [], "rejected": []}
+    if trials:
+        return result
+    best = result["best"] | {"trial": 0, "speedup": {"value": 1.0, "interval": [1.0, 1.0]}}
+    return result | {"trials": [], "rejected": [], "best": best}
 
 
 def test_what_was_not_tried_is_named_with_a_budget_that_reaches_it() -> None:
@@ -42,6 +45,11 @@ def test_the_headline_says_why_nothing_is_better() -> None:
     assert "nothing was tried, for the budget of 1 min 0 s was over" in said
     assert "20.7 FPS" in said and "reached" not in said
     assert "reached" in sections.headline(hurried(trials=True))
+
+
+def test_the_baseline_that_stands_was_not_reached() -> None:
+    result = hurried(trials=False) | {"untried": []}
+    assert sections.headline(result).endswith("no change was kept; the baseline runs at 20.7 FPS.")
 
 
 def test_nothing_left_or_an_interrupted_run_says_nothing_of_it() -> None:

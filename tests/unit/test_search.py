@@ -14,13 +14,14 @@ from test_optimize_parts import block
 from saccade.errors import WorkerFailure
 from saccade.goals import parse_goal
 from saccade.optimize import search as module
-from saccade.optimize.change import PlanContext
+from saccade.optimize.change import PlanContext, Tried
 from saccade.optimize.changes.int8 import QuantizeInt8
 from saccade.optimize.contest import Contest
 from saccade.optimize.distill import Distillation
-from saccade.optimize.plan import Candidate, Plan
+from saccade.optimize.plan import Candidate, Plan, make_plan
 from saccade.optimize.quantization.recipe import Recipe
 from saccade.optimize.race import Runner
+from saccade.optimize.repair import Repair
 from saccade.optimize.search import Search
 from saccade.optimize.trial_book import TrialBook, still_holds, terms_of
 from saccade.prediction import Prediction
@@ -93,13 +94,14 @@ def test_a_goal_on_accuracy_itself_is_a_term_and_one_on_its_drop_a_guard() -> No
     assert terms_of("throughput", [None], [level, drop]).levels == (level.name,)
 
 
-def bare_search(run: RunFolder, seconds: float = 60.0) -> Any:
+def bare_search(run: RunFolder, seconds: float = 60.0, terms: Terms = LOOSE) -> Any:
     """A search without a job, for what it does between trials."""
     search: Any = Search.__new__(Search)
     search._job = SimpleNamespace(baseline=SimpleNamespace(hash="B"), goals=())
     search.incumbent = search._job.baseline
-    search._book = book_of(run, LOOSE)
+    search._book = book_of(run, terms)
     search._promised = {}
+    search._repair = Repair()
     search._small = 1.1
     search._deadline = time.monotonic() + seconds
     return search
@@ -132,9 +134,21 @@ def test_a_repair_that_the_time_does_not_allow_is_not_begun(
     assert costs[1] == costs[0] + Distillation.budget_s
     monkeypatch.setattr(QuantizeInt8, "applies", lambda *_: None)
     run = RunFolder(tmp_path / "run")
-    found = bare_search(run, seconds=costs[1] + 60)._next(context, trained)
+    search = asking_for(trained, plain, bare_search(run, seconds=costs[1] + 60))
+    found = search._next(context)
     assert found is not None and found.change == trained
-    assert bare_search(run, seconds=costs[1] - 5)._next(context, trained) is None
+    search = asking_for(trained, plain, bare_search(run, seconds=costs[1] - 5))
+    assert search._next(context) is None
+    last = search.trials[-1].repair[-1]
+    assert "there is no time left for it" in last.outcome and trained.label in last.outcome
+
+
+def asking_for(rung: Any, after: Any, search: Any) -> Any:
+    """A search whose ladder asks for a rung after another has broken accuracy."""
+    search._repair._tried = [Tried(after, 0.2)]
+    search._repair.forced = rung
+    search._book.add(replace(BROKEN, change=after.label))
+    return search
 
 
 class MortalRunner:
@@ -175,8 +189,46 @@ def test_what_there_was_no_time_for_is_left_over_and_not_what_was_tried(
         return Candidate(QuantizeInt8("openvino", recipe), Prediction(gain, gain, "", 5.0))
 
     tried, open_one = candidate(Recipe(), 2.0), candidate(Recipe(trained=True), 1.8)
-    tiny = candidate(Recipe(images=7), 1.02)
-    monkeypatch.setattr(module, "make_plan", lambda _: Plan((tried, open_one, tiny), ()))
+    monkeypatch.setattr(module, "make_plan", lambda _: Plan((tried, open_one), ()))
     search = bare_search(RunFolder(tmp_path / "run"), seconds=0.0)
     search._promise([tried.change.label], 2.0)
     assert search._left_over(context) == (open_one,)
+
+
+def test_a_ladder_that_was_cut_off_is_climbed_on_after_a_resume(
+    context: PlanContext, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The rungs of the earlier run are not measured again, and lead to the next one."""
+    plain = QuantizeInt8("openvino")
+    run = RunFolder(tmp_path / "run")
+    first = replace(BROKEN, change=plain.label, predicted_gain=2.0, config_hash="int8")
+    book_of(run, STRICT).add(Repair().record(plain, first, context))
+    candidate = Candidate(plain, Prediction(2.0, 2.0, "", 5.0))
+    monkeypatch.setattr(module, "make_plan", lambda _: Plan((candidate,), ()))
+    monkeypatch.setattr(module, "combine", lambda *_: None)
+    monkeypatch.setattr(module, "considered", lambda *_: Prediction(1.5, 1.5, "", 5.0))
+    search = bare_search(run, terms=STRICT)
+    search._measured = None  # nothing may be measured
+    search._replay()
+    (taken_over,) = search.trials
+    assert search._try(context, search._next(context)).number == taken_over.number
+    assert search._next(context).change == plain.next_rung([Tried(plain, 0.01)], context)
+    assert len(search.trials) == 1 and len(run.trials()) == 1
+
+
+def test_what_nobody_foresaw_costs_one_trial_and_says_where_it_arose(
+    context: PlanContext, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: Any) -> Any:
+        raise ValueError("seven")
+
+    plain = QuantizeInt8("openvino")
+    draft = replace(BROKEN, change=plain.label, verdict="failed", drop=None)
+    monkeypatch.setattr(QuantizeInt8, "apply", broken)
+    trial = bare_search(RunFolder(tmp_path / "run"))._measured(context, plain, draft)
+    assert trial.verdict == "failed"
+    assert "ValueError in test_search.py" in trial.reason and "seven" in trial.reason
+    monkeypatch.setattr(QuantizeInt8, "applies", broken)
+    plan = make_plan(context)
+    assert {n.partition(":")[0] for n, why in plan.inapplicable if "seven" in why} == {"int8"}
+    assert plan.candidates

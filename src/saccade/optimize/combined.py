@@ -9,6 +9,7 @@ from typing import ClassVar, Self
 
 from saccade.errors import SaccadeError, StorageError
 from saccade.optimize.change import Effect, Optimization, Ordinary, PlanContext, Prediction
+from saccade.optimize.guarded import considered, unforeseen
 from saccade.optimize.plan import MIN_GAIN, Candidate, variants
 from saccade.pipeline.config import PipelineConfig
 
@@ -76,7 +77,8 @@ def combine(context: PlanContext, small: float) -> Candidate | None:
         if added is None:
             break
         try:
-            changed = added.apply(current)
+            with unforeseen():
+                changed = added.apply(current)
         except StorageError:
             raise
         except SaccadeError:
@@ -98,8 +100,8 @@ def _addable(
         used = any(part.name == change.name for part in parts)
         if used or change.label in left_out or change.effect == "lossy":
             continue
-        if change.applies(context) is not None:
+        prediction = considered(change, context)
+        if isinstance(prediction, str):
             continue
-        prediction = change.predict(context)
         if prediction.bound >= MIN_GAIN and 1 < prediction.gain < small and not prediction.cost_s:
             yield change

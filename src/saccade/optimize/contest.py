@@ -6,8 +6,9 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Generic, TypeVar
 
-from saccade.errors import SaccadeError
+from saccade.errors import SaccadeError, StorageError
 from saccade.optimize.change import Objective
+from saccade.optimize.guarded import unforeseen
 from saccade.optimize.race import RacePlan, RaceResult, Runner, race, raced
 from saccade.optimize.trial_book import TrialBook
 from saccade.study import Trial
@@ -68,18 +69,21 @@ class Contest(Generic[AnyRunner]):
         try:
             reference = self.reference(incumbent)
             runner = self._start(config)
-            trial = decide(reference, runner)
+            with unforeseen():
+                trial = decide(reference, runner)
+        except StorageError:
+            _close(runner)
+            raise
         except SaccadeError as error:
             trial = self._failed(draft, error)
         except BaseException:
-            if runner is not None:
-                runner.close()
+            _close(runner)
             raise
         if trial.kept:
             self.close()
             self._runner = runner
-        elif runner is not None:
-            runner.close()
+        else:
+            _close(runner)
         return trial
 
     def _failed(self, draft: Trial, error: SaccadeError) -> Trial:
@@ -102,3 +106,8 @@ class Contest(Generic[AnyRunner]):
         if self._runner is not None:
             self._runner.close()
             self._runner = None
+
+
+def _close(runner: Runner | None) -> None:
+    if runner is not None:
+        runner.close()

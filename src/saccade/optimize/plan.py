@@ -8,6 +8,7 @@ from typing import Any
 
 from saccade import plugins
 from saccade.optimize.change import Optimization, PlanContext, Prediction
+from saccade.optimize.guarded import considered
 
 MODEL_SWAP, DISTILL = "model_swap", "distill"
 # After these changes the model is another, and what was learnt of the old one no longer holds.
@@ -85,11 +86,10 @@ def make_plan(context: PlanContext) -> Plan:
     candidates: list[Candidate] = []
     inapplicable: list[tuple[str, str]] = []
     for change in variants(context):
-        reason = change.applies(context)
-        if reason is not None:
-            inapplicable.append((change.label, reason))
+        prediction = considered(change, context)
+        if isinstance(prediction, str):
+            inapplicable.append((change.label, prediction))
             continue
-        prediction = change.predict(context)
         if smallest(prediction, context.missed) < 1:
             candidates.append(Candidate(change, prediction, context.missed))
             continue

@@ -44,6 +44,15 @@ class Repair:
                 self._steps += closed(change.closed_rungs(context))
         return replace(trial, repair=tuple(self._steps))
 
+    def give_up(self, reason: str) -> tuple[str, tuple[RepairStep, ...]] | None:
+        """End the ladder below what it asked for; its last change and whole log, if it asked."""
+        if self.forced is None:
+            return None
+        last = self._tried[-1].change.label
+        self._steps += closed([(self.forced.rung, f"{self.forced.label}: {reason}")])
+        self.forced = None
+        return last, tuple(self._steps)
+
     def _step(self, change: Optimization, trial: Trial) -> RepairStep:
         before = [step.drop_after for step in self._steps if step.drop_after is not None]
         return RepairStep(

@@ -16,6 +16,7 @@ from saccade.optimize.change import Optimization, PlanContext
 from saccade.optimize.combined import combine
 from saccade.optimize.contest import Contest
 from saccade.optimize.float_versions import float_document, last_exact
+from saccade.optimize.guarded import considered, unforeseen
 from saccade.optimize.job import Job, plan_context
 from saccade.optimize.plan import OTHER_MODEL, Candidate, make_plan
 from saccade.optimize.race import RaceResult, Runner, same_answers
@@ -96,23 +97,21 @@ class Search:
         context = self.context(profile)
         try:
             while self.time_left() > 0:
-                candidate = self._next(context, self._repair.forced)
+                candidate = self._next(context)
                 if candidate is None:
                     break
                 trial = self._try(context, candidate)
                 if trial.kept:
                     context = self.context(self._profile_of(self.incumbent))
+            self._give_up("there was no time left for it")
             self.untried = self._left_over(context)
         finally:
             self.close()
         return self.incumbent
 
     def _left_over(self, context: PlanContext) -> tuple[Candidate, ...]:
-        """What the search would have gone on with, each worth a trial of its own."""
-        candidates = make_plan(context).candidates
-        return tuple(
-            c for c in candidates if (c.needed or c.worth >= self._small) and self._is_new(c)
-        )
+        """What the search would have gone on with."""
+        return tuple(c for c in make_plan(context).candidates if self._is_new(c))
 
     def _replay(self) -> bool:
         """Go again through what an earlier run decided; whether it got beyond the baseline.
@@ -126,7 +125,17 @@ class Search:
             if trial.predicted_gain is not None:
                 self._promise((trial.change, *trial.parts), trial.predicted_gain)
             self.record(trial, known=True)
+        self._open_ladders()
         return self.incumbent.hash != self._job.baseline.hash
+
+    def _open_ladders(self) -> None:
+        """Let ladders of the configuration in use be climbed again, to where they ended.
+
+        Their rungs are on record, so that costs nothing; what lies above may now be within reach.
+        """
+        for trial in self.trials:
+            if trial.repair and not trial.kept and trial.parent_hash == self.incumbent.hash:
+                self._promised.pop(trial.change, None)
 
     def _promise(self, labels: Iterable[str], gain: float) -> None:
         """Remember that changes were tried, and with which promise."""
@@ -150,11 +159,16 @@ class Search:
         asked = any(goal.metric == "peak_rss_mb" for goal in self._job.goals)
         return self._contest.reference(self.incumbent).first.block.peak_rss_mb if asked else None
 
-    def _next(self, context: PlanContext, forced: Optimization | None) -> Candidate | None:
+    def _next(self, context: PlanContext) -> Candidate | None:
         """The next change: a repair that was asked for, or the best of the plan."""
-        if forced is not None and forced.applies(context) is None:
-            repair = Candidate(forced, forced.predict(context))
-            if self._can_be_made(repair):
+        forced = self._repair.forced
+        if forced is not None:
+            found = considered(forced, context)
+            if isinstance(found, str):
+                self._give_up(found)
+            elif not self._can_be_made(repair := Candidate(forced, found)):
+                self._give_up(f"takes about {found.cost_s:.0f} s, and there is no time left for it")
+            else:
                 return repair
         best = next((c for c in make_plan(context).candidates if self._is_open(c)), None)
         if best is not None and best.needed:
@@ -164,6 +178,12 @@ class Search:
             if together is not None and self._is_new(together):
                 return together
         return best
+
+    def _give_up(self, reason: str) -> None:
+        """Leave a ladder that would go on, with the reason in its log."""
+        log = self._repair.give_up(reason)
+        if log is not None:
+            self._book.extend_ladder(*log)
 
     def _is_open(self, candidate: Candidate) -> bool:
         """Whether a change deserves a trial and can be made in the time that is left."""
@@ -193,9 +213,11 @@ class Search:
         parts = [part.label for part in change.parts]
         self._promise((change.label, *parts), prediction.gain)
         draft = self._book.draft(change.label, change.name, self.incumbent.hash, prediction, parts)
+        known = self._book.again(draft)
+        if known is not None and self._book.holds(known):
+            return self._repair.record(change, known, context)
         self._progress.trial_started(draft.number, change.label, prediction.gain)
         began = time.monotonic()
-        known = self._book.again(draft)
         trial = known or self._measured(context, change, draft)
         trial = replace(trial, wall_s=time.monotonic() - began)
         trial = self._repair.record(change, trial, context)
@@ -219,7 +241,10 @@ class Search:
     def _measured(self, context: PlanContext, change: Optimization, draft: Trial) -> Trial:
         """Apply, race, judge. Failures of the candidate are verdicts, not errors."""
         try:
-            config = change.apply(context)
+            with unforeseen():
+                config = change.apply(context)
+                details = change.details(context)
+                unrounded = float_document(change, config, context)
         except StorageError:
             raise
         except ChangeRefused as refusal:
@@ -230,8 +255,8 @@ class Search:
             draft,
             config=config.to_dict(),
             config_hash=config.hash,
-            details=change.details(context),
-            float_config=float_document(change, config, context),
+            details=details,
+            float_config=unrounded,
         )
         trial = self.contest(config, draft, change, repairing=change == self._repair.forced)
         reasons = filter(None, (trial.reason, change.remark(context)))

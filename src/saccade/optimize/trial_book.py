@@ -11,7 +11,7 @@ from saccade.optimize.change import Objective, Prediction
 from saccade.optimize.referee import Referee
 from saccade.optimize.size_goals import SIZES
 from saccade.progress import Progress, tell_trial
-from saccade.study import RunFolder, Terms, Trial
+from saccade.study import RepairStep, RunFolder, Terms, Trial
 
 # These verdicts say nothing of accuracy.
 UNJUDGED = ("worse", "not distinguishable", "failed")
@@ -81,6 +81,19 @@ class TrialBook:
         """The settled trial of the same change of the same configuration."""
         same = (t for t in self.settled() if t.change == draft.change)
         return next((t for t in same if t.parent_hash == draft.parent_hash), None)
+
+    def holds(self, known: Trial) -> bool:
+        """Whether an earlier run's trial was taken over already."""
+        key = (known.change, known.parent_hash)
+        return any((trial.change, trial.parent_hash) == key for trial in self.trials)
+
+    def extend_ladder(self, change: str, log: tuple[RepairStep, ...]) -> None:
+        """Give the last trial of a change its ladder's whole log.
+
+        Not on disk: why a ladder ended there may no longer hold for the run that goes on from it.
+        """
+        at = max(i for i, trial in enumerate(self.trials) if trial.change == change)
+        self.trials[at] = replace(self.trials[at], repair=log)
 
     def blocks(self, draft: Trial) -> tuple[Sequence[Block], Sequence[Block]] | None:
         """Reference's and candidate's blocks of the same race by an earlier run."""

@@ -90,15 +90,20 @@ def validate(
             runner.close()
     finally:
         baseline.close()
-    blocks = (*raced.candidate, *extra)
+    before, after = raced.reference, (*raced.candidate, *extra)
     ratio = compare_blocks(list(raced.candidate), list(raced.reference), job.objective, 0.0).ratio
+    speedup = Ratio(ratio.value, ratio.interval.low, ratio.interval.high)
+    if runner.config.hash == job.baseline.hash:
+        # Both are the baseline: what they differ by is noise, and together they say more of it.
+        before = after = (*before, *after)
+        speedup = Ratio(1.0, 1.0, 1.0)
     return Final(
         config=runner.config,
-        speedup=Ratio(ratio.value, ratio.interval.low, ratio.interval.high),
-        baseline=speed_metrics(raced.reference, job.baseline.model.size_mb),
-        best=speed_metrics(blocks, runner.config.model.size_mb),
-        baseline_blocks=raced.reference,
-        best_blocks=blocks,
+        speedup=speedup,
+        baseline=speed_metrics(before, job.baseline.model.size_mb),
+        best=speed_metrics(after, runner.config.model.size_mb),
+        baseline_blocks=before,
+        best_blocks=after,
         accuracy=standing.accuracy,
         reverted=(standing.reverted,) if standing.reverted else (),
         ladder=tuple(ladder) if len(ladder) > 1 else (),

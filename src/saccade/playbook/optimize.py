@@ -13,7 +13,7 @@ import yaml
 from saccade.data.contract import DataProblem
 from saccade.deploy.bundle import write_bundle
 from saccade.environment import detect
-from saccade.errors import InputError, SaccadeError, first_line
+from saccade.errors import InputError, first_line
 from saccade.looks import shares
 from saccade.optimize.job import Job
 from saccade.optimize.plan import make_plan
@@ -126,13 +126,13 @@ def improve(job: Job, run: RunFolder, say: Progress, began: float) -> Study:
 
     Raises:
         KeyboardInterrupt: after everything known was written to the run folder.
-        SaccadeError: likewise.
+        Exception: likewise.
     """
     run.write_json("environment.json", {**job.environment.to_dict(), "hash": job.environment.hash})
     playbook = Playbook(job, run, say, began)
     try:
         playbook.carry_out()
-    except (KeyboardInterrupt, SaccadeError) as end:
+    except BaseException as end:
         playbook.write_what_is_known(end)
         raise
     return playbook.write(interrupted=False)
@@ -330,7 +330,7 @@ class Playbook:
         """`write` for a run that ended early; nothing where it ended before the baseline."""
         if self._story is None:
             return
-        if isinstance(end, SaccadeError):
+        if isinstance(end, Exception):
             said = f"The run ended early: {first_line(end)}"
             self._know(notes=(*self._story.notes, said))
         self.write(interrupted=True)

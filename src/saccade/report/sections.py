@@ -113,8 +113,9 @@ def headline(result: Mapping[str, Any]) -> str:
     asked = f"Asked for {_joined(goals)}" if goals else "Asked for the fastest system"
     if not mapping(result.get("best")):
         return f"{asked}: {_nothing_better(result)}."
-    if out_of_time(result):
-        return f"{asked}: {out_of_time(result)}; the baseline runs at {_baseline_speed(result)}."
+    if _unchanged(result):
+        why = out_of_time(result) or "no change was kept"
+        return f"{asked}: {why}; the baseline runs at {_baseline_speed(result)}."
     return f"{asked}: reached {_reached(result)}, {accuracy_clause(result)}."
 
 
@@ -219,6 +220,12 @@ def frame_interval_text(result: Mapping[str, Any]) -> str:
 
 def _joined(goals: list[str]) -> str:
     return goals[0] if len(goals) == 1 else f"{', '.join(goals[:-1])} and {goals[-1]}"
+
+
+def _unchanged(result: Mapping[str, Any]) -> bool:
+    """Whether the best system is the baseline."""
+    speedup = mapping(mapping(result.get("best")).get("speedup"))
+    return mapping(result.get("best")).get("trial") == 0 and q.number(speedup.get("value")) == 1
 
 
 def _nothing_better(result: Mapping[str, Any]) -> str:

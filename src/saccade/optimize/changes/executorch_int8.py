@@ -2,46 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
 from saccade.models.files import model_file
-from saccade.optimize.change import Effect, OneVariant, PlanContext, Prediction, Tried
+from saccade.optimize.change import Effect, PlanContext, Prediction
 from saccade.optimize.precision_gain import precision_prediction
-from saccade.optimize.quantization.ladder import FIRST, RUNGS
+from saccade.optimize.quantization.one_rung import OneRung
 from saccade.pipeline.config import ModelFile, PipelineConfig
 
 # Calibration and lowering.
 COST_S = 60.0
 ODDS = 0.5
-# Why there is nothing above the first setting.
-CLOSED = (
-    "XNNPACK's quantizer has one scheme and one way to tell ranges, and the program is lowered "
-    "whole; quantize for LiteRT, OpenVINO or ONNX Runtime, whose ladders have this rung"
-)
 
 
 @dataclass(frozen=True)
-class QuantizeExecuTorch(OneVariant):
+class QuantizeExecuTorch(OneRung):
     """XNNPACK's symmetric int8 scheme, from the exported program in one step."""
 
     name: ClassVar[str] = "executorch_int8"
     effect: ClassVar[Effect] = "near_lossless"
-
-    @property
-    def rung(self) -> str:
-        """The only one."""
-        return FIRST
-
-    def next_rung(self, tried: Sequence[Tried], context: PlanContext) -> QuantizeExecuTorch | None:
-        """None: there is one setting."""
-        return None
-
-    def closed_rungs(self, context: PlanContext) -> Sequence[tuple[str, str]]:
-        """All of the other runtimes' rungs, so that the log says why none was tried."""
-        return tuple((rung.name, CLOSED) for rung in RUNGS)
+    closed: ClassVar[str] = (
+        "XNNPACK's quantizer has one scheme and one way to tell ranges, and the program is lowered "
+        "whole; quantize for LiteRT, OpenVINO or ONNX Runtime, whose ladders have this rung"
+    )
 
     def applies(self, context: PlanContext) -> str | None:
         """Needs ExecuTorch, the exported program, and frames to calibrate on."""

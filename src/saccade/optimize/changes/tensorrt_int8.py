@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
-from saccade.optimize.change import Effect, OneVariant, PlanContext, Prediction
+from saccade.optimize.change import Effect, PlanContext, Prediction
 from saccade.optimize.precision_gain import precision_prediction
+from saccade.optimize.quantization.one_rung import OneRung
 from saccade.pipeline.config import PipelineConfig
 
 COST_S = 240.0
@@ -14,11 +15,15 @@ ODDS = 0.5
 
 
 @dataclass(frozen=True)
-class QuantizeTensorRt(OneVariant):
+class QuantizeTensorRt(OneRung):
     """TensorRT's entropy calibration; layers may also run in fp16 where that is faster."""
 
     name: ClassVar[str] = "tensorrt_int8"
     effect: ClassVar[Effect] = "near_lossless"
+    closed: ClassVar[str] = (
+        "TensorRT calibrates by entropy and picks the precision of each layer for speed; fp16 is a "
+        "change of its own, and a model that was quantized with care elsewhere comes as QDQ ONNX"
+    )
 
     def applies(self, context: PlanContext) -> str | None:
         """Needs TensorRT in use, a float ONNX model, and frames to calibrate on."""
