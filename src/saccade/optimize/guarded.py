@@ -6,9 +6,24 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Protocol, TypeVar
 
 from saccade.errors import ChangeFailure, SaccadeError
-from saccade.optimize.change import Optimization, PlanContext, Prediction
+from saccade.prediction import Prediction
+
+Context = TypeVar("Context", contravariant=True)
+
+
+class Promising(Protocol[Context]):
+    """The part of a change, of a pipeline or of a training, that planning asks."""
+
+    def applies(self, context: Context) -> str | None:
+        """None where it can be made, else why not."""
+        ...
+
+    def predict(self, context: Context) -> Prediction:
+        """What it is expected to bring."""
+        ...
 
 
 @contextmanager
@@ -26,7 +41,7 @@ def unforeseen() -> Iterator[None]:
         raise ChangeFailure(_told(error)) from error
 
 
-def considered(change: Optimization, context: PlanContext) -> Prediction | str:
+def considered(change: Promising[Context], context: Context) -> Prediction | str:
     """What a change promises, or why it cannot be made."""
     try:
         with unforeseen():

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 
 from saccade.errors import SaccadeError, StorageError
 from saccade.goals import Goal
+from saccade.optimize.guarded import unforeseen
 from saccade.optimize.metrics import Estimate
 from saccade.optimize.training.durations import START_S
 from saccade.optimize.training.memory_goals import LEAST_SHRINK, needs_less, value_of, why_worth_it
@@ -132,7 +133,8 @@ class MemorySearch:
             if shrink > LEAST_SHRINK:
                 continue
             try:
-                config = option.change.apply(here)
+                with unforeseen():
+                    config = option.change.apply(here)
             except StorageError:
                 raise
             except SaccadeError:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from saccade import plugins
 from saccade.errors import SaccadeError
+from saccade.optimize.guarded import considered, unforeseen
 from saccade.train.change import Part, Prediction, TrainingChange, TrainingContext
 from saccade.train.config import TrainingConfig
 from saccade.train.memory import missed_goals
@@ -81,11 +82,10 @@ def plan_training(context: TrainingContext) -> TrainingPlan:
     refused: list[tuple[str, str]] = []
     for order, name in enumerate(plugins.names("training_changes")):
         for change in plugins.load("training_changes", name).variants(context):
-            reason = change.applies(context)
-            if reason is not None:
-                refused.append((change.label, reason))
+            prediction = considered(change, context)
+            if isinstance(prediction, str):
+                refused.append((change.label, prediction))
                 continue
-            prediction = change.predict(context)
             if prediction.bound < MIN_BOUND and not saves_memory(context, prediction):
                 reason = f"at most {prediction.bound:.3f}x ({prediction.basis})"
                 refused.append((change.label, reason))
@@ -111,7 +111,8 @@ def configured(context: TrainingContext, options: Iterable[Option]) -> TrainingC
         here = replace(context, config=config)
         if option.change.applies(here) is not None:
             return None
-        config = option.change.apply(here)
+        with unforeseen():
+            config = option.change.apply(here)
     return config
 
 

@@ -59,7 +59,8 @@ def optimize_training(spec: TrainingSpec, out: Path, progress: Progress | None =
 
     Raises:
         SaccadeError: the job is unusable, or the disk refused; see `saccade.errors`. Where the
-            baseline was measured, after everything known was written to the run folder.
+            baseline was measured, it and any other exception come after everything known was
+            written to the run folder.
         KeyboardInterrupt: after everything known was written to the run folder.
     """
     began = time.monotonic()
@@ -72,12 +73,12 @@ def optimize_training(spec: TrainingSpec, out: Path, progress: Progress | None =
         "environment.json", {**task.environment.to_dict(), "hash": task.environment.hash}
     )
     playbook = TrainingPlaybook(task, run, say, began)
-    ended: KeyboardInterrupt | SaccadeError | None = None
+    ended: BaseException | None = None
     try:
         playbook.carry_out()
     except KeyboardInterrupt as signal:
         ended = signal
-    except SaccadeError as error:
+    except Exception as error:
         if not playbook.measured:
             raise
         ended = error
@@ -233,7 +234,7 @@ class TrainingPlaybook:
         """Whether there is something to write."""
         return self._story.baseline is not None
 
-    def write(self, ended: KeyboardInterrupt | SaccadeError | None = None) -> Study:
+    def write(self, ended: BaseException | None = None) -> Study:
         """``training.json``, ``result.json`` and ``report.html``, from whatever is known.
 
         Args:
@@ -245,7 +246,7 @@ class TrainingPlaybook:
             self._story,
             wall_s=time.monotonic() - self._began,
             interrupted=isinstance(ended, KeyboardInterrupt),
-            failure=str(ended) if isinstance(ended, SaccadeError) else "",
+            failure=str(ended) if isinstance(ended, Exception) else "",
         )
         judged = story.judged
         if judged is not None:
