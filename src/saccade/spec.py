@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import (
@@ -40,9 +40,9 @@ _MODEL_LISTS = ("candidates", "students")
 _ALSO = "also"
 _LABELS = "labels"
 # Settings that are written down only where they say something.
-_LATER = (*_MODEL_LISTS, _LABELS)
+_LATER = (*_MODEL_LISTS, _LABELS, "scenario")
 # What a second system's own spec file says of a run; the first one's holds for both.
-_OF_THE_RUN = ("target", "runtimes", "budget", "seed", "candidates", "students")
+_OF_THE_RUN = ("target", "runtimes", "scenario", "budget", "seed", "candidates", "students")
 # Tasks whose results depend on the frames before, and are judged on frames in a row.
 _IN_A_ROW = ("tracking",)
 
@@ -74,6 +74,9 @@ class Spec(BaseModel):
         (), description="tried beside the model's own, such as litert; by default all there are"
     )
     goals: tuple[str, ...] = Field((), description="each 'metric<=number' or 'metric>=number'")
+    scenario: Literal["", "throughput", "latency"] = Field(
+        "", description="what is to be fast, many frames or each one; by default as goals say"
+    )
     budget: Annotated[float, BeforeValidator(parse_duration)] = Field(
         300.0, gt=0, allow_inf_nan=False, description="time for the search, such as 5m"
     )

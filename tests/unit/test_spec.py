@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from saccade.duration import parse_duration
 from saccade.errors import GoalError, SpecError
+from saccade.optimize.job import objective_of
 from saccade.spec import Spec, make_spec, read_spec
 from saccade.system_settings import ModelOverrides
 
@@ -252,3 +253,26 @@ def test_tracker_settings_are_checked() -> None:
 
 def test_one_class_is_a_list_of_one() -> None:
     assert make_spec({"model": "m.onnx", "classes": "person"}).classes == ("person",)
+
+
+@pytest.mark.parametrize(
+    ("goals", "scenario", "objective"),
+    [
+        ((), "", "throughput"),
+        (("latency_ms.p50<=9",), "", "latency"),
+        (("latency_ms.p50<=9", "throughput_fps>=60"), "", "throughput"),
+        (("latency_ms.p50<=9",), "throughput", "throughput"),
+        ((), "latency", "latency"),
+    ],
+)
+def test_the_scenario_says_what_is_to_be_fast_and_goals_do_where_it_does_not(
+    goals: tuple[str, ...], scenario: str, objective: str
+) -> None:
+    spec = make_spec({"model": "m.onnx", "goals": goals, "scenario": scenario})
+    assert objective_of(spec.parsed_goals(), spec.scenario) == objective
+    assert ("scenario" in spec.document()) is bool(scenario)
+
+
+def test_an_unknown_scenario_is_named_with_those_that_there_are() -> None:
+    with pytest.raises(SpecError, match=r"'scenario' is wrong.*throughput.*latency.*'batch'"):
+        make_spec({"model": "m.onnx", "scenario": "batch"})

@@ -63,6 +63,10 @@ Runtimes = Annotated[
 Goals = Annotated[
     list[str] | None, typer.Option("--goal", help="Such as 'throughput_fps>=60'; repeat it.")
 ]
+Scenario = Annotated[
+    str | None,
+    typer.Option(help="throughput or latency: what is to be fast; by default as goals say."),
+]
 Budget = Annotated[str | None, typer.Option(help="Time for the search, such as 5m.")]
 Out = Annotated[Path, typer.Option(help="The run folder.")]
 Preprocess = Annotated[
@@ -91,6 +95,7 @@ def spec_from(
     video: str | None = None,
     target: str | None = None,
     goals: list[str] | None = None,
+    scenario: str | None = None,
     budget: str | None = None,
     preprocessor: str | None = None,
     candidates: list[str] | None = None,
@@ -113,6 +118,7 @@ def spec_from(
         "video": video,
         "target": target,
         "goals": tuple(goals) if goals else None,
+        "scenario": scenario,
         "budget": budget,
         "preprocessor": preprocessor,
         "candidates": tuple(candidates) if candidates else None,

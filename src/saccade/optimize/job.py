@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from saccade import plugins
 from saccade.data.roles import Roles
@@ -59,8 +60,14 @@ class Job:
         )
 
 
-def objective_of(goals: tuple[Goal, ...]) -> Objective:
-    """Latency where a latency goal is the only goal of speed, else throughput."""
+def objective_of(
+    goals: tuple[Goal, ...], scenario: Literal["", "throughput", "latency"] = ""
+) -> Objective:
+    goals: tuple[Goal, ...], scenario: Literal["", "throughput", "latency"] = ""
+) -> Objective:
+    """The scenario; without one, latency where that is the only goal of speed, else throughput."""
+    if scenario:
+        return scenario
     speeds = [goal.metric for goal in goals if goal.metric == "throughput_fps"]
     latencies = [goal.metric for goal in goals if goal.metric.startswith("latency_ms")]
     return "latency" if latencies and not speeds else "throughput"

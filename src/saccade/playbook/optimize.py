@@ -157,7 +157,7 @@ def remember_document(run: RunFolder, document: Mapping[str, Any]) -> None:
     if path.exists() and any((run.path / name).exists() for name in FOUND):
         before = read_spec(path)
         # More time or other goals continue a run; another model or other data do not.
-        fixed = [k for k in {**before, **document} if k not in ("budget", "goals")]
+        fixed = [k for k in {**before, **document} if k not in ("budget", "goals", "scenario")]
         changed = [k for k in fixed if before.get(k) != document.get(k)]
         if changed:
             raise InputError(

@@ -90,7 +90,7 @@ def prepare(spec: Spec, run: RunFolder, progress: Progress) -> Job:
     job = Job(
         spec=spec,
         goals=goals,
-        objective=objective_of(goals),
+        objective=objective_of(goals, spec.scenario),
         description=description,
         baseline=replace(naive(spec, model, description), classes=classes),
         source=source,
