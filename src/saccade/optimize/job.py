@@ -63,8 +63,6 @@ class Job:
 def objective_of(
     goals: tuple[Goal, ...], scenario: Literal["", "throughput", "latency"] = ""
 ) -> Objective:
-    goals: tuple[Goal, ...], scenario: Literal["", "throughput", "latency"] = ""
-) -> Objective:
     """The scenario; without one, latency where that is the only goal of speed, else throughput."""
     if scenario:
         return scenario
