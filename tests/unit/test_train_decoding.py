@@ -7,22 +7,44 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from train_images import picture
+from train_images import mask, picture
 
 from saccade.errors import DataError
-from saccade.train.decoding import decode_with_opencv, decode_with_pillow
+from saccade.train.decoding import Decoder, decode_with_opencv, decode_with_pillow, decoded
 from saccade.train.image_header import image_header
 
 
+@pytest.mark.parametrize("rgb", [True, False])
 @pytest.mark.parametrize("mode", ["RGB", "L", "P", "RGBA", "1", "LA", "I;16"])
-def test_opencv_gives_the_pixels_of_pillow_of_every_png(tmp_path: Path, mode: str) -> None:
+def test_opencv_gives_the_pixels_of_pillow_of_every_png(
+    tmp_path: Path, mode: str, rgb: bool
+) -> None:
     path = tmp_path / "a.png"
     image = picture(0, (37, 53))
     if mode == "I;16":
         Image.fromarray(np.asarray(image.convert("L"), np.uint16) * 256).save(path)
     else:
         image.convert(mode).save(path)
-    assert np.array_equal(decode_with_opencv(path), decode_with_pillow(path))
+    assert np.array_equal(decode_with_opencv(path, rgb), decode_with_pillow(path, rgb))
+
+
+@pytest.mark.parametrize("decode", [decode_with_pillow, decode_with_opencv])
+@pytest.mark.parametrize(("mode", "suffix"), [("L", "jpg"), ("L", "png"), ("P", "png")])
+def test_the_picture_is_rgb_and_a_mask_beside_it_keeps_its_ids(
+    tmp_path: Path, mode: str, suffix: str, decode: Decoder
+) -> None:
+    path, ids = tmp_path / f"a.{suffix}", tmp_path / "mask.png"
+    image = picture(0, (37, 53)).convert(mode)
+    image.save(path)
+    mask(0, (37, 53)).convert("P").save(ids)
+    pixels, classes, number = decoded((path, ids, 3), decode)
+    with Image.open(path) as saved:
+        assert np.abs(pixels.astype(int) - np.asarray(saved.convert("RGB"))).max() <= 2
+    with Image.open(ids) as saved:
+        assert np.array_equal(classes, np.asarray(saved))
+    assert number == 3
+    named = decoded({"image": path, "mask": ids}, decode)
+    assert named["image"].shape == (37, 53, 3) and named["mask"].shape == (37, 53)
 
 
 @pytest.mark.parametrize(("mode", "subsampling"), [("RGB", 0), ("RGB", 2), ("L", 0), ("CMYK", 0)])

@@ -13,6 +13,7 @@ from command_line import Cli, document, refused
 from labelled_pictures import WRITERS, write_boxes, write_classes, write_masks
 
 from saccade.errors import DataError, ModelError, SpecError
+from saccade.playbook.training_draft import draft_job
 from saccade.train.config import BatchSettings, TrainingConfig
 from saccade.train.evaluating import evaluate
 from saccade.train.job import TrainingJob, open_job, refer
@@ -87,6 +88,18 @@ def test_data_without_labels_cannot_be_trained_on(tmp_path: Path) -> None:
     write_classes(tmp_path)
     with pytest.raises(DataError, match=r"no labels to train .* on"):
         open_split(tmp_path / "cat", "classification", "train")
+
+
+def test_a_broken_file_is_counted_by_the_training_and_named_by_init(tmp_path: Path) -> None:
+    data = write_classes(tmp_path)
+    path = sorted((data / "cat").iterdir())[1]
+    path.write_bytes(path.read_bytes()[:60])
+    train, val = (open_split(data, "classification", split) for split in ("train", "val"))
+    assert len(train) + len(val) == 20
+    with pytest.raises(DataError, match=path.name):
+        train[len(train) - 1]
+    text, _ = draft_job("classification", data)
+    assert "1 cannot be read" in text and path.name in text
 
 
 def test_labels_for_another_task_are_named(tmp_path: Path) -> None:

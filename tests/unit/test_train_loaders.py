@@ -176,7 +176,7 @@ def test_too_many_broken_files_are_refused(tmp_path: Path, backend: str) -> None
         (tmp_path / f"{number:03d}.jpg").write_bytes(b"\xff\xd8 broken")
     config = replace(config.with_loader(backend=backend), max_corrupt=0.2)
     loop = TrainingLoop(training, config)
-    with pytest.raises(DataError, match=r"3 of 10 samples cannot be read"):
+    with pytest.raises(DataError, match=r"3 of 10 samples cannot be prepared"):
         for _ in range(8):
             loop.step()
     loop.close()

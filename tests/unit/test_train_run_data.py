@@ -50,7 +50,7 @@ def test_held_out_samples_that_are_corrupt_are_counted_and_refused(tmp_path: Pat
     run = trained(tmp_path / "a", dataset=BrokenToJudge, config=tiny_config(max_corrupt=0.2))
     assert [epoch.corrupt for epoch in run.state.history] == [1, 1, 1]
     assert result_of(run)["corrupt"]["held_out"] == 1
-    with pytest.raises(DataError, match="1 of 6 samples cannot be read"):
+    with pytest.raises(DataError, match="1 of 6 samples cannot be prepared"):
         trained(tmp_path / "b", dataset=BrokenToJudge)
 
 

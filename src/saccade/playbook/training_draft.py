@@ -26,4 +26,8 @@ def draft_job(task: str, data: Path) -> tuple[str, dict[str, Any]]:
     line = (
         f"{len(train)} images to train on, {len(val)} for judging; {len(train.class_names)} classes"
     )
+    broken = (*train.broken, *val.broken)
+    if broken:
+        first = f"{broken[0].path}: {broken[0].detail}"
+        line += f"; {len(broken)} cannot be read, such as {first}"
     return template_text(task, data, line), facts

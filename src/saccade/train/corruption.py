@@ -1,4 +1,4 @@
-"""Unreadable samples are left out and counted, up to the share that the user allows."""
+"""Samples that cannot be prepared are left out and counted, up to the share that users allow."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class CorruptionLimit:
             return
         examples = "; ".join(f"{i}: {r}" for i, r in list(self.found.items())[:SHOWN])
         raise DataError(
-            f"{len(self.found)} of {self._samples} samples cannot be read, more than the "
+            f"{len(self.found)} of {self._samples} samples cannot be prepared, more than the "
             f"{self._share:.2%} that are allowed ({examples}). Repair them, or allow more with "
             "--max-corrupt or max_corrupt in the job."
         )

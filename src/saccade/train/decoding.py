@@ -1,9 +1,13 @@
-"""Image files within a sample become arrays."""
+"""Image files within a sample become arrays.
+
+The first is the picture and becomes RGB whatever the file holds, as data sets of photographs have
+some in grey; any further one that has a single channel is a mask and keeps its indices.
+"""
 
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +19,8 @@ from saccade.train.image_header import ImageHeader, image_header
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
 Pixels = NDArray[np.uint8]
-Decoder = Callable[[Path], Pixels]
+# Decodes a file; where it is told so, as a picture in RGB.
+Decoder = Callable[[Path, bool], Pixels]
 # Where the bytes of a file come from: the file itself, or a shard that holds a copy.
 Reader = Callable[[Path], bytes | memoryview]
 
@@ -30,15 +35,30 @@ def images_in(sample: Any) -> list[Path]:
     return [value for value in _parts(sample) if is_image(value)]
 
 
-def decoded(sample: Any, decode: Decoder) -> Any:
-    """The same sample with its image files decoded; anything else stays what it is."""
+def decoded(sample: Any, decode: Decoder, rgb: bool = True) -> Any:
+    """The same sample with its image files decoded; anything else stays what it is.
+
+    Args:
+        sample: a path, or a tuple or dictionary with paths among its parts.
+        decode: who decodes them.
+        rgb: whether the first is the picture; not where that was decoded before.
+    """
     if is_image(sample):
-        return decode(sample)
+        return decode(sample, rgb)
     if isinstance(sample, tuple):
-        return tuple(decode(value) if is_image(value) else value for value in sample)
+        return tuple(_each(sample, decode, rgb))
     if isinstance(sample, dict):
-        return {k: decode(value) if is_image(value) else value for k, value in sample.items()}
+        return dict(zip(sample, _each(sample.values(), decode, rgb), strict=True))
     return sample
+
+
+def _each(parts: Iterable[Any], decode: Decoder, rgb: bool) -> Iterator[Any]:
+    for part in parts:
+        if is_image(part):
+            yield decode(part, rgb)
+            rgb = False
+        else:
+            yield part
 
 
 def file_bytes(path: Path) -> bytes:
@@ -53,20 +73,28 @@ def file_bytes(path: Path) -> bytes:
         raise DataError(f"'{path}' cannot be read: {error.strerror or error}") from error
 
 
-def decode_with_pillow(path: Path, read: Reader = file_bytes) -> Pixels:
-    """Decode as most training scripts do: ``(H, W, 3)`` RGB, or ``(H, W)`` of indices and greys.
+def decode_with_pillow(path: Path, rgb: bool = True, read: Reader = file_bytes) -> Pixels:
+    """Decode as most training scripts do.
+
+    Args:
+        path: of the image.
+        rgb: any image becomes ``(H, W, 3)``; else one of indices or greys stays ``(H, W)``.
+        read: who gets its bytes.
 
     Raises:
         DataError: the file is missing, truncated or no image.
     """
-    return _pillow(path, read(path))
+    return _pillow(path, read(path), rgb)
 
 
-def decode_with_opencv(path: Path, read: Reader = file_bytes, fraction: float = 1.0) -> Pixels:
+def decode_with_opencv(
+    path: Path, rgb: bool = True, read: Reader = file_bytes, fraction: float = 1.0
+) -> Pixels:
     """The same pixels several times faster; what OpenCV reads otherwise is left to Pillow.
 
     Args:
         path: of the image.
+        rgb: as in `decode_with_pillow`.
         read: who gets its bytes.
         fraction: 1/2, 1/4 or 1/8 decodes a JPEG at that size, rounded up, by leaving out
             frequencies; other images come whole.
@@ -74,24 +102,26 @@ def decode_with_opencv(path: Path, read: Reader = file_bytes, fraction: float = 
     Raises:
         DataError: the file is missing, truncated or no image.
     """
-    return opencv_pixels(path, read(path), fraction)
+    return opencv_pixels(path, read(path), fraction, rgb)
 
 
-def opencv_pixels(path: Path, data: bytes | memoryview, fraction: float = 1.0) -> Pixels:
+def opencv_pixels(
+    path: Path, data: bytes | memoryview, fraction: float = 1.0, rgb: bool = True
+) -> Pixels:
     """`decode_with_opencv` of bytes that were read already."""
     import cv2
 
-    flag = _flag(image_header(data), fraction)
+    flag = _flag(image_header(data), fraction, rgb)
     if flag is None:
-        return _pillow(path, data)
+        return _pillow(path, data, rgb)
     try:
         pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flag)
     except cv2.error:
         pixels = None
-    return _pillow(path, data) if pixels is None else pixels
+    return _pillow(path, data, rgb) if pixels is None else pixels
 
 
-def _flag(header: ImageHeader | None, fraction: float) -> int | None:
+def _flag(header: ImageHeader | None, fraction: float, rgb: bool) -> int | None:
     """How OpenCV is told to give what Pillow would give; None where it would not."""
     import cv2
 
@@ -99,9 +129,9 @@ def _flag(header: ImageHeader | None, fraction: float) -> int | None:
     if header is None or not header.complete or header.bits != 8:
         return None
     keep = int(cv2.IMREAD_IGNORE_ORIENTATION)
-    if header.channels == 1:
+    if header.channels == 1 and not rgb:
         return keep | int(cv2.IMREAD_GRAYSCALE)
-    if header.channels != 3:
+    if header.channels not in (1, 3):
         return None
     if header.kind == "png" or fraction == 1.0:
         return keep | int(cv2.IMREAD_COLOR_RGB)
@@ -114,12 +144,13 @@ def _flag(header: ImageHeader | None, fraction: float) -> int | None:
     return keep | int(cv2.IMREAD_COLOR_RGB) | int(reduced[fraction])
 
 
-def _pillow(path: Path, data: bytes | memoryview) -> Pixels:
+def _pillow(path: Path, data: bytes | memoryview, rgb: bool) -> Pixels:
     from PIL import Image, UnidentifiedImageError
 
     try:
         with Image.open(io.BytesIO(data)) as image:
-            plain = image if image.mode in ("P", "L", "1") else image.convert("RGB")
+            single = image.mode in ("P", "L", "1") and not rgb
+            plain = image if single else image.convert("RGB")
             # A copy that may be written to, as transforms expect of an array.
             return np.array(plain, np.uint8)
     except (OSError, UnidentifiedImageError, SyntaxError, ValueError) as error:

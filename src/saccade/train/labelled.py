@@ -7,7 +7,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from saccade.data.contract import Dataset, LabelledImage
+from saccade.data.contract import DataProblem, Dataset, LabelledImage
 from saccade.data.images import display_path
 from saccade.data.masks import read_mask
 from saccade.data.open import open_labelled
@@ -16,6 +16,8 @@ from saccade.errors import DataError
 TASKS = ("classification", "segmentation", "detection")
 # Of data without a split of their own, every fifth image is for judging.
 JUDGED = 5
+# Problems that cost an image.
+BROKEN = frozenset({"missing_image", "truncated_image", "unreadable_image"})
 
 
 class LabelledImages:
@@ -26,9 +28,13 @@ class LabelledImages:
     * detection: ``(image, boxes, classes)`` with ``(N, 4)`` float32 xyxy pixels of the image and
       ``(N,)`` int64
 
+    Files that are missing or broken are items too, which raise: training counts what it leaves out,
+    and how much of that is allowed is the user's to say.
+
     Attributes:
         class_names: one per class.
         void_ids: ids in masks that are neither trained on nor judged.
+        broken: what is wrong with images that have labels and cannot be read.
     """
 
     def __init__(
@@ -37,14 +43,18 @@ class LabelledImages:
         task: str,
         class_names: tuple[str, ...],
         void_ids: tuple[int, ...] = (),
+        broken: Sequence[DataProblem] = (),
     ) -> None:
         self._images, self._item = tuple(images), _ITEMS[task]
-        self.class_names, self.void_ids = class_names, void_ids
+        self.class_names, self.void_ids, self.broken = class_names, void_ids, tuple(broken)
 
     def __len__(self) -> int:
-        return len(self._images)
+        return len(self._images) + len(self.broken)
 
     def __getitem__(self, index: int) -> tuple[Any, ...]:
+        if index >= len(self._images):
+            problem = self.broken[index - len(self._images)]
+            raise DataError(f"'{problem.path}': {problem.detail}")
         return self._item(self._images[index])
 
 
@@ -94,7 +104,12 @@ def _splits(data: str, task: str) -> dict[str, LabelledImages]:
         images["train"] = tuple(image for k, image in enumerate(only) if k % JUDGED)
     names = _class_names(both, task)
     void = tuple(sorted({v for part in images.values() for image in part for v in image.void_ids}))
-    return {name: LabelledImages(part, task, names, void) for name, part in images.items()}
+    broken = {"train": _broken(found.train), "val": _broken(found.val)}
+    if len(both) == 1:
+        broken = {"train": (*broken["train"], *broken["val"]), "val": ()}
+    return {
+        name: LabelledImages(part, task, names, void, broken[name]) for name, part in images.items()
+    }
 
 
 def _without_labels(data: str, task: str) -> DataError:
@@ -117,6 +132,11 @@ def _are_labelled(data: str, task: str) -> bool:
 
 def _images(dataset: Dataset | None) -> tuple[LabelledImage, ...]:
     return dataset.images if dataset is not None else ()
+
+
+def _broken(dataset: Dataset | None) -> tuple[DataProblem, ...]:
+    problems = dataset.problems if dataset is not None else ()
+    return tuple(p for p in problems if p.kind in BROKEN and p.action == "skipped")
 
 
 def _class_names(datasets: Sequence[Dataset], task: str) -> tuple[str, ...]:

@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from saccade import plugins
-from saccade.errors import DataError
+from saccade.errors import DataError, SaccadeError
 from saccade.train.config import TrainingConfig
 from saccade.train.job import TrainingJob
 from saccade.train.loaders.contract import BatchLoader, LoaderRequest
 from saccade.train.order import SampleOrder
+
+EXPECTED = "It has to return a data set with __len__ and __getitem__ for 'train' and for 'val'."
 
 
 def open_dataset(job: TrainingJob, split: str) -> tuple[Any, int]:
@@ -20,12 +22,17 @@ def open_dataset(job: TrainingJob, split: str) -> tuple[Any, int]:
     """
     try:
         dataset = job.dataset(split)
-        count = len(dataset)
+    except SaccadeError as error:
+        raise DataError(f"The job's dataset({split!r}) failed: {error}") from error
     except Exception as error:
         raise DataError(
-            f"The job's dataset({split!r}) failed: {type(error).__name__}: {error}. It has to "
-            "return a data set with __len__ and __getitem__ for 'train' and for 'val'."
+            f"The job's dataset({split!r}) failed: {type(error).__name__}: {error}. {EXPECTED}"
         ) from error
+    try:
+        count = len(dataset)
+    except Exception as error:
+        got = "None" if dataset is None else f"a {type(dataset).__name__}, which has no length"
+        raise DataError(f"The job's dataset({split!r}) returned {got}. {EXPECTED}") from error
     if count == 0:
         raise DataError(f"The job's dataset({split!r}) is empty. Check where it looks for data.")
     return dataset, count

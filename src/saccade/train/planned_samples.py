@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +67,7 @@ class PlannedSamples(Samples):
     ) -> None:
         super().__init__(dataset, None, cache=cache, expect=expect)
         self.plan, self._read, self._scaled = plan, read, scaled
-        self.decode = lambda path: decode_with_opencv(path, read)
+        self.decode = partial(decode_with_opencv, read=read)
         self.copied = False  # no step writes to what it is given
 
     def opened(self, sample: Any) -> Any:
@@ -103,7 +104,7 @@ class PlannedSamples(Samples):
         image, target = _pair(self.dataset[index])
         data = self._read(image)
         read = time.perf_counter()
-        target = decoded(target, self.decode)
+        target = decoded(target, self.decode, rgb=False)
         times.read_s += read - began
         times.decode_s += time.perf_counter() - read
         return image, target, data
@@ -125,7 +126,7 @@ class PlannedSamples(Samples):
             steps = self.plan.drawn(ticket.seed, full_hw)
             fraction = decode_fraction(steps, full_hw) if header.kind == "jpeg" else 1.0
             image = opencv_pixels(image, data, fraction)
-        target = decoded(target, self.decode)
+        target = decoded(target, self.decode, rgb=False)
         times.read_s += read - began
         times.decode_s += time.perf_counter() - read
         return image, target, full_hw, steps

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from saccade.errors import DataError
+from saccade.errors import DataError, SaccadeError
 from saccade.train.caching import SampleCache, signature_of
 from saccade.train.core_wait import queued_s
 from saccade.train.decoding import Decoder, decode_with_pillow, decoded, images_in
@@ -157,7 +157,10 @@ class Samples:
             seed_everything(ticket.seed)
             if self._seed_own is not None:
                 self._seed_own(ticket.seed)
-        sample = self.transformed(sample)
+        try:
+            sample = self.transformed(sample)
+        except Exception as error:
+            raise DataError(f"the transforms raised {type(error).__name__}: {error}") from error
         times.transform_s += time.perf_counter() - began
         return sample
 
@@ -191,9 +194,9 @@ class Samples:
             try:
                 return prepare(Ticket(ticket.epoch, index, ticket.seed), times)
             except Exception as error:
-                corrupt.append(Corrupt(index, f"{type(error).__name__}: {error}"[:300]))
+                corrupt.append(Corrupt(index, _said(error)[:300]))
         raise DataError(
-            f"{PATIENCE} samples in a row cannot be read, the first because of "
+            f"{PATIENCE} samples in a row cannot be prepared, the first because of: "
             f"{corrupt[-PATIENCE].reason}. Check the job's dataset and transforms functions."
         )
 
@@ -265,3 +268,8 @@ class kept_randomness:  # noqa: N801 - used as a statement, as contextlib's are
         random.setstate(self._states[0])
         np.random.set_state(self._states[1])
         torch.set_rng_state(self._states[2])
+
+
+def _said(error: Exception) -> str:
+    """Errors of our own say what they are; others are called by their kind."""
+    return str(error) if isinstance(error, SaccadeError) else f"{type(error).__name__}: {error}"

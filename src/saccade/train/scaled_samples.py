@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -76,11 +77,14 @@ def decoded_at_need(sample: Any, steps: Sequence[Any], read: Reader) -> Scaled:
             full_hw = (header.height, header.width)
             fraction = source_fraction(steps, full_hw)
             break
-    return Scaled(decoded(sample, lambda path: _reduced(path, read, fraction, full_hw)), full_hw)
+    reduced = partial(_reduced, read=read, fraction=fraction, full_hw=full_hw)
+    return Scaled(decoded(sample, reduced), full_hw)
 
 
-def _reduced(path: Path, read: Reader, fraction: float, full_hw: tuple[int, int] | None) -> Pixels:
-    pixels = opencv_pixels(path, read(path), fraction)
+def _reduced(
+    path: Path, rgb: bool, read: Reader, fraction: float, full_hw: tuple[int, int] | None
+) -> Pixels:
+    pixels = opencv_pixels(path, read(path), fraction, rgb)
     if fraction == 1.0 or full_hw is None:
         return pixels
     wanted = (math.ceil(full_hw[0] * fraction), math.ceil(full_hw[1] * fraction))

@@ -15,6 +15,8 @@ from saccade.scratch import scratch_folder
 from saccade.train.caching import SampleCache
 from saccade.train.loaders.contract import LoaderRequest
 
+# How pictures are decoded; what was kept before pictures in grey became RGB is another thing.
+PIXELS = "first image RGB"
 # Shares of what is free when a cache is opened; the rest is for training and for others.
 MEMORY_SHARE, DISK_SHARE = 0.6, 0.6
 
@@ -51,6 +53,7 @@ def sample_key(request: LoaderRequest, count: int) -> str:
         "count": count,
         "decode": settings.decode,
         "decoder": settings.decoder,
+        "pixels": PIXELS,
     }
     text = json.dumps(parts, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
