@@ -83,8 +83,8 @@ class SilentProgress:
         """Do nothing."""
 
 
-def tell_trial(progress: Progress, trial: Trial) -> None:
-    """Say what became of a trial."""
+def tell_trial(progress: Progress, trial: Trial, known: bool = False) -> None:
+    """Say what became of a trial; one that is ``known`` was measured by an earlier run."""
     gain = trial.gain
     progress.trial_finished(
         trial.number,
@@ -92,5 +92,5 @@ def tell_trial(progress: Progress, trial: Trial) -> None:
         trial.verdict,
         gain.value if gain else None,
         (gain.low, gain.high) if gain else None,
-        trial.reason,
+        "; ".join(filter(None, (trial.reason, "measured by an earlier run" if known else ""))),
     )

@@ -238,6 +238,12 @@ class RunFolder:
         """A document, or None where it is absent or unreadable."""
         return _read_document(self.path / name)
 
+    @property
+    def is_finished(self) -> bool:
+        """Whether it holds the result of a run that came to its end."""
+        found = self.read_json("result.json") or {"interrupted": True}
+        return not found.get("interrupted") and not found.get("failure")
+
     def append_trial(self, trial: Trial) -> None:
         """Add a line to ``trials.jsonl``."""
         target = self.path / "trials.jsonl"

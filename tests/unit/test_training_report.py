@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,9 +22,10 @@ from saccade.playbook.training.final import Judged, TakenBack
 from saccade.playbook.training.prepare import TrainingTask
 from saccade.playbook.training.result import TrainingStory, result_document
 from saccade.playbook.training.steps import Curves
-from saccade.report.training.page import render_training
+from saccade.progress import SilentProgress
+from saccade.report.training.page import render_training, training_headline
 from saccade.statistics import compare
-from saccade.study import Ratio, Study
+from saccade.study import Ratio, RunFolder, Study
 from saccade.train.profile import BusyMoment
 from saccade.train.records import Evaluation, JudgedStep, LossCurve
 from saccade.train.spec import make_training_spec
@@ -101,6 +103,37 @@ def test_a_run_that_was_interrupted_has_a_result(tmp_path: Path) -> None:
     found = result_document(early)
     assert found["status"] == "inconclusive" and found["best"] is None
     assert "saccade" in render_training(found)
+
+
+def test_where_nothing_was_tried_the_budget_is_named(tmp_path: Path) -> None:
+    task = story(tmp_path)
+    change = Turn("bf16", "precision", "bf16")
+    option = Option(change, change.predict(context_of()), 0)  # type: ignore[arg-type]
+    found = Found(BASELINE, (), ())
+    judged = Judged(BASELINE, (), None, None)
+    left = replace(task, trials=(), found=found, judged=judged, final=None, untried=(option,))
+    result = result_document(left)
+    said = training_headline(result)
+    assert "nothing was tried, for the budget" in said and "learns the same" not in said
+    assert "bf16 (promises" in render_training(result)
+    assert "learns the same was found" in training_headline(
+        result_document(replace(left, untried=()))
+    )
+
+
+def test_a_finished_result_survives_an_interruption_of_the_next_run(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path / "run")
+    assert not run.is_finished
+    finished = result_document(story(tmp_path / "first"))
+    run.write_json("result.json", finished)
+    assert run.is_finished
+    playbook = optimize.TrainingPlaybook(
+        story(tmp_path / "second").task, run, SilentProgress(), time.monotonic()
+    )
+    assert playbook.write(KeyboardInterrupt()).result["status"] == finished["status"]
+    assert run.is_finished
+    run.write_json("result.json", {**finished, "interrupted": True})
+    assert not run.is_finished
 
 
 def test_the_page_shows_speed_curves_and_interactions(tmp_path: Path) -> None:

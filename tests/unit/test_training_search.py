@@ -16,10 +16,10 @@ from saccade.optimize.training.ring import Ring
 from saccade.optimize.training.runner import Pace, TrainingRunner
 from saccade.optimize.training.search import Kept, TrainingSearch, of_samples, rebuilt
 from saccade.optimize.training.sets import Option, configured, together
-from saccade.optimize.training.trial_log import TrialLog
+from saccade.optimize.training.trial_log import Outcome, TrialLog
 from saccade.prediction import Prediction
 from saccade.progress import SilentProgress
-from saccade.study import RunFolder, Trial
+from saccade.study import RunFolder, Trial, Verdict
 from saccade.train.change import TrainingContext
 from saccade.train.config import TrainingConfig
 from saccade.train.profile import ModelFacts, TrainingProfile
@@ -392,3 +392,19 @@ class Variants:
 
     def variants(self, context: TrainingContext) -> list[Turn]:
         return [self.only]
+
+
+def test_trials_of_a_resumed_run_have_numbers_of_their_own(tmp_path: Path) -> None:
+    def record(log: TrialLog, verdict: Verdict) -> int:
+        outcome = Outcome(verdict, "why", "alone")
+        (option,) = options(BF16)
+        return log.record((option,), BASELINE, BASELINE, "block", outcome).number
+
+    run = RunFolder(tmp_path)
+    first = TrialLog(run, SilentProgress(), "machine")
+    assert [record(first, "worse"), record(first, "inconclusive")] == [1, 2]
+    second = TrialLog(run, SilentProgress(), "machine")
+    known = second.known(BASELINE, BASELINE, "alone", "block")
+    assert known is not None and second.known_count == 1
+    assert second.again(known).number == 1
+    assert record(second, "inconclusive") == 3

@@ -12,8 +12,6 @@ import typer
 from saccade.cli.common import (
     EXIT_OF,
     AsJson,
-    Budget,
-    Goals,
     Out,
     print_json,
     progress_for,
@@ -59,6 +57,20 @@ Allow = Annotated[
     list[str] | None,
     typer.Option(help="Changes of the recipe that may be tried: batch, model, scale."),
 ]
+TrainingGoals = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--goal", help="Such as 'epoch_s<=60', 'samples_per_s>=20', 'loss_drift<=0.02'; repeat it."
+    ),
+]
+TrainingBudget = Annotated[
+    str | None,
+    typer.Option(
+        "--budget",
+        help="Time for the search, such as 10m; what is measured before and after it may take "
+        "longer where steps are slow.",
+    ),
+]
 LrScaling = Annotated[
     LearningRate | None,
     typer.Option(
@@ -77,8 +89,8 @@ def optimize(
     task: JobTask = None,
     weights: Weights = None,
     recipe: Recipes = None,
-    goal: Goals = None,
-    budget: Budget = None,
+    goal: TrainingGoals = None,
+    budget: TrainingBudget = None,
     device: Device = None,
     seeds: Seeds = None,
     steps: Steps = None,

@@ -156,14 +156,17 @@ def _tell(result: dict[str, Any], folder: Path | None) -> None:
         metric = "" if best["metric"] is None else f", metric {best['metric']:.4g}"
         print(f"best: epoch {best['epoch']}, held-out loss {best['loss']:.4g}{metric}")
     if result["corrupt"]["samples"]:
-        print(f"left out: {result['corrupt']['samples']} samples that cannot be read")
+        print(f"left out: {result['corrupt']['samples']} samples that cannot be prepared")
     saved = result["checkpoints"]
     print(f"checkpoints: {saved['written']}, {saved['share'] or 0:.1%} of the time")
     print(f"weights: {folder}/{result['model']} (best), {folder}/{result['last']} (last)")
     if result["deployable"]:
         print(f"to deploy: {folder}/{result['deployable']}")
     else:
-        print(f"nothing to deploy: {result['not_deployable']}")
+        print(
+            f"nothing to deploy: {result['not_deployable']}. The weights are there; load them into "
+            "the job's model() and export what your runtime takes."
+        )
 
 
 def register(app: typer.Typer) -> None:

@@ -90,6 +90,11 @@ class Search:
         """Number of the trial that the best configuration comes from."""
         return self._book.parent
 
+    @property
+    def next_number(self) -> int:
+        """Number of the next trial."""
+        return self._book.next_number
+
     def run(self, profile: Profile) -> PipelineConfig:
         """Search until nothing promising is left or time is up; the best configuration so far."""
         if self._replay():

@@ -36,9 +36,10 @@ class TrialBook:
     ) -> None:
         self._run, self._progress, self._terms = run, progress, terms
         self._environment_hash = environment_hash
+        self._on_record = run.trials()
         self._known = [
             trial
-            for trial in run.trials()
+            for trial in self._on_record
             if trial.environment_hash == environment_hash
             and trial.terms is not None
             and trial.terms.objective == terms.objective
@@ -57,7 +58,7 @@ class TrialBook:
     ) -> Trial:
         """The next trial before anything is known of it."""
         return Trial(
-            number=len(self.trials) + 1,
+            number=self.next_number,
             parent=self.parent,
             change=label,
             name=name,
@@ -72,6 +73,11 @@ class TrialBook:
             environment_hash=self._environment_hash,
             parts=tuple(parts),
         )
+
+    @property
+    def next_number(self) -> int:
+        """One that no trial on record has, of this run or an earlier one."""
+        return 1 + max((trial.number for trial in (*self._on_record, *self.trials)), default=0)
 
     def settled(self) -> Iterator[Trial]:
         """Trials of earlier runs that these terms would decide in the same way, in order."""
@@ -106,14 +112,14 @@ class TrialBook:
     def add(self, trial: Trial, known: bool = False) -> None:
         """Put a finished trial on record; one that is ``known`` is on record already."""
         if known:
-            trial = replace(trial, number=len(self.trials) + 1, parent=self.parent)
+            trial = replace(trial, parent=self.parent)
         else:
             trial = replace(trial, terms=self._terms)
             self._run.append_trial(trial)
         self.trials.append(trial)
         if trial.kept:
             self.parent = trial.number
-        tell_trial(self._progress, trial)
+        tell_trial(self._progress, trial, known)
 
 
 def terms_of(

@@ -54,6 +54,7 @@ FINAL_FRAME_S = 1.5
 REPORT_S = 3.0
 # The race that confirms what tuning found.
 CONFIRM_S = 14.0
+STAYS = "the result and report of the earlier run, which was finished, stay as they are"
 # What a run has found; until there is one of these, its settings may still be corrected.
 FOUND = ("baseline.json", "profile.json", "trials.jsonl", "estimates.json", "result.json")
 
@@ -265,7 +266,7 @@ class Playbook:
         )
         if winner is None or winner.hash == search.incumbent.hash:
             return search.incumbent
-        number = len(search.trials) + 1
+        number = search.next_number
         self._say.trial_started(number, "tuning", None)
         draft = Trial(
             number=number,
@@ -341,6 +342,9 @@ class Playbook:
 
         story = self._story
         assert story is not None
+        if interrupted and self._run.is_finished:
+            self._say.note(STAYS)
+            return Study.load(self._run.path)
         wall_s = time.monotonic() - self._began
         story = replace(story, wall_s=wall_s, interrupted=interrupted)
         if story.final is not None:

@@ -213,8 +213,8 @@ def look_up(request: TrainingRequest) -> Asked:
 
 def _check_free(folder: Path, config: TrainingConfig) -> None:
     """Whether a job may be trained in a folder: what `train optimize` found stays there."""
-    if not (folder / RUN_FILE).is_file():
-        return
+    if not (folder / RUN_FILE).is_file() or not RunFolder.holds_run(folder):
+        return  # a stranger's folder is refused as that
     found = read_run_file(folder).config
     if found.hash != config.hash and not Checkpoints(folder / CHECKPOINTS).steps():
         raise SpecError(

@@ -50,7 +50,7 @@ def summary(result: Mapping[str, Any], console: Console, report: str = "") -> No
     _print_repair(result, say)
     _print_sizes(result, say)
     _print_rejected(result, say)
-    _print_untried(result, say)
+    print_untried(result, say)
     _print_places(result, say, report)
 
 
@@ -296,7 +296,8 @@ def _print_rejected(result: Mapping[str, Any], say: Speaker) -> None:
         say.console.print(Padding(why, (0, 0, 0, 4)))
 
 
-def _print_untried(result: Mapping[str, Any], say: Speaker) -> None:
+def print_untried(result: Mapping[str, Any], say: Speaker) -> None:
+    """Changes that there was no time for."""
     said = untried_text(result)
     if said:
         say.console.print()

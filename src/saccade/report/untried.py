@@ -32,7 +32,8 @@ def untried_text(result: Mapping[str, Any]) -> str:
 
 def out_of_time(result: Mapping[str, Any]) -> str:
     """A clause that says so where the budget left no time to try anything; else empty."""
-    if changes(result) or not untried_text(result):
+    tried = any(change.verdict != "inconclusive" for change in changes(result))
+    if tried or not untried_text(result):
         return ""
     budget = q.duration(result.get("budget_s"))
     return f"nothing was tried, for the budget of {budget} was over before the first change"

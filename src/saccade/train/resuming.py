@@ -39,6 +39,11 @@ def resumed_config(
     """
     saved = TrainingConfig.from_dict(content["config"])
     before = TrainingConfig.from_dict(content["asked"])
+    if before.job.name != asked.job.name and before.job.sha256 != asked.job.sha256:
+        raise SpecError(
+            f"This folder holds the training of another job ('{before.job.name}'). Choose another "
+            "--out, or begin again with --restart."
+        )
     differing = _other_settings(before.job, asked.job) + _differing(before, asked)
     if differing:
         raise SpecError(

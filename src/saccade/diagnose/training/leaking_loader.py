@@ -7,10 +7,12 @@ from saccade.train.profile import TrainingProfile
 
 # The first batches fill buffers and caches that stay.
 SETTLED = 0.25
-MIN_POINTS = 6
+MIN_POINTS = 10
 # Allocators grow by less than this per batch for a while.
 MIN_MB = 0.05
 MIN_GROWTH_MB = 2.0
+# And slow down, where a leak goes on: in the later half it grows at least so much of the whole.
+LASTING = 0.6
 
 
 def leaking_loader(profile: TrainingProfile) -> Finding | None:
@@ -29,6 +31,9 @@ def leaking_loader(profile: TrainingProfile) -> Finding | None:
 
     slope, _, low, _ = (float(value) for value in theilslopes(settled))
     if low < MIN_MB or slope * len(settled) < MIN_GROWTH_MB:
+        return None
+    later = settled[len(settled) // 2 :]
+    if float(theilslopes(later)[0]) < LASTING * slope:
         return None
     batch = config.batch.size if config is not None else loader.samples / len(loader.batch_s)
     epoch_mb = slope * profile.facts.samples / max(1.0, batch)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from saccade.optimize.training.sets import Option, label_of
 from saccade.progress import Progress, tell_trial
@@ -51,11 +51,17 @@ class TrialLog:
         self._run, self._progress = run, progress
         self._environment = environment_hash
         self.trials: list[Trial] = []
+        self._on_record = run.trials()
         self._known = {
             (t.parent_hash, t.config_hash, t.details.get("how"), t.details.get("timed")): t
-            for t in run.trials()
+            for t in self._on_record
             if t.environment_hash == environment_hash and t.verdict != "inconclusive"
         }
+
+    @property
+    def known_count(self) -> int:
+        """How many measurements of earlier runs may be taken over."""
+        return len(self._known)
 
     def known(
         self, parent: TrainingConfig, config: TrainingConfig, how: str, timed: str
@@ -66,7 +72,7 @@ class TrialLog:
     def started(self, options: Sequence[Option], how: str) -> None:
         """Tell that a set is tried."""
         predicted = options[0].prediction.gain if len(options) == 1 else None
-        self._progress.trial_started(len(self.trials) + 1, _named(options, how), predicted)
+        self._progress.trial_started(self._next_number(), _named(options, how), predicted)
 
     def record(
         self,
@@ -80,7 +86,7 @@ class TrialLog:
         """Put a trial on record."""
         first = options[0].prediction if len(options) == 1 else None
         trial = Trial(
-            number=len(self.trials) + 1,
+            number=self._next_number(),
             parent=0,
             change=_named(options, outcome.how),
             name=options[0].change.name if len(options) == 1 else "set",
@@ -109,12 +115,16 @@ class TrialLog:
 
     def again(self, trial: Trial) -> Trial:
         """Take over a trial that is on record already."""
-        return self._add(replace(trial, number=len(self.trials) + 1))
+        return self._add(trial, known=True)
 
-    def _add(self, trial: Trial) -> Trial:
+    def _add(self, trial: Trial, known: bool = False) -> Trial:
         self.trials.append(trial)
-        tell_trial(self._progress, trial)
+        tell_trial(self._progress, trial, known)
         return trial
+
+    def _next_number(self) -> int:
+        """One that no trial on record has, of this run or an earlier one."""
+        return 1 + max((trial.number for trial in (*self._on_record, *self.trials)), default=0)
 
 
 def how_of(options: Sequence[Option]) -> str:

@@ -12,10 +12,10 @@ from saccade.optimize.training.memory_goals import memory_goals
 from saccade.optimize.training.memory_search import MemorySearch
 from saccade.optimize.training.ring import Ring
 from saccade.optimize.training.search import Found, TrainingSearch
-from saccade.optimize.training.sets import plan_training
+from saccade.optimize.training.sets import Option, TrainingPlan, plan_training
 from saccade.optimize.training.trial_log import TrialLog
 from saccade.optimize.training_profile import profile_training
-from saccade.playbook.optimize import remember_document
+from saccade.playbook.optimize import STAYS, remember_document
 from saccade.playbook.training.final import judge_and_mend
 from saccade.playbook.training.fitting import fitting_task
 from saccade.playbook.training.prepare import TrainingTask, prepare
@@ -52,6 +52,8 @@ PROFILE_SHARE, CURVE_SHARE, AGAIN_SHARE, FINAL_SHARE = 0.08, 0.16, 0.03, 0.24
 # many seconds even where the budget is used up: a goal for which nothing was tried is no goal.
 MEMORY_SHARE, LEAST_MEMORY_S = 0.4, 30.0
 REPORT_S = 2.0
+# What promises less is not missed where there was no time for it.
+PROMISING = 1.03
 
 
 def optimize_training(spec: TrainingSpec, out: Path, progress: Progress | None = None) -> Study:
@@ -102,6 +104,11 @@ class TrainingPlaybook:
         """Baseline to final, each step leaving its document in the run folder."""
         say = self._say
         say.step("Profile and bottlenecks")
+        if self._log.known_count:
+            say.note(
+                f"{self._log.known_count} trials of an earlier run are taken over where they are "
+                "met again; the profile and the baseline's curves are measured anew"
+            )
         profile, findings = self._profile_baseline()
         task = self._task
         self._know(profile=profile, findings=findings)
@@ -158,7 +165,8 @@ class TrainingPlaybook:
         )
 
     def _search(self, context: TrainingContext, resolution: float) -> Found:
-        self._run.write_json("plan.json", plan_training(context).document())
+        plan = plan_training(context)
+        self._run.write_json("plan.json", plan.document())
         budget = self._task.spec.budget
         seconds = max(0.0, self._left() - FINAL_SHARE * budget)
         deadline = time.monotonic() + seconds
@@ -176,8 +184,17 @@ class TrainingPlaybook:
                 found = self._search_memory(context, found, resolution, deadline)
         finally:
             self._know(trials=tuple(self._log.trials))
-        self._know(found=found)
+        self._know(found=found, untried=self._untried(plan) if deadline < time.monotonic() else ())
         return found
+
+    def _untried(self, plan: TrainingPlan) -> tuple[Option, ...]:
+        """Changes that promise something and are in no trial, alone or with others."""
+        seen = {name for trial in self._log.trials for name in trial.details["names"]}
+        return tuple(
+            option
+            for option in plan.options
+            if option.change.name not in seen and option.prediction.gain >= PROMISING
+        )
 
     def _search_memory(
         self, context: TrainingContext, found: Found, resolution: float, deadline: float
@@ -242,6 +259,9 @@ class TrainingPlaybook:
         """
         from saccade.report.html import write_html
 
+        if ended is not None and self._run.is_finished:
+            self._say.note(STAYS)
+            return Study.load(self._run.path)
         story = replace(
             self._story,
             wall_s=time.monotonic() - self._began,

@@ -10,9 +10,11 @@ from saccade.diagnose.records import Finding
 from saccade.diagnose.training import diagnose_training
 from saccade.goals import TRAINING_METRICS, Goal
 from saccade.optimize.metrics import Estimate, values
+from saccade.optimize.training.durations import racing_s
 from saccade.optimize.training.memory_search import FEWER, MORE
 from saccade.optimize.training.runner import TrainingRace
 from saccade.optimize.training.search import Found, Kept
+from saccade.optimize.training.sets import Option
 from saccade.playbook.result import loss, trial_row
 from saccade.playbook.training.final import Judged
 from saccade.playbook.training.prepare import TrainingTask
@@ -43,6 +45,7 @@ class TrainingStory:
     wall_s: float = 0.0
     interrupted: bool = False
     failure: str = ""
+    untried: tuple[Option, ...] = ()
 
     @property
     def samples(self) -> int:
@@ -80,6 +83,7 @@ def result_document(story: TrainingStory) -> dict[str, Any]:
         "best": _best(story),
         "pareto": [],
         "rejected": _rejected(story),
+        "untried": [_untried_row(option, story) for option in story.untried],
         "kept": [_kept_row(kept) for kept in _kept(story)],
         "trials": [_trial_row(trial) for trial in story.trials],
         "interactions": [
@@ -108,6 +112,16 @@ def _guard(story: TrainingStory) -> dict[str, Any]:
         "allowed": story.task.guard.bound,
         "checks": [check.document() for check in judged.checks] if judged else [],
         "unproven": judged.unproven if judged else "",
+    }
+
+
+def _untried_row(option: Option, story: TrainingStory) -> dict[str, Any]:
+    """A change that there was no time for."""
+    step_s = story.profile.block.step_ms / 1e3 if story.profile is not None else 0.0
+    return {
+        "change": option.label,
+        "predicted_gain": option.prediction.gain,
+        "cost_s": racing_s(option.prediction.cost_s, step_s, step_s),
     }
 
 

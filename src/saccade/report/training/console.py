@@ -16,6 +16,7 @@ from saccade.report.console import (
     print_goals,
     print_metrics,
     print_table,
+    print_untried,
 )
 from saccade.report.document import records, tone
 from saccade.report.training.page import interaction_rows, kept_rows, training_headline
@@ -39,6 +40,7 @@ def training_summary(result: Mapping[str, Any], console: Console, report: str = 
     _print_kept(result, say)
     _print_interactions(result, say)
     _print_rejected(result, say)
+    print_untried(result, say)
     if report:
         console.print()
         console.print(say.text(f"report  {report}"), soft_wrap=True)

@@ -13,6 +13,7 @@ from saccade.report import quantities as q
 from saccade.report.charts import gain_chart, operator_chart, stage_chart
 from saccade.report.document import Change, mapping, metrics, records, texts, tone
 from saccade.report.training.charts import busy_chart, interaction_chart, loss_chart
+from saccade.report.untried import out_of_time, untried_text
 
 PARTS_PANEL = (("wall_ms", "Step time by part, ms", "ms"),)
 TILES = ("samples_per_s", "epoch_s", "data_wait_share", "device_busy_share", "peak_rss_mb")
@@ -58,6 +59,7 @@ def _view(result: Mapping[str, Any]) -> dict[str, Any]:
         ),
         "taken_back": [t for t in texts(best.get("changes")) if t.startswith("reverted")],
         "rejected": records(result.get("rejected")),
+        "untried": untried_text(result),
         "trials": trial_rows(result),
         "operator_charts": _operators(baseline, best),
         "memory": _memory(baseline, best),
@@ -85,6 +87,8 @@ def training_headline(result: Mapping[str, Any]) -> str:
     if result.get("failure"):
         return f"The training runs at {rate}; the run ended early: {result['failure']}"
     found = mapping(mapping(result.get("best")).get("speedup"))
+    if q.number(found.get("value")) is None and out_of_time(result):
+        return f"The training runs at {rate}; {out_of_time(result)}."
     if q.number(found.get("value")) is None:
         asked = "faster way" + (" and none with less memory" if asked_memory(result) else "")
         return f"The training runs at {rate}; no {asked} that learns the same was found."
