@@ -136,7 +136,7 @@ def estimate_only(spec: Spec, out: Path) -> dict[str, Any]:
     """
     run = RunFolder(out)
     remember_spec(run, spec)
-    described = describe_model(spec, out / "models")
+    described = describe_model(spec, out / "models", to_run=False)
     config = naive(spec, model_file(described.resolved.graph), described.description)
     own = estimate(described.resolved.graph, input_hw(config), spec.target)
     named, left_out = _named(spec, out / "models")
@@ -160,7 +160,7 @@ def _named(
     for wanted in in_full(spec.candidates):
         name, asked = candidate_name(wanted.model), spec_of(spec, wanted)
         try:
-            described = describe_model(asked, folder / f"candidate-{name}")
+            described = describe_model(asked, folder / f"candidate-{name}", to_run=False)
         except StorageError:
             raise
         except SaccadeError as error:
