@@ -8,14 +8,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from command_line import Cli, Inputs, document, refused
 from test_targets import write_toy
+from tiny_system import tiny_yolo
 
+import saccade.targets
 from saccade.environment import detect
 from saccade.errors import SpecError
 from saccade.playbook import prepare
 from saccade.targets.read import names
+from saccade.testing.tiny_models import write_tiny
 
+TARGETS = Path(saccade.targets.__file__).parent
 GPU = "A GPU, driver 570.1"
 
 
@@ -83,14 +88,78 @@ def test_a_target_that_nothing_made_here_runs_on_is_still_estimated(
     assert "No model file that can be made here runs on 'coral-edgetpu'" in said
 
 
-def test_a_model_larger_than_the_memory_is_refused(
-    cli: Cli, inputs: Inputs, tmp_path: Path
+def small_board(folder: Path, memory_mb: float) -> Path:
+    return write_toy(folder, memory_mb={"value": memory_mb, "source": "its box"})
+
+
+def wide_model(folder: Path) -> Path:
+    """One with activations that the tiny model's memory does not hold."""
+    path = folder / "wide.onnx"
+    path.write_bytes(tiny_yolo((256, 256)).SerializeToString())
+    return path
+
+
+@pytest.mark.parametrize("verb", ["plan", "optimize"])
+def test_where_nothing_fits_the_target_all_are_refused_by_name(
+    cli: Cli, inputs: Inputs, tmp_path: Path, verb: str
 ) -> None:
-    toy = write_toy(tmp_path, memory_mb={"value": 0.001, "source": "its box"})
-    given = ("--model", inputs.model, "--target", toy, "--out", tmp_path / "run")
-    said = refused(cli, "plan", *given)
+    toy = small_board(tmp_path, 0.001)
+    given = (*inputs.flags, "--target", toy, "--out", tmp_path / "run")
+    said = refused(cli, verb, *given, "--candidates", wide_model(tmp_path))
     assert "'tiny.onnx' does not fit into toy" in said
     assert "Give a smaller model or input size, or choose a target with more memory" in said
+    assert "What might take its place does not run there either: wide." in said
+
+
+def test_where_only_a_candidate_fits_the_target_it_is_estimated(
+    cli: Cli, inputs: Inputs, tmp_path: Path
+) -> None:
+    given = ("--model", wide_model(tmp_path), "--target", small_board(tmp_path, 0.5))
+    flags = (*given, "--candidates", inputs.model, "--out", tmp_path / "run")
+    found = document(cli("plan", *flags, "--json").out)
+    assert [c["memory"]["fit"] for c in found["candidates"]] == ["too large"]
+    assert [c["usable"] for c in found["others"]["tiny"]["candidates"]] == [True]
+    ((what, reason),) = found["left_out"]
+    assert what == "the model itself"
+    assert "'wide.onnx' does not fit into toy" in reason and "Give a smaller model" in reason
+    printed = " ".join(cli("plan", *flags).out.split())
+    assert "Left out" in printed and "'wide.onnx' does not fit into toy" in printed
+
+
+def test_where_only_a_candidate_fits_the_target_the_study_goes_on_with_it(
+    cli: Cli, inputs: Inputs, tmp_path: Path
+) -> None:
+    given = ("--model", wide_model(tmp_path), "--target", small_board(tmp_path, 0.5))
+    others = ("--data", inputs.data, "--candidates", inputs.model, "--out", tmp_path / "run")
+    outcome = cli("optimize", *given, *others, "--json")
+    assert outcome.code == 4, outcome.err
+    found = document(outcome.out)
+    assert any("the model itself is left out: 'wide.onnx'" in note for note in found["notes"])
+    assert found["trials"] and all(t["change"].startswith("tiny: ") for t in found["trials"])
+    kit = json.loads((Path(found["kit"]) / "kit.json").read_text("utf-8"))
+    assert {c["model"] for c in kit["candidates"]} == {"tiny"}
+    assert kit["reference"].startswith("tiny.onnx@")
+    page = (tmp_path / "run" / "report.html").read_text("utf-8")
+    assert "does not fit into toy" in page
+
+
+def test_where_only_smaller_sizes_fit_the_target_the_kit_holds_these(
+    cli: Cli, inputs: Inputs, tmp_path: Path
+) -> None:
+    """Of TensorRT, too, whose engine for any size is of the model itself."""
+    jetson = yaml.safe_load((TARGETS / "jetson-orin-nano.yaml").read_text("utf-8"))
+    path = tmp_path / "jetson.yaml"
+    path.write_text(yaml.safe_dump({**jetson, "memory_mb": {"value": 0.2, "source": "its box"}}))
+    spec = tmp_path / "s.yaml"
+    given = {"model": str(write_tiny("onnx", tmp_path)), "data": str(inputs.data)}
+    overrides = {"input_size": 256, "class_names": ["cat", "dog"]}
+    spec.write_text(yaml.safe_dump({**given, "target": str(path), "overrides": overrides}))
+    outcome = cli("export", "--kit", spec, "--out", tmp_path / "kit", "--json")
+    assert outcome.code == 0, outcome.err
+    kit = json.loads((tmp_path / "kit" / "kit.json").read_text("utf-8"))
+    assert {c["model"] for c in kit["candidates"]} == {"192px", "160px"}
+    assert any(c["runtime"] == "tensorrt" for c in kit["candidates"])
+    assert "dynamic" not in (tmp_path / "kit" / "build_tensorrt.sh").read_text("utf-8")
 
 
 @pytest.mark.parametrize("verb", ["plan", "optimize", "export", "doctor"])

@@ -44,6 +44,77 @@ def test_a_csv_may_name_classes_by_name(tmp_path: Path) -> None:
     assert [image.label for image in val.images] == [1, 0, 1]
 
 
+def splits_of(folder: Path, **tables: str) -> Path:
+    """A folder with a CSV of each name; its text names an image and a class in every word."""
+    for name, text in tables.items():
+        rows = [word.split(":") for word in text.split()]
+        for file, _ in rows:
+            picture(folder / "images" / file)
+        lines = ["file,class_index", *(",".join(row) for row in rows)]
+        (folder / f"{name}.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return folder
+
+
+def test_two_csvs_are_the_splits_of_their_names(tmp_path: Path) -> None:
+    folder = splits_of(tmp_path, train="a.png:0 b.png:1 c.png:1 d.png:0", val="e.png:1 f.png:0")
+    found = open_labelled(folder, ("cat", "dog"), "classification")
+    assert found.train is not None and found.val is not None
+    assert [i.label for i in found.train.images] == [0, 1, 1, 0]
+    assert [i.path.name for i in found.val.images] == ["e.png", "f.png"]
+    assert not found.train.problems and not found.val.problems
+    only = ClassLabelsFormat.read(folder / "val.csv")
+    assert only.train is None and only.val is not None and len(only.val) == 2
+
+
+@pytest.mark.parametrize(
+    ("tables", "read", "unread"),
+    [
+        ({"labels": "a.png:0 b.png:1"}, 2, []),
+        ({"train": "a.png:0 b.png:1"}, 2, []),
+        ({"labels": "a.png:0", "train": "b.png:1"}, 1, ["train.csv"]),
+        ({"labels": "a.png:0", "val": "b.png:1"}, 1, ["val.csv"]),
+        ({"labels": "a.png:0 b.png:1", "train": "a.png:0", "val": "b.png:1"}, 1, ["labels.csv"]),
+    ],
+)
+def test_tables_that_are_not_read_are_named(
+    tmp_path: Path, tables: dict[str, str], read: int, unread: list[str]
+) -> None:
+    found = ClassLabelsFormat.read(splits_of(tmp_path, **tables))
+    assert (found.train is not None) == (len(tables) == 3)
+    assert found.val is not None and len(found.val) == read
+    assert [(p.kind, Path(p.path).name) for p in found.val.problems] == [
+        ("unread_table", name) for name in unread
+    ]
+
+
+def test_rows_that_say_too_little_are_counted_and_left_out(tmp_path: Path) -> None:
+    rows = ["file,class_index,name", "0.png,2,bird", "1.png", ",1,dog", "2.png,0,cat"]
+    val = ClassLabelsFormat.read(csv_of(tmp_path, rows)).val
+    assert val is not None
+    assert [image.label for image in val.images] == [2, 0]
+    assert [(p.kind, p.detail) for p in val.problems] == [
+        ("unlabelled_image", "line 3 names no class"),
+        ("unlabelled_image", "line 4 names no file"),
+    ]
+    with pytest.raises(DataError, match=r"2 of the 3 images .* line 3 names no class"):
+        ClassLabelsFormat.read(csv_of(tmp_path, rows[:-1]))
+
+
+def test_images_of_a_training_table_that_cannot_be_read_are_reported(tmp_path: Path) -> None:
+    folder = splits_of(tmp_path, train="a.png:0 b.png:1 c.png:1", val="d.png:1")
+    (folder / "images" / "b.png").write_bytes(b"no image")
+    found = ClassLabelsFormat.read(folder)
+    assert found.train is not None
+    assert [Path(p.path).name for p in found.train.problems] == ["b.png"]
+
+
+def test_text_that_is_not_utf_8_is_read_as_far_as_it_goes(tmp_path: Path) -> None:
+    path = csv_of(tmp_path, ["file,class_index,name", "0.png,0,cat"]) / "labels.csv"
+    path.write_bytes(path.read_bytes() + "1.png,1,b\u00e4r\n".encode("latin-1"))
+    val = ClassLabelsFormat.read(tmp_path).val
+    assert val is not None and val.class_names == ("cat", "b\ufffdr")
+
+
 @pytest.mark.parametrize(
     ("numbers", "first_class", "expected"),
     [

@@ -149,7 +149,7 @@ def test_dynamic_shapes_are_said_to_be_fixed(facts: GraphFacts) -> None:
 
 def test_a_foreign_operator_is_named(tmp_path: Path) -> None:
     path = residual(tmp_path, "Fancy", domain="my.ops")
-    with pytest.raises(ModelError, match=r"not ONNX's own: Fancy.*export the model without"):
+    with pytest.raises(ModelError, match=r"not ONNX's own: .*Fancy.*export the model without"):
         read_graph(path, (SIDE, SIDE))
 
 

@@ -7,13 +7,18 @@ from pathlib import Path
 
 import pytest
 from command_line import Cli, Inputs, refused
-from tiny_system import write_model
+from tiny_system import tiny_yolo, write_model
 
 from saccade.environment import Environment, detect
 from saccade.errors import ModelError
 from saccade.models.files import model_file
+from saccade.optimize.job import Job
 from saccade.playbook import memory, prepare
+from saccade.playbook.candidates import with_candidates
 from saccade.playbook.memory import check_file_fits, check_fits, gpu_memory_mb
+from saccade.progress import SilentProgress
+from saccade.spec import make_spec
+from saccade.study import RunFolder
 
 HW = (64, 64)
 
@@ -68,6 +73,34 @@ def test_the_gpus_memory_is_what_its_tool_says(
     assert gpu_memory_mb() == (pytest.approx(found) if found else None)
     tool.unlink()
     assert gpu_memory_mb() is None
+
+
+def test_a_candidate_that_does_not_fit_is_left_out_and_the_rest_goes_on(
+    inputs: Inputs, tmp_path: Path
+) -> None:
+    """By its activations: its file alone would fit."""
+    for name, side in (("wide.onnx", 512), ("other.onnx", 96)):
+        (tmp_path / name).write_bytes(tiny_yolo((side, side)).SerializeToString())
+    wide = model_file(tmp_path / "wide.onnx")
+    enough = wide.size_mb + memory._activations_mb(wide, (512, 512))
+    names = [str(tmp_path / "wide.onnx"), str(tmp_path / "other.onnx")]
+    given = {"model": str(inputs.model), "video": str(inputs.video), "candidates": names}
+    run = RunFolder(tmp_path / "run")
+    job = prepare.prepare(make_spec(given), run, SilentProgress())
+
+    def on(memory_mb: float) -> Job:
+        tried = replace(job, environment=machine(memory_mb))
+        return with_candidates(tried, run, SilentProgress())
+
+    found = on(0.9 * enough)
+    assert wide.size_mb < 0.9 * enough
+    assert [candidate.name for candidate in found.candidates] == ["other"]
+    (note,) = found.notes
+    assert "The candidate" in note and "is left out: 'wide.onnx' does not fit" in note
+    assert "MB of activations at 512x512" in note and "Give a smaller model" in note
+    found = on(1.1 * enough)
+    assert [candidate.name for candidate in found.candidates] == ["wide", "other"]
+    assert any("candidate wide: Memory is tight" in note for note in found.notes)
 
 
 def test_a_run_ends_before_its_baseline_and_says_what_to_do(

@@ -2,31 +2,18 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
 
 from saccade.data.assemble import assemble, probe_all, unlabelled_image
+from saccade.data.class_csv import ClassTable, holds_csv, read_tables
 from saccade.data.contract import DataProblem, Dataset, DataSplits
 from saccade.data.images import display_path, is_image_name, walk_images
 from saccade.errors import DataError
 
 _SPLITS = {"train": ("train", "training"), "val": ("val", "valid", "validation", "test")}
-_CSV_NAMES = ("labels.csv", "val.csv", "train.csv")
-_FILE_COLUMNS = ("file", "filename", "image", "path")
-_CLASS_COLUMNS = ("class_index", "class_id", "label", "class", "index")
-_NAME_COLUMNS = ("name", "class_name")
-
-
-@dataclass(frozen=True)
-class _Table:
-    """Files and their classes, as a CSV or the folders say."""
-
-    source: str
-    labels: dict[Path, str]
-    names: dict[int, str]
 
 
 @dataclass(frozen=True)
@@ -42,14 +29,17 @@ class ClassLabelsFormat:
 
     task: ClassVar[str | None] = "classification"
     settings: ClassVar[tuple[str, ...]] = ("first_class",)
-    looks_for = "a folder per class, or a .csv with the columns 'file' and 'class_index'"
+    looks_for = (
+        "a folder per class, or a .csv with the columns 'file' and 'class_index' (or train.csv and "
+        "val.csv of them)"
+    )
 
     @staticmethod
     def recognizes(path: Path) -> bool:
         """Whether it is a CSV, holds one, or holds folders with images in them."""
         if path.is_file():
             return path.suffix.lower() == ".csv"
-        return _csv_in(path) is not None or bool(_class_folders(_split_root(path, "val") or path))
+        return holds_csv(path) or bool(_class_folders(_split_root(path, "val") or path))
 
     @staticmethod
     def read(
@@ -57,7 +47,7 @@ class ClassLabelsFormat:
         class_names: Sequence[str] | None = None,
         first_class: int | None = None,
     ) -> DataSplits:
-        """Read ``train`` and ``val``; a CSV or a plain folder per class is all ``val``.
+        """Read ``train`` and ``val``; one CSV or a plain folder per class is all ``val``.
 
         Args:
             path: the data.
@@ -78,18 +68,13 @@ class ClassLabelsFormat:
         return DataSplits(found.get("train"), found.get("val"))
 
 
-def _tables(path: Path) -> dict[str, _Table]:
+def _tables(path: Path) -> dict[str, ClassTable]:
     """The labels of each split."""
-    table = path if path.is_file() else _csv_in(path)
-    if table is not None:
-        return {"val": _read_csv(table)}
+    if path.is_file() or holds_csv(path):
+        return read_tables(path)
     roots = {name: _split_root(path, name) for name in _SPLITS}
     found = {name: _read_folders(root) for name, root in roots.items() if root}
     return found or {"val": _read_folders(path)}
-
-
-def _csv_in(folder: Path) -> Path | None:
-    return next((folder / name for name in _CSV_NAMES if (folder / name).is_file()), None)
 
 
 def _split_root(folder: Path, split: str) -> Path | None:
@@ -105,43 +90,15 @@ def _class_folders(root: Path) -> list[Path]:
     return found if len(found) > 1 else []
 
 
-def _read_folders(root: Path) -> _Table:
+def _read_folders(root: Path) -> ClassTable:
     folders = _class_folders(root)
     labels = {path: folder.name for folder in folders for path in walk_images(folder)}
     names = dict(enumerate(folder.name for folder in folders))
-    return _Table(display_path(root), labels, names)
-
-
-def _read_csv(path: Path) -> _Table:
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        rows = csv.DictReader(file)
-        columns = rows.fieldnames or []
-        file_column = next((c for c in _FILE_COLUMNS if c in columns), None)
-        class_column = next((c for c in _CLASS_COLUMNS if c in columns), None)
-        if file_column is None or class_column is None:
-            raise DataError(
-                f"{display_path(path)} has the columns {', '.join(columns) or 'none'}. Expected "
-                f"one of {', '.join(_FILE_COLUMNS)} and one of {', '.join(_CLASS_COLUMNS)}."
-            )
-        name_column = next((c for c in _NAME_COLUMNS if c in columns), None)
-        labels: dict[Path, str] = {}
-        names: dict[int, str] = {}
-        for row in rows:
-            labels[_located(path.parent, row[file_column])] = row[class_column].strip()
-            if name_column and row[class_column].strip().isdecimal():
-                names[int(row[class_column])] = row[name_column]
-    return _Table(display_path(path), labels, names)
-
-
-def _located(folder: Path, name: str) -> Path:
-    """The file as the CSV names it, beside the CSV or in ``images/``."""
-    beside = folder / name
-    inside = folder / "images" / name
-    return inside if not beside.exists() and inside.exists() else beside
+    return ClassTable(display_path(root), labels, names)
 
 
 def _dataset(
-    split: str, table: _Table, class_names: Sequence[str] | None, numbering: _Numbering
+    split: str, table: ClassTable, class_names: Sequence[str] | None, numbering: _Numbering
 ) -> Dataset:
     if not table.labels:
         raise DataError(f"{table.source} names no image. Expected one file and class per line.")
@@ -154,7 +111,7 @@ def _dataset(
         for path in table.labels
         if not path.exists()
     ]
-    problems: list[DataProblem] = [*numbering.problems, *broken, *missing]
+    problems = [*numbering.problems, *table.problems, *broken, *missing, *table.lost]
     images = []
     for found in usable:
         text = table.labels[found[0]]
@@ -165,12 +122,11 @@ def _dataset(
     names = class_names or tuple(
         table.names.get(i + first, f"class_{i}") for i in range(max(ids.values()) + 1)
     )
-    return assemble(
-        split, images, names, labelled=True, problems=problems, offered=len(table.labels)
-    )
+    offered = len(table.labels) + len(table.lost)
+    return assemble(split, images, names, labelled=True, problems=problems, offered=offered)
 
 
-def _numbering(tables: Sequence[_Table], count: int | None, given: int | None) -> _Numbering:
+def _numbering(tables: Sequence[ClassTable], count: int | None, given: int | None) -> _Numbering:
     """From where the labels count; their range alone says where it is from 1."""
     texts = {text for table in tables for text in table.labels.values()}
     if given is not None or count is None or not all(text.isdecimal() for text in texts):
@@ -196,7 +152,7 @@ def _out_of_range(path: Path, text: str, first: int, count: int | None, source: 
 
 
 def _class_ids(
-    table: _Table, class_names: Sequence[str] | None, first_class: int
+    table: ClassTable, class_names: Sequence[str] | None, first_class: int
 ) -> dict[str, int]:
     """Class id of each label text: a number, a name of the model's, or the folder's position.
 

@@ -97,11 +97,19 @@ def read_graph(path: str | Path, input_hw: tuple[int, int]) -> GraphFacts:
 
 
 def _check_standard(model: Any) -> None:
-    foreign = sorted({n.op_type for n in model.graph.node if n.domain not in STANDARD_DOMAINS})
+    from saccade.models.graph_reading import operator_label, operators
+    from saccade.models.ort_support import unknown_operators
+
+    foreign = {
+        operator_label(node, model)
+        for (domain, _), node in operators(model).items()
+        if domain not in STANDARD_DOMAINS
+    }
+    foreign |= set(unknown_operators(model))  # also what ONNX's own domain has no such name for
     if foreign:
         raise ModelError(
-            f"The model uses operators that are not ONNX's own: {', '.join(foreign[:5])}. A "
-            "runtime takes them only with a plug-in of yours; export the model without them."
+            f"The model uses operators that are not ONNX's own: {', '.join(sorted(foreign)[:5])}. "
+            "A runtime takes them only with a plug-in of yours; export the model without them."
         )
 
 

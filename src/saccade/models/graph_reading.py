@@ -55,6 +55,33 @@ def reads(node: onnx.NodeProto) -> Iterator[str]:
                 yield from reads(part)
 
 
+def operators(model: onnx.ModelProto) -> dict[tuple[str, str], onnx.NodeProto]:
+    """A node of each operator that a model uses, by domain and name.
+
+    Of its graph, of the graphs inside nodes, and of its functions; the functions themselves are
+    no operators that a runtime would have to have.
+    """
+    nodes = [*model.graph.node, *(node for inner in model.functions for node in inner.node)]
+    found = {(node.domain, node.op_type): node for outer in nodes for node in _with_inner(outer)}
+    within = {(function.domain, function.name) for function in model.functions}
+    return {kind: node for kind, node in found.items() if kind not in within}
+
+
+def operator_label(node: onnx.NodeProto, model: onnx.ModelProto) -> str:
+    """An operator for people: ``"Gelu (opset 17)"``, and with its domain where not ONNX's own."""
+    opsets = {entry.domain: entry.version for entry in model.opset_import}
+    name = f"{node.domain}:{node.op_type}" if node.domain else node.op_type
+    return f"{name} (opset {opsets.get(node.domain, 1)})"
+
+
+def _with_inner(node: onnx.NodeProto) -> Iterator[onnx.NodeProto]:
+    yield node
+    for attribute in node.attribute:
+        for inner in (attribute.g, *attribute.graphs):
+            for part in inner.node:
+                yield from _with_inner(part)
+
+
 def boxes_raw(model: onnx.ModelProto, output: str) -> bool:
     """Whether ``output`` comes from convolutions without any arithmetic but sigmoids."""
     made_by = producers(model)

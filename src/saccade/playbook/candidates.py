@@ -13,7 +13,7 @@ from saccade.optimize.change import ModelCandidate
 from saccade.optimize.job import Job
 from saccade.playbook.memory import check_file_fits
 from saccade.playbook.model import describe_model
-from saccade.playbook.prepare import naive, verified
+from saccade.playbook.prepare import fits_here, naive, verified
 from saccade.progress import Progress
 from saccade.spec import Spec
 from saccade.study import RunFolder
@@ -67,11 +67,11 @@ def in_full(models: Iterable[_Named]) -> list[_Named]:
 def _candidate(
     wanted: CandidateModel, job: Job, run: RunFolder, progress: Progress
 ) -> tuple[ModelCandidate, list[str]]:
-    """A candidate and what was corrected of it.
+    """A candidate, and what was corrected of it or is to be known about it.
 
     Raises:
-        ModelError: it is not of the task, or has other classes, or the user's own preprocessing
-            is for another model.
+        ModelError: it does not fit this machine, is not of the task, or has other classes, or the
+            user's own preprocessing is for another model.
     """
     name, spec = candidate_name(wanted.model), spec_of(job.spec, wanted)
     check_file_fits(wanted.model, job.environment.memory_mb)
@@ -87,13 +87,14 @@ def _candidate(
         raise ModelError("your own preprocessing is for the model, not for this one.")
     # The names of the model, whose labels and goals are about; spelling may differ.
     description = replace(description, class_names=job.description.class_names)
-    notes: list[str] = []
+    tight = fits_here(spec, described, job.environment)
+    notes = [f"The candidate {name}: {tight}."] if tight else []
     if job.roles is not None:
         document = f"verification-{name}.json"
         checked = verified(spec, model, description, job.roles, run, progress, document)
         if checked is not None:
             description = checked.description
-            notes = [f"Preprocessing of {name} corrected: {m}" for m in checked.mistakes]
+            notes += [f"Preprocessing of {name} corrected: {m}" for m in checked.mistakes]
     return ModelCandidate(name, naive(spec, model, description)), notes
 
 

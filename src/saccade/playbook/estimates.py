@@ -34,6 +34,8 @@ ACCELERATORS = {
 }
 # Sides of the smaller inputs, as a share of the model's own.
 SMALLER = (0.8, 0.65)
+# What is called so where it is left out.
+ITSELF = "the model itself"
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,8 @@ class Estimates:
         target: None for this machine, of which nothing has to be estimated.
         candidates: runtimes and precisions there.
         others: what may take the model's place.
-        left_out: candidates and students that cannot, each with the reason.
+        left_out: what cannot run there, each with the reason; the model itself among it only where
+            others can.
     """
 
     graph: GraphFacts
@@ -112,26 +115,70 @@ def estimate(model: Path, hw: tuple[int, int], name: str) -> Estimates:
     Raises:
         ModelError: the model is unreadable, no runtime there takes it, or it does not fit.
     """
+    found = _unjudged(model, hw, name)
+    if found.target is not None:
+        check_usable(found.candidates, found.target, model.name)
+    return found
+
+
+def _unjudged(model: Path, hw: tuple[int, int], name: str) -> Estimates:
+    """The estimates also of a model that the target cannot run."""
     graph = read_graph(model, hw)
     if is_here(name):
         return Estimates(graph, name, None, ())
     target = read_target(name)
-    found = candidates(graph, target)
-    check_usable(found, target, model.name)
-    return Estimates(graph, name, target, found)
+    return Estimates(graph, name, target, candidates(graph, target))
 
 
 def estimate_job(job: Job) -> Estimates:
-    """The same for a job that was prepared, with its candidates and its model at smaller sizes.
+    """`estimate_all` of a job that was prepared.
 
     Raises:
-        ModelError: as `estimate`, of the model itself, or a student's file does not exist. A
-            candidate that the target does not take is left out with the reason.
+        ModelError: as there, or a student's file does not exist.
     """
-    own = estimate(Path(job.baseline.model.path), input_hw(job.baseline), job.spec.target)
-    own = replace(own, left_out=untaught(job.spec))
-    named = [(c.name, c.config, False) for c in job.candidates]
-    return with_others(own, [*named, *((n, c, True) for n, c in smaller(job.baseline))])
+    named = [(c.name, c.config) for c in job.candidates]
+    return estimate_all(job.baseline, job.spec.target, named, untaught(job.spec))
+
+
+def estimate_all(
+    config: PipelineConfig,
+    name: str,
+    named: Iterable[tuple[str, PipelineConfig]],
+    left_out: tuple[tuple[str, str], ...],
+) -> Estimates:
+    """The estimates of a model, of its candidates, and of the model at smaller sizes.
+
+    What the target cannot run is left out with the reason, be it the model itself: another may
+    take its place.
+
+    Args:
+        config: of the model, which is an ONNX file.
+        name: of the target.
+        named: candidates with their configurations.
+        left_out: what is left out already, each with the reason.
+
+    Raises:
+        ModelError: the target can run none of them; or the model is unreadable.
+    """
+    path = Path(config.model.path)
+    own = replace(_unjudged(path, input_hw(config), name), left_out=left_out)
+    others = [(n, c, False) for n, c in named] + [(n, c, True) for n, c in smaller(config)]
+    found = with_others(own, others)
+    if found.target is None:
+        return found
+    try:
+        check_usable(found.candidates, found.target, path.name)
+    except ModelError as error:
+        if not found.others:
+            raise ModelError(f"{error}{_nor(n for n, _, _ in others)}") from error
+        return replace(found, left_out=((ITSELF, str(error)), *found.left_out))
+    return found
+
+
+def _nor(others: Iterable[str]) -> str:
+    """What else was looked at in vain."""
+    names = ", ".join(others)
+    return f" What might take its place does not run there either: {names}." if names else ""
 
 
 def with_others(own: Estimates, others: Iterable[tuple[str, PipelineConfig, bool]]) -> Estimates:

@@ -62,11 +62,11 @@ def make_kit(job: Job, estimates: Estimates, out: Path, say: Progress) -> Mappin
     with tempfile.TemporaryDirectory(prefix="saccade-kit-") as work:
         request = export_request(job, estimates.graph.input_hw, Path(work))
         files, left_out = make_files(request, estimates, say)
-        if not any(file.runs for file in files):
-            raise ModelError(_nothing(job.spec.target, left_out))
         for other in estimates.others:
             more, without = other_files(job, other, Path(work), say)
             files, left_out = (*files, *more), (*left_out, *without)
+        if not any(file.runs for file in files):
+            raise ModelError(_nothing(job.spec.target, left_out))
         for name, reason in estimates.left_out:
             say.note(f"{name}: left out, {reason}")
         left_out = (*left_out, *estimates.left_out)

@@ -20,6 +20,7 @@ from saccade.models.description import ModelDescription
 from saccade.models.sources.contract import Images, ResolvedModel, SourceRequest, noise
 from saccade.models.sources.resolve import resolve_model
 from saccade.pipeline.config import ModelFile
+from saccade.playbook.runnable import check_runs
 from saccade.spec import Spec
 from saccade.tasks.contract import Task
 
@@ -35,15 +36,17 @@ class Described:
     description: ModelDescription
 
 
-def describe_model(spec: Spec, folder: Path) -> Described:
+def describe_model(spec: Spec, folder: Path, *, to_run: bool = True) -> Described:
     """Load the model that a spec names and find out how to run it.
 
     Args:
         spec: the request.
         folder: where converted files go.
+        to_run: it will be run here, so a model that cannot be is refused.
 
     Raises:
-        ModelError: the model cannot be loaded or converted, or is not of the task.
+        ModelError: the model cannot be loaded or converted, is not of the task, or uses what the
+            runtime that would run it here does not have.
     """
     task: Task = plugins.load("tasks", spec.task)
     request = SourceRequest(
@@ -56,6 +59,8 @@ def describe_model(spec: Spec, folder: Path) -> Described:
         images=images_of(spec),
     )
     resolved = resolve_model(request)
+    if to_run:
+        check_runs(resolved.model)
     overrides = {**resolved.hints, **spec.overrides.given()}
     return Described(resolved, task.describe(resolved.graph, overrides))
 

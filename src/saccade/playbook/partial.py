@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -19,10 +19,9 @@ from saccade.optimize.job import Job, plan_context
 from saccade.optimize.plan import Plan, make_plan
 from saccade.optimize.race import Runner
 from saccade.pipeline.config import PipelineConfig
-from saccade.pipeline.pipeline import input_hw
 from saccade.playbook.candidates import in_full, spec_of, with_candidates
 from saccade.playbook.elsewhere import prepare_elsewhere
-from saccade.playbook.estimates import estimate, estimate_job, smaller, with_others
+from saccade.playbook.estimates import estimate_all, estimate_job
 from saccade.playbook.kit import make_kit
 from saccade.playbook.model import describe_model
 from saccade.playbook.optimize import remember_spec
@@ -132,42 +131,40 @@ def estimate_only(spec: Spec, out: Path) -> dict[str, Any]:
     Needs the model alone: no data, no video, and nothing is run but ONNX Runtime's reading of it.
 
     Raises:
-        ModelError: no runtime of the target takes the model, or it does not fit there.
+        ModelError: no runtime of the target takes the model or what may take its place, or none
+            of them fits there.
     """
     run = RunFolder(out)
     remember_spec(run, spec)
-    described = describe_model(spec, out / "models")
+    described = describe_model(spec, out / "models", to_run=False)
     config = naive(spec, model_file(described.resolved.graph), described.description)
-    own = estimate(described.resolved.graph, input_hw(config), spec.target)
     named, left_out = _named(spec, out / "models")
-    own = replace(own, left_out=(*left_out, *untaught(spec)))
-    resized = [(size, smaller_one, True) for size, smaller_one in smaller(config)]
-    found = with_others(own, [*named, *resized]).document()
+    found = estimate_all(config, spec.target, named, (*left_out, *untaught(spec))).document()
     run.write_json("estimates.json", found)
     return found
 
 
 def _named(
     spec: Spec, folder: Path
-) -> tuple[list[tuple[str, PipelineConfig, bool]], list[tuple[str, str]]]:
+) -> tuple[list[tuple[str, PipelineConfig]], list[tuple[str, str]]]:
     """The candidates by name, as far as they can be read, and why the others cannot.
 
     Raises:
         ModelError: there is no such candidate.
     """
-    found: list[tuple[str, PipelineConfig, bool]] = []
+    found: list[tuple[str, PipelineConfig]] = []
     left_out: list[tuple[str, str]] = []
     for wanted in in_full(spec.candidates):
         name, asked = candidate_name(wanted.model), spec_of(spec, wanted)
         try:
-            described = describe_model(asked, folder / f"candidate-{name}")
+            described = describe_model(asked, folder / f"candidate-{name}", to_run=False)
         except StorageError:
             raise
         except SaccadeError as error:
             left_out.append((name, str(error)))
             continue
         model = model_file(described.resolved.graph)
-        found.append((name, naive(asked, model, described.description), False))
+        found.append((name, naive(asked, model, described.description)))
     return found, left_out
 
 

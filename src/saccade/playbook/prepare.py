@@ -39,7 +39,16 @@ from saccade.targets.read import is_here, names
 from saccade.targets.target import GPU_HERE, HERE
 from saccade.tasks.contract import Task
 
-__all__ = ["check_alone", "choose_source", "guard_goal", "naive", "prepare", "runtimes", "verified"]
+__all__ = [
+    "check_alone",
+    "choose_source",
+    "fits_here",
+    "guard_goal",
+    "naive",
+    "prepare",
+    "runtimes",
+    "verified",
+]
 
 # The preprocessing guess is checked at this size where the model allows it: fast, and enough to
 # tell right from wrong.
@@ -70,7 +79,7 @@ def prepare(spec: Spec, run: RunFolder, progress: Progress) -> Job:
     _check_judgeable(goals, roles, task)
     _check_trained(goals, spec, described.resolved)
     notes: list[str] = list(described.resolved.notes)
-    tight = _fits(spec, described, environment)
+    tight = fits_here(spec, described, environment)
     if tight is not None:
         notes.append(tight)
         progress.note(tight)
@@ -105,7 +114,7 @@ def prepare(spec: Spec, run: RunFolder, progress: Progress) -> Job:
     return job
 
 
-def _fits(spec: Spec, described: Described, environment: Environment) -> str | None:
+def fits_here(spec: Spec, described: Described, environment: Environment) -> str | None:
     """What to know about memory; targets elsewhere are judged by their data sheets.
 
     Raises:

@@ -262,7 +262,9 @@ def _add_tensorrt(
 
     if any(CALIBRATION_CACHE in flag for c in candidates for flag in c.flags):
         write_cache(request, folder / CALIBRATION_CACHE)
-    dynamic = None if request.fixed else request.config.description.input.name
+    # Where the model itself does not fit the target, the kit may hold others only.
+    given = "onnx" in files and not request.fixed
+    dynamic = request.config.description.input.name if given else None
     target = folder / BUILD_SCRIPT
     target.write_text(build_script(candidates, files, dynamic, request.input_hw), encoding="utf-8")
     target.chmod(0o755)
