@@ -26,8 +26,8 @@ class TrainingJob:
     Attributes:
         model: makes the untrained ``nn.Module``.
         dataset: split → a map-style data set of raw samples. A sample is a tuple; paths of image
-            files in it are decoded by saccade: to ``(H, W, 3)`` uint8 RGB, or ``(H, W)`` uint8
-            where the file holds indices or greys.
+            files in it are decoded by saccade: the first to ``(H, W, 3)`` uint8 RGB, whatever the
+            file holds; further ones likewise, or to ``(H, W)`` where they hold indices or greys.
         loss: ``loss(output, target)`` → scalar tensor.
         optimizer: model → optimizer.
         transforms: split → a callable from a decoded sample to ``(input, target)``.
