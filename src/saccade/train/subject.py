@@ -79,6 +79,7 @@ class TrainingSubject:
             "epochs": self._job.epochs,
             "parameters": sum(p.numel() for p in loop.model.parameters()),
             "has_metric": self._job.metric is not None,
+            "remark": loop.remark,
         }
 
     def model_facts(self) -> ModelFacts:
