@@ -232,6 +232,7 @@ TABLE: dict[str, dict[str, str]] = {
         "page_fault_bound": "saccade.diagnose.training.page_fault_bound:page_fault_bound",
         "memory_capacity": "saccade.diagnose.training.memory_capacity:memory_capacity",
         "optimizer_bound": "saccade.diagnose.training.optimizer_bound:optimizer_bound",
+        "logging_bound": "saccade.diagnose.training.logging_bound:logging_bound",
         "synchronisation": "saccade.diagnose.training.synchronisation:synchronisation",
         "recompilation": "saccade.diagnose.training.recompilation:recompilation",
         "unbalanced_ranks": "saccade.diagnose.training.unbalanced_ranks:unbalanced_ranks",

@@ -384,7 +384,10 @@ class Study:
 
     @property
     def pareto(self) -> list[dict[str, Any]]:
-        """The front: systems that no other beats in both speed and accuracy."""
+        """The front: systems that no other beats in both speed and accuracy.
+
+        Of a training, in both speed and peak memory.
+        """
         return [point for point in self.result.get("pareto", []) if point.get("front", True)]
 
     @property

@@ -96,6 +96,43 @@ def test_what_dominates_is_named_first(rule: str) -> None:
     assert diagnose_training(planted_training(rule))[0].name == rule
 
 
+def test_printing_a_value_is_charged_once() -> None:
+    """Where a print asks a tensor for its value, one rule has the time and the other the place."""
+    found = {
+        finding.name: finding for finding in diagnose_training(planted_training("logging_bound"))
+    }
+    said, asked = found["logging_bound"], found["synchronisation"]
+    assert said.evidence["logging_bound_ms"] == pytest.approx(400.0)
+    assert "print at job.py:12 in loss(), 1 per step" in said.title
+    assert "Tensor.__repr__ at job.py:12" in asked.title and "print" not in asked.title
+    assert (asked.share, asked.evidence["wait_ms"], asked.max_gain_sequential) == (0.0, 0.0, 1.0)
+    assert "launch_bound" not in found and "tiny_batch" not in found
+
+
+def test_printing_without_asking_is_no_synchronisation() -> None:
+    planted = planted_training("logging_bound")
+    plain = replace(planted, syncs=tuple(sync for sync in planted.syncs if sync.prints))
+    names = {finding.name for finding in diagnose_training(plain)}
+    assert "logging_bound" in names and "synchronisation" not in names
+
+
+def test_a_gpu_that_works_meanwhile_loses_nothing_by_printing() -> None:
+    rule = plugins.load("training_rules", "logging_bound")
+    planted = planted_training("logging_bound")
+    step_ms = 1e3 * planted.block.step_s[0]
+    assert rule(replace(planted, device_ms=step_ms)) is None
+    idle = rule(replace(planted, device_ms=step_ms - 100.0))
+    assert idle.evidence["logging_bound_ms"] == pytest.approx(100.0)
+
+
+def test_what_is_printed_is_no_fault_of_the_batch() -> None:
+    """A larger batch takes hardly longer, which is most of a step that prints nothing else."""
+    rule = plugins.load("training_rules", "tiny_batch")
+    scaled_ms = {8: 94.0, 32: 110.0}
+    assert rule(replace(healthy_training(), scaled_ms=scaled_ms)) is not None
+    assert rule(replace(planted_training("logging_bound"), scaled_ms=scaled_ms)) is None
+
+
 def test_hints_are_names_of_changes() -> None:
     known = set(plugins.names("training_changes"))
     for rule in RULES:

@@ -53,6 +53,8 @@ def test_a_pruned_model_is_taught_by_what_it_was(workplace: Path) -> None:
     pytest.importorskip("torch_pruning")
     result = fine_tuned(workplace, "smaller", "distill", "prune=0.4")
     assert result["deployable"] == "model.pt2"
+    (event,) = result["events"]
+    assert event["kind"] == "it learns" and "answers and features (layers:" in event["detail"]
     whole, less = (parameters(workplace / run / "model.pt") for run in ("run", "smaller"))
     assert less < whole
     program = read_program(workplace / "smaller" / "model.pt2")

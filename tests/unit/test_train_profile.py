@@ -14,6 +14,7 @@ from saccade import plugins
 from saccade.diagnose.training import diagnose_training
 from saccade.optimize.training_profile import profile_training
 from saccade.optimize.worker import Worker
+from saccade.testing.planted_jobs import DELAY_S
 from saccade.testing.planted_training import BROKEN_FILE, JOBS, NAN_STEP, write_job
 from saccade.train.config import TrainingConfig
 from saccade.train.job import refer
@@ -88,6 +89,22 @@ def test_an_item_in_the_loss_is_named_with_its_line(tmp_path: Path) -> None:
     assert finding.evidence["calls_per_step"] == 1
     assert finding.max_gain_sequential < 1.5
     check_trace(json.loads((tmp_path / "trace.json").read_text()))
+
+
+def test_a_print_of_the_loss_is_named_with_its_line_and_charged_once(tmp_path: Path) -> None:
+    profile = profiled(tmp_path, "slow_console", workers=1)
+    found = {finding.name: finding for finding in diagnose_training(profile)}
+    lines = (tmp_path / "slow_console.py").read_text().splitlines()
+    line = next(number for number, text in enumerate(lines, 1) if "print(" in text)
+    said, asked = found["logging_bound"], found["synchronisation"]
+    assert f"print at slow_console.py:{line} in loss(), 1 per step" in said.title
+    assert said.evidence["logging_bound_ms"] >= 1e3 * DELAY_S  # two texts, one of them a line's end
+    assert f"Tensor.__repr__ at slow_console.py:{line}" in asked.title
+    assert asked.evidence["wait_ms"] == 0.0
+    # Neither the batch nor the operators are to blame for what a step says.
+    assert not {"tiny_batch", "launch_bound"} & {
+        name for name, finding in found.items() if finding.share > 1 - said.share
+    }
 
 
 def test_after_a_change_of_computing_only_samples_are_known(tmp_path: Path) -> None:

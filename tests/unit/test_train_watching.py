@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import builtins
 import contextlib
 import dataclasses
+import logging
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -23,8 +25,18 @@ from saccade.profile.training_scaling import repeated, scaled_steps
 from saccade.profile.training_scan import scan_samples
 from saccade.profile.training_syncs import watch_syncs
 from saccade.profile.training_timeline import SpanClock, watch_timeline
-from saccade.testing.planted_jobs import Arrays, Files, Model, as_tensors, loss, optimizer
+from saccade.testing.planted_jobs import (
+    DELAY_S,
+    Arrays,
+    Files,
+    Model,
+    SlowConsole,
+    as_tensors,
+    loss,
+    optimizer,
+)
 from saccade.testing.planted_training import training_block
+from saccade.train import output_clock
 from saccade.train.config import JobReference, TrainingConfig
 from saccade.train.job import TrainingJob
 from saccade.train.joining import joined_blocks
@@ -79,6 +91,40 @@ def test_values_are_found_where_they_are_asked_for(capsys: pytest.CaptureFixture
     assert found["Tensor.item", "loader"].per_step == CONFIG.batch.size
     assert found["Tensor.item", "metric"].where == here("# planted in the metric")
     assert len(found) == 4  # none of them saccade's or PyTorch's own
+
+
+def talking_loss(output: Any, target: Any) -> Any:
+    found = loss(output, target)
+    print(found.detach())  # planted in the print
+    return found
+
+
+def test_a_value_that_a_print_asks_for_is_within_it(capsys: pytest.CaptureFixture[str]) -> None:
+    found = {s.operator: s for s in watch_syncs(loop_of(loss=talking_loss), 2)}
+    asked, printed = found["Tensor.__repr__"], found["print"]
+    assert asked.where == printed.where == here("# planted in the print")
+    assert asked.within_output and not printed.within_output
+    assert asked.wait_ms <= printed.wait_ms
+    noisy = {s.operator: s for s in watch_syncs(loop_of(loss=noisy_loss), 2)}
+    assert not noisy["Tensor.__float__"].within_output  # asked for before the print began
+
+
+def test_batches_of_two_sizes_are_timed_without_what_is_printed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # Put back afterwards what `time_output` replaces for good.
+    monkeypatch.setattr(builtins, "print", print)
+    monkeypatch.setattr(logging.Handler, "handle", logging.Handler.handle)
+
+    def slow(output: Any, target: Any) -> Any:
+        print("a step", file=SlowConsole())
+        return loss(output, target)
+
+    output_clock.time_output()
+    loop = loop_of(loss=slow)
+    loop.use_cached_batch()
+    found = scaled_steps(loop, 1.0, DELAY_S)
+    assert max(found.values()) < 1e3 * DELAY_S
 
 
 def test_a_job_that_asks_for_no_value_has_no_place() -> None:

@@ -25,7 +25,7 @@ from saccade.playbook.training.steps import Curves
 from saccade.progress import SilentProgress
 from saccade.report.training.page import render_training, training_headline
 from saccade.statistics import compare
-from saccade.study import Ratio, RunFolder, Study
+from saccade.study import Ratio, RunFolder, Study, Trial
 from saccade.train.profile import BusyMoment
 from saccade.train.records import Evaluation, JudgedStep, LossCurve
 from saccade.train.spec import make_training_spec
@@ -212,6 +212,88 @@ def test_curves_that_were_not_judged_along_the_way_do_not_count_beside_those_tha
     first, *others = curves(2.0)
     mixed = [first, *(along(curve, 1.1) for curve in others)]
     assert held_out_loss_times_s(mixed, curves(2.0)) == pytest.approx([2 * 4, 2 * 4])
+
+
+def tried(number: int, rate: float, memory: float | None, **details: Any) -> Trial:
+    """A trial of a configuration of its own, timed with its loading unless said otherwise."""
+    about = {"timed": "block", "set": [f"change {number}"], "how": "alone", **details}
+    metrics = {"samples_per_s": rate, "peak_rss_mb": memory}
+    return Trial(
+        number, 0, f"change {number}", "change", {}, f"hash {number}", "", "better", "said",
+        metrics=metrics, details=about,
+    )  # fmt: skip
+
+
+def points(told: TrainingStory) -> dict[str, dict[str, Any]]:
+    return {point["label"]: point for point in result_document(told)["pareto"]}
+
+
+def test_every_system_that_was_measured_is_a_point_by_speed_and_memory(tmp_path: Path) -> None:
+    trials = (
+        tried(1, 9.0, 300.0),  # slower than the best, in less memory
+        tried(2, 9.5, 900.0),  # slower than the best, in more
+        tried(3, 99.0, 10.0, timed="synthetic"),
+        tried(4, 30.0, None),  # of a run before memory was recorded
+        tried(5, 40.0, 100.0, set=["scaled_decode"]),  # was taken back
+    )
+    found = points(replace(story(tmp_path), trials=trials))
+    assert list(found) == ["baseline", "bf16", "change 1", "change 2", "change 5"]
+    fronts = {label: point["front"] for label, point in found.items()}
+    assert fronts == {
+        "baseline": False, "bf16": True, "change 1": True, "change 2": False, "change 5": False,
+    }  # fmt: skip
+    assert found["baseline"]["samples_per_s"] == pytest.approx(2.0, rel=0.01)
+    assert (found["bf16"]["peak_rss_mb"], found["bf16"]["best"]) == (500.0, True)
+    assert found["bf16"]["loss_drift"] == pytest.approx(0.001, abs=1e-4)
+    assert found["change 1"]["loss_drift"] is None
+    assert found["baseline"]["peak_device_mb"] is None
+
+
+def test_what_was_not_judged_beats_nothing_that_was(tmp_path: Path) -> None:
+    told = replace(story(tmp_path), trials=(tried(1, 50.0, 100.0), tried(2, 49.0, 100.0)))
+    found = points(told)
+    assert found["bf16"]["front"] and found["change 1"]["front"]
+    assert not found["change 2"]["front"]
+
+
+def test_a_gpus_memory_is_a_price_too(tmp_path: Path) -> None:
+    base = story(tmp_path)
+    assert base.final is not None
+    sides = {
+        name: tuple(replace(b, peak_device_mb=mb) for b in getattr(base.final, name))
+        for name, mb in (("reference", 100.0), ("candidate", 700.0))
+    }
+    told = replace(base, final=replace(base.final, **sides))
+    assert all(point["front"] for point in points(told).values())
+    assert "Peak GPU memory" in render_training(result_document(told))
+
+
+def test_the_front_of_a_study_is_what_is_marked(tmp_path: Path) -> None:
+    study = Study(tmp_path, result_document(story(tmp_path)), ())
+    assert [point["label"] for point in study.pareto] == ["bf16"]
+
+
+def test_one_system_is_one_point_whichever_trial_measured_it(tmp_path: Path) -> None:
+    base = story(tmp_path)
+    assert base.judged is not None
+    same = replace(tried(1, 8.0, 400.0), config_hash=base.judged.config.hash)
+    twice = (tried(2, 3.0, 400.0), replace(tried(3, 3.1, 410.0), config_hash="hash 2"))
+    found = points(replace(base, trials=(same, *twice)))
+    assert list(found) == ["baseline", "bf16", "change 3"]
+
+
+def test_the_page_shows_speed_against_memory_where_there_are_two_systems(tmp_path: Path) -> None:
+    page = render_training(
+        result_document(replace(story(tmp_path), trials=(tried(7, 9.0, 300.0),)))
+    )
+    for text in ("Speed against memory", "best: bf16", "300 MB", "the reference", "not judged"):
+        assert text in page
+    assert "Peak GPU memory" not in page
+    alone = replace(story(tmp_path), judged=Judged(BASELINE, (), None, None), final=None)
+    assert [p["label"] for p in result_document(alone)["pareto"]] == ["baseline"]
+    assert "Speed against memory" not in render_training(result_document(alone))
+    early = replace(alone, baseline=None, judged=None)
+    assert result_document(early)["pareto"] == []
 
 
 def test_the_page_escapes_what_the_user_named(tmp_path: Path) -> None:

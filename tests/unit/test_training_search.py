@@ -73,6 +73,14 @@ def test_a_pair_that_pays_only_together_is_found_without_what_adds_nothing(tmp_p
     assert {t.change for t in trials if t.details["how"] == "alone"} >= {"bf16", "channels_last"}
 
 
+def test_every_trial_that_was_measured_has_its_memory_on_record(tmp_path: Path) -> None:
+    _, trials, _ = search(tmp_path, unet, BF16, LAST, COMPILE, FUSED)
+    measured = [t for t in trials if t.metrics.get("samples_per_s") is not None]
+    assert {t.details["how"] for t in measured} >= {"alone", "without"}
+    assert {t.metrics["peak_rss_mb"] for t in measured} == {500.0}
+    assert not any("peak_device_mb" in t.metrics for t in measured)
+
+
 def test_the_interaction_of_the_pair_is_on_record(tmp_path: Path) -> None:
     _, _, found = search(tmp_path, unet, BF16, LAST, COMPILE)
     rates = {key: pace.samples_per_s for key, pace in found.paces.seen().items()}
@@ -193,7 +201,7 @@ def ticking(folder: Path, speed_of: SpeedOf, seconds: float, *changes: Turn) -> 
 
         def pace(self, seconds: float) -> Pace:
             block = self.block(1)
-            return Pace(block.samples_per_s, block.step_s[0])
+            return Pace.of(block)
 
     log = TrialLog(RunFolder(folder), SilentProgress(), "machine")
     ring = Ring(
@@ -250,7 +258,7 @@ def test_of_slow_steps_the_last_of_the_warm_up_is_measured(monkeypatch: pytest.M
             return block_of(2.0, steps)
 
     monkeypatch.setattr("saccade.optimize.training.runner._opened", lambda *_: Worker())
-    assert TrainingRunner(BASELINE).pace(2.0) == Pace(2.0, 4.0)
+    assert TrainingRunner(BASELINE).pace(2.0) == Pace(2.0, 4.0, 500.0)
     assert taken == [1, 1, 1]
 
 

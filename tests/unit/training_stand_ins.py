@@ -55,7 +55,7 @@ class FakeRunner:
 
     def pace(self, seconds: float) -> Pace:
         block = self.block(4)
-        return Pace(block.samples_per_s, block.step_s[0])
+        return Pace.of(block)
 
     def steps_for(self, seconds: float) -> int:
         return 4

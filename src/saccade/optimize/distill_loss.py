@@ -102,7 +102,8 @@ def _last_by_resolution(module: Any, example: Any) -> dict[tuple[int, int], str]
     import torch
 
     names = tuple(name for name, child in module.named_modules() if not list(child.children()))
-    with torch.inference_mode(), recorded(module, names) as maps:
+    # Not in inference mode: what a module keeps for later passes could not be learnt with.
+    with torch.no_grad(), recorded(module, names) as maps:
         module(example)
     found = {}
     for name, value in maps.items():
@@ -152,4 +153,5 @@ def _attention(maps: Any) -> Any:
     """``(N, H * W)`` of unit length: where channels are active, however many there are."""
     from torch.nn import functional
 
-    return functional.normalize(maps.square().mean(dim=1).flatten(1), dim=1)
+    # Squares of activations are soon more than fp16 can hold.
+    return functional.normalize(maps.float().square().mean(dim=1).flatten(1), dim=1)

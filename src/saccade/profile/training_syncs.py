@@ -15,10 +15,12 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from saccade.train import output_clock
 from saccade.train.evaluating import evaluate
 from saccade.train.loading import open_loader
 from saccade.train.loop import TrainingLoop
-from saccade.train.profile import Synchronisation
+from saccade.train.output_clock import is_saying, timed
+from saccade.train.profile import PRINT, Synchronisation
 
 # What takes a value out of a tensor; on a GPU each waits until the device has computed it.
 READING = frozenset(
@@ -26,6 +28,8 @@ READING = frozenset(
 )
 # These wait on a GPU only: the size of the result, or the result itself, has to come over.
 COPYING = frozenset({"cpu", "to", "nonzero", "masked_select", "unique", "_unique2"})
+# Between a print and what it prints, where prints are noted and timed.
+PRINTING = (__file__, output_clock.__file__)
 
 
 @dataclass(frozen=True)
@@ -36,6 +40,7 @@ class Place:
     where: str
     function: str
     device: str
+    within_output: bool = False
 
 
 class Tally:
@@ -62,6 +67,7 @@ class Tally:
                 wait_ms=wait_ms,
                 device=place.device,
                 part=part,
+                within_output=place.within_output,
             )
 
 
@@ -145,8 +151,9 @@ def _place_of(name: str, args: Any, result: Any, frame: FrameType) -> Place | No
         return None
     operator = f"Tensor.{name}"
     if caller is None:
-        return Place(operator, "", "", device.type)
-    return Place(operator, _where(caller), caller.f_code.co_name, device.type)
+        return Place(operator, "", "", device.type, is_saying())
+    function = caller.f_code.co_name
+    return Place(operator, _where(caller), function, device.type, is_saying())
 
 
 def _comes_over(name: str, args: Any, result: Any) -> bool:
@@ -164,13 +171,14 @@ def _comes_over(name: str, args: Any, result: Any) -> bool:
 @contextmanager
 def _prints_noted(tally: Tally) -> Iterator[None]:
     original = builtins.print
+    saying = timed(original)
 
     def noted(*values: Any, **settings: Any) -> None:
         began = time.perf_counter()
-        original(*values, **settings)
+        saying(*values, **settings)
         caller, direct = _user_frame(sys._getframe(1))
         if caller is not None and direct:
-            place = Place("print", _where(caller), caller.f_code.co_name, "cpu")
+            place = Place(PRINT, _where(caller), caller.f_code.co_name, "cpu")
             tally.add(place, time.perf_counter() - began)
 
     builtins.print = noted
@@ -187,7 +195,7 @@ def _user_frame(frame: FrameType | None) -> tuple[FrameType | None, bool]:
         filename = frame.f_code.co_filename
         if not filename.startswith(("<", *_not_the_users())):
             return frame, direct
-        direct = direct and filename.startswith(_torch())
+        direct = direct and filename.startswith((_torch(), *PRINTING))
         frame = frame.f_back
     return None, False
 

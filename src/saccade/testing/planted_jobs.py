@@ -112,12 +112,16 @@ def slow_transforms(split: str) -> Callable[[Any], Any]:
     """Transforms that burn CPU time on every sample."""
 
     def burn(sample: Any) -> tuple[Any, int]:
-        end = time.thread_time() + DELAY_S
-        while time.thread_time() < end:
-            pass
+        _burn()
         return as_tensors(sample)
 
     return burn
+
+
+def _burn() -> None:
+    end = time.thread_time() + DELAY_S
+    while time.thread_time() < end:
+        pass
 
 
 class BlockedReads(Arrays):
@@ -180,6 +184,15 @@ class Files:
 
     def __getitem__(self, index: int) -> tuple[Path, int]:
         return self._paths[index], index % CLASSES
+
+
+class SlowConsole:
+    """A stream to print to that burns CPU time on every text, as slow terminals and logs do."""
+
+    def write(self, text: str) -> int:
+        """Characters taken, all of them, and kept nowhere."""
+        _burn()
+        return len(text)
 
 
 class NanAt:

@@ -105,6 +105,20 @@ def loss(output, target):
 seen = []
 """,
     ),
+    "slow_console": PlantedJob(
+        "logging_bound",
+        f"""{HEALTHY}
+from saccade.testing.planted_jobs import SlowConsole
+from saccade.testing.planted_jobs import loss as cross_entropy
+
+def loss(output, target):
+    found = cross_entropy(output, target)
+    print(found, file=console)
+    return found
+
+console = SlowConsole()
+""",
+    ),
     "tiny_batch": PlantedJob(
         "tiny_batch", f"{HEALTHY}from saccade.testing.planted_jobs import many_layers\n"
         "from saccade.testing.planted_jobs import small_arrays\n"
@@ -185,6 +199,7 @@ def training_block(**parts_ms: float) -> TrainingBlock:
         cpu_s=STEPS * step_s,
         busy_share=0.95,
         peak_rss_mb=900.0,
+        output_s=STEPS * found["logging"] / 1e3,
     )
 
 
@@ -281,6 +296,13 @@ def _waits(profile: TrainingProfile) -> TrainingProfile:
     return replace(slow, syncs=(item,), device_ms=15.0, launches=20.0)
 
 
+def _says(profile: TrainingProfile) -> TrainingProfile:
+    """A step prints its loss, for which it asks a tensor."""
+    asked = Synchronisation("Tensor.__repr__", "job.py:12", 1.0, "loss", 9.0, within_output=True)
+    printed = Synchronisation("print", "job.py:12", 1.0, "loss", 395.0)
+    return replace(_computing(profile, logging=400.0), syncs=(printed, asked))
+
+
 def _broken(profile: TrainingProfile) -> TrainingProfile:
     broken = Corrupt(BROKEN_FILE, "DataError: image file is truncated")
     return replace(profile, scan=SampleScan(FILES, (broken,)))
@@ -318,6 +340,7 @@ PLANTED: dict[str, Callable[[TrainingProfile], TrainingProfile]] = {
     "memory_capacity": _full,
     "optimizer_bound": lambda p: _computing(p, optimizer=400.0),
     "tiny_batch": lambda p: replace(p, scaled_ms={BATCH: 90.0, 4 * BATCH: 100.0}),
+    "logging_bound": _says,
     "synchronisation": _waits,
     "recompilation": _recompiling,
     "unbalanced_ranks": _ranks,

@@ -33,6 +33,7 @@ def joined_blocks(blocks: Sequence[TrainingBlock]) -> TrainingBlock:
         cpu_s=sum(block.cpu_s for block in blocks),
         kernel_s=sum(block.kernel_s for block in blocks),
         page_faults=sum(block.page_faults for block in blocks),
+        output_s=sum(block.output_s for block in blocks),
         busy_share=_mean([(block.busy_share, block.wall_s) for block in blocks]),
         device_busy_share=_mean(gpu) if gpu else None,
         peak_rss_mb=max(block.peak_rss_mb for block in blocks),

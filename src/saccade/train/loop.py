@@ -245,6 +245,11 @@ class TrainingLoop:
                 warnings.filterwarnings("ignore", r"Detected call of `lr_scheduler\.step\(\)`")
                 self.scheduler.step()
 
+    @property
+    def remark(self) -> str:
+        """How the model says that it learns, as one with a teacher does; mostly nothing."""
+        return getattr(self.model, "remark", "")
+
     @cached_property
     def held_out(self) -> int:
         """Samples to judge on, in all."""

@@ -45,6 +45,11 @@ def spent_s() -> float:
     return _SPENT.seconds
 
 
+def is_saying() -> bool:
+    """Whether this thread is printing or logging right now, as far as that is timed."""
+    return _SPENT.inside
+
+
 def time_output() -> None:
     """Time ``print``, handlers of ``logging``, and the loggers that the job has imported.
 

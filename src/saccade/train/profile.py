@@ -10,6 +10,9 @@ from saccade.train.config import TrainingConfig
 from saccade.train.records import LoaderBlock, TrainingBlock
 from saccade.train.samples import Corrupt
 
+# How a `Synchronisation` names a call that prints.
+PRINT = "print"
+
 
 @dataclass(frozen=True)
 class SampleFacts:
@@ -78,6 +81,7 @@ class Synchronisation:
         wait_ms: a step waits in it, as far as the watched steps tell.
         device: device of the tensor, ``"cpu"`` where nothing has to be waited for.
         part: where it was seen: in a ``"step"``, in the ``"loader"``, or in the ``"metric"``.
+        within_output: it was asked for by printing or logging, whose time it is a part of.
     """
 
     operator: str
@@ -87,6 +91,12 @@ class Synchronisation:
     wait_ms: float = 0.0
     device: str = "cpu"
     part: str = "step"
+    within_output: bool = False
+
+    @property
+    def prints(self) -> bool:
+        """Whether it is a print, which reads no value by itself."""
+        return self.operator == PRINT
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,8 @@ class TrainingBlock:
         cpu_s: CPU seconds of the process.
         kernel_s: those of them that the kernel took.
         page_faults: pages that the kernel had to provide, none of them from storage.
+        output_s: seconds in which the training thread printed and logged. On the CPU they are the
+            part ``logging``; a GPU's parts are the device's, which may have worked meanwhile.
         busy_share: share 0-1 of the usable cores' time that the machine was busy.
         device_busy_share: share 0-1 of the time that the GPU was busy; None without one.
         peak_rss_mb: highest resident memory so far, of the process with its loader workers.
@@ -52,6 +54,7 @@ class TrainingBlock:
     ranks_ms: tuple[float, ...] = ()
     kernel_s: float = 0.0
     page_faults: int = 0
+    output_s: float = 0.0
 
     @property
     def wall_s(self) -> float:

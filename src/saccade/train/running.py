@@ -126,6 +126,8 @@ class TrainingRun:
         if found.content is not None:
             self._go_on_from(found.content)
             self._happened("resumed", f"from the checkpoint of step {found.step}")
+        elif self.loop.remark:
+            self._happened("it learns", self.loop.remark)
         self._set_aside(found.damaged)
         if self.config.batch != too_large:
             self._happened("out of memory", f"batch halved to {_passes(self.config)}")

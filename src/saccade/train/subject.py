@@ -24,7 +24,7 @@ from saccade.train.machine import (
     read_bytes_of_tree,
 )
 from saccade.train.model_facts import model_facts
-from saccade.train.output_clock import time_output
+from saccade.train.output_clock import spent_s, time_output
 from saccade.train.own_settings import own_compute
 from saccade.train.profile import ModelFacts
 from saccade.train.records import (
@@ -79,6 +79,7 @@ class TrainingSubject:
             "epochs": self._job.epochs,
             "parameters": sum(p.numel() for p in loop.model.parameters()),
             "has_metric": self._job.metric is not None,
+            "remark": loop.remark,
         }
 
     def model_facts(self) -> ModelFacts:
@@ -90,7 +91,7 @@ class TrainingSubject:
         loop = self._loop
         first, corrupt = loop.step_number, len(loop.corrupt)
         loop.load_times = LoadTimes()
-        meter = Meter(self._config.compute.device)
+        said_s, meter = spent_s(), Meter(self._config.compute.device)
         losses = [loop.step() for _ in range(steps)]
         step_s, part_s = loop.clock.read()
         used = meter.read()
@@ -102,6 +103,7 @@ class TrainingSubject:
             cpu_s=used.cpu_s,
             kernel_s=used.kernel_s,
             page_faults=used.page_faults,
+            output_s=spent_s() - said_s,
             busy_share=used.busy_share,
             peak_rss_mb=process_tree_peak_mb(),
             device_busy_share=used.device_busy_share,

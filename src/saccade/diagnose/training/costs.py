@@ -164,6 +164,14 @@ def part_s(profile: TrainingProfile, part: str) -> float:
     return sum(profile.block.part_s.get(part, ())) / max(1, len(profile.block.step_s))
 
 
+def output_s(profile: TrainingProfile) -> float:
+    """Mean seconds of a step that printing and logging cost; on a GPU no more than it is idle."""
+    seconds = profile.block.output_s / max(1, len(profile.block.step_s))
+    if profile.device_ms is None:
+        return seconds
+    return min(seconds, max(0.0, StepCost.of(profile).step_s - profile.device_ms / 1e3))
+
+
 def computing_s(profile: TrainingProfile) -> float:
     """Mean seconds of a step in forward, loss and backward; on a GPU no more than it ran."""
     parts = (part for part in COMPUTE_PARTS if part != "optimizer")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from saccade.diagnose.records import Finding
-from saccade.diagnose.training.costs import StepCost, fixed_share
+from saccade.diagnose.training.costs import StepCost, fixed_share, output_s
 from saccade.diagnose.training.step_part import step_part
 from saccade.train.profile import TrainingProfile
 
@@ -16,7 +16,7 @@ def tiny_batch(profile: TrainingProfile) -> Finding | None:
     if len(profile.scaled_ms) < 2:
         return None
     fixed = fixed_share(profile)
-    seconds = fixed * StepCost.of(profile).alone_s
+    seconds = fixed * max(0.0, StepCost.of(profile).alone_s - output_s(profile))
     small, large = min(profile.scaled_ms), max(profile.scaled_ms)
     evidence = {
         "batch": float(small),

@@ -1,4 +1,4 @@
-"""Distillation: a job whose loss also pulls the model towards a teacher's answers."""
+"""Distillation: a job whose loss also pulls the model towards a teacher's answers and features."""
 
 from __future__ import annotations
 
@@ -10,8 +10,20 @@ from typing import Any, ClassVar, NamedTuple
 from saccade.errors import SpecError
 from saccade.models.sources.factory import build_module
 from saccade.models.torch_weights import load_weights
-from saccade.optimize.distill_loss import float_outputs, output_loss
+from saccade.optimize.distill import Distillation
+from saccade.optimize.distill_loss import (
+    AttentionPairs,
+    attention_loss,
+    attention_pairs,
+    float_outputs,
+    output_loss,
+    recorded,
+)
+from saccade.optimize.recipes.pruned import first_samples
 from saccade.train.job import TrainingJob
+
+# Of the features, relative to the answers, as where students are taught without a training job.
+ATTENTION_WEIGHT = Distillation.attention_weight
 
 
 class DistillRecipe:
@@ -37,14 +49,23 @@ def _teacher(reference: str) -> Any:
 
 
 class Answers(NamedTuple):
-    """What a model and its teacher answer to the same batch."""
+    """What a model and its teacher answer to the same batch, and how far apart they look.
+
+    Attributes:
+        attention: the distance of their features, a scalar; 0 where no layers are compared.
+    """
 
     student: Any
     teacher: Any
+    attention: Any
 
 
 def distillation(job: TrainingJob, teacher: Callable[[], Any], weight: float = 0.5) -> TrainingJob:
-    """The job with a teacher (Hinton et al., 2015).
+    """The job with a teacher: of its answers (Hinton et al., 2015), and of where it looks.
+
+    The latter is attention transfer (Zagoruyko and Komodakis, ICLR 2017) between layers that work
+    at the same resolution; where there are none, the answers alone are taught, and the model's
+    `remark` says so.
 
     In training the model answers with `Answers`, of which the loss makes one number; when it is
     judged it answers as the job's own model does. Its weights are saved without the teacher's.
@@ -52,7 +73,7 @@ def distillation(job: TrainingJob, teacher: Callable[[], Any], weight: float = 0
     Args:
         job: of the student.
         teacher: makes the trained teacher, which answers in the same shapes as the student.
-        weight: 0-1, of the teacher's answers against the targets.
+        weight: 0-1, of all that the teacher teaches against the targets.
 
     Raises:
         SpecError: ``weight`` is no share.
@@ -66,11 +87,16 @@ def distillation(job: TrainingJob, teacher: Callable[[], Any], weight: float = 0
         said, wanted = float_outputs(output.student), float_outputs(output.teacher)
         _check_shapes(said, wanted)
         taught = output_loss([o.float() for o in said], [o.float() for o in wanted])
+        taught = taught + ATTENTION_WEIGHT * output.attention
         return (1 - weight) * job.loss(output.student, target) + weight * taught
+
+    def model() -> Any:
+        student, master = job.model(), teacher()
+        return with_teacher(student, master, _pairs(job, student, master))
 
     return dataclasses.replace(
         job,
-        model=lambda: taught(job.model(), teacher()),
+        model=model,
         loss=loss,
         optimizer=lambda model: job.optimizer(model.student),
         export=lambda model, example, folder: job.exporter(model.student, example, folder),
@@ -86,8 +112,37 @@ def _check_shapes(said: list[Any], wanted: list[Any]) -> None:
         )
 
 
-def taught(student: Any, teacher: Any) -> Any:
-    """A module of both. Only the student's weights are its state, and learn."""
+def _pairs(job: TrainingJob, student: Any, teacher: Any) -> AttentionPairs:
+    """Layers to compare, the same ones each time: by the job's first samples."""
+    import torch
+    from torch.utils import _pytree
+
+    device = next((p.device for p in student.parameters()), torch.device("cpu"))
+    example = _pytree.tree_map_only(torch.Tensor, lambda t: t.to(device), first_samples(job))
+    # Statistics and random numbers stay as they are; `make_model` sets the mode afterwards.
+    with torch.random.fork_rng(devices=[]):
+        return attention_pairs(student.eval(), teacher.to(device).eval(), example)
+
+
+def remark_on(pairs: AttentionPairs) -> str:
+    """What is learnt from the teacher, in words."""
+    named = [f"{a} as {b}" for a, b in zip(pairs.student, pairs.teacher, strict=True)]
+    if named:
+        return f"from the teacher's answers and features (layers: {', '.join(named)})"
+    return (
+        "from the teacher's answers alone, because no layers of the student and the teacher give "
+        "feature maps of the same height and width"
+    )
+
+
+def with_teacher(student: Any, teacher: Any, pairs: AttentionPairs) -> Any:
+    """A module of both. Only the student's weights are its state, and learn.
+
+    Args:
+        student: learns.
+        teacher: does not.
+        pairs: layers whose features are compared.
+    """
     import torch
 
     class Taught(torch.nn.Module):  # type: ignore[misc]
@@ -97,13 +152,16 @@ def taught(student: Any, teacher: Any) -> Any:
             super().__init__()
             self.student = student
             self.teacher = teacher.eval().requires_grad_(False)
+            self.remark = remark_on(pairs)
 
         def forward(self, *inputs: Any) -> Any:
-            answer = self.student(*inputs)
             if not self.training:
-                return answer
-            with torch.no_grad():
-                return Answers(answer, self.teacher(*inputs))
+                return self.student(*inputs)
+            with recorded(self.student, pairs.student) as looked:
+                answer = self.student(*inputs)
+            with torch.no_grad(), recorded(self.teacher, pairs.teacher) as seen:
+                wanted = self.teacher(*inputs)
+            return Answers(answer, wanted, attention_loss(pairs, looked, seen))
 
         def train(self, mode: bool = True) -> Any:
             super().train(mode)

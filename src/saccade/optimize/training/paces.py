@@ -122,7 +122,7 @@ class Paces:
             f"{said}: {pace.samples_per_s:.3g} samples/s",
             how_of(chosen),
             gain,
-            {"samples_per_s": pace.samples_per_s, "step_ms": 1e3 * pace.step_s},
+            pace.metrics,
         )
         self._ring.log.record(chosen, self._context.config, config, self._timed, outcome, wall_s)
 

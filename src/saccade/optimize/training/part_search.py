@@ -18,7 +18,7 @@ from saccade.errors import SaccadeError, StorageError
 from saccade.optimize.training.durations import START_S, racing_s
 from saccade.optimize.training.paces import Paces
 from saccade.optimize.training.ring import Ring
-from saccade.optimize.training.runner import RacePlan, Timed, TrainingRace, TrainingRunner
+from saccade.optimize.training.runner import Pace, RacePlan, Timed, TrainingRace, TrainingRunner
 from saccade.optimize.training.sets import Option, Set, configured, cost_of, together
 from saccade.optimize.training.trial_log import VERDICTS, Outcome
 from saccade.prediction import Prediction
@@ -250,7 +250,7 @@ class PartSearch:
             result.comparison.reason,
             how,
             Ratio(ratio.value, ratio.interval.low, ratio.interval.high),
-            {"samples_per_s": joined_blocks(result.candidate).samples_per_s},
+            Pace.of(joined_blocks(result.candidate)).metrics,
             kept=result.comparison.verdict == "faster",
         )
         self._log.record((option,), parent, config, self._timed, outcome, time.monotonic() - began)

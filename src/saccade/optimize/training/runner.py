@@ -41,10 +41,35 @@ class Pace:
     Attributes:
         samples_per_s: of the steps after the warm-up.
         step_s: their median.
+        peak_rss_mb: memory of all its processes; None where that was not measured.
+        peak_device_mb: likewise of the GPU's.
     """
 
     samples_per_s: float
     step_s: float
+    peak_rss_mb: float | None = None
+    peak_device_mb: float | None = None
+
+    @classmethod
+    def of(cls, block: TrainingBlock) -> Pace:
+        """What a block says of its configuration."""
+        return cls(
+            block.samples_per_s,
+            float(np.median(block.step_s)),
+            block.peak_rss_mb,
+            block.peak_device_mb,
+        )
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """Those that were measured, by their names."""
+        found = {
+            "samples_per_s": self.samples_per_s,
+            "step_ms": 1e3 * self.step_s,
+            "peak_rss_mb": self.peak_rss_mb,
+            "peak_device_mb": self.peak_device_mb,
+        }
+        return {name: value for name, value in found.items() if value is not None}
 
 
 class TrainingRunner:
@@ -123,7 +148,7 @@ class TrainingRunner:
             block = joined_blocks([self._settled, self.block(1)])
         else:
             block = self.block(max(2, self.steps_for(seconds)))
-        return Pace(block.samples_per_s, float(np.median(block.step_s)))
+        return Pace.of(block)
 
     def close(self) -> None:
         """End the worker."""

@@ -128,6 +128,8 @@ class TrainingPlaybook:
         metrics = training_metrics(baseline.blocks, self._story.samples, task.epochs)
         self._run.write_json("baseline.json", baseline_document(baseline, metrics, resolution))
         rate = metrics["samples_per_s"]
+        if baseline.about["remark"]:
+            say.note(f"it learns {baseline.about['remark']}")
         say.note(
             f"{rate.value:.3g} samples/s over {len(seeds)} seeds of {steps} steps, judged on "
             f"{judged_on(baseline)} held-out samples; this machine can resolve differences of "

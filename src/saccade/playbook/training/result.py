@@ -17,6 +17,7 @@ from saccade.optimize.training.search import Found, Kept
 from saccade.optimize.training.sets import Option
 from saccade.playbook.result import loss, trial_row
 from saccade.playbook.training.final import Judged
+from saccade.playbook.training.pareto import training_pareto
 from saccade.playbook.training.prepare import TrainingTask
 from saccade.playbook.training.steps import Curves, training_metrics
 from saccade.playbook.training.times import TIMES, learning_times
@@ -81,7 +82,11 @@ def result_document(story: TrainingStory) -> dict[str, Any]:
         "goals": goals,
         "baseline": _side(story, story.baseline, story.profile, _reference(story)),
         "best": _best(story),
-        "pareto": [],
+        "pareto": training_pareto(
+            story,
+            values(metrics_of(story, _reference(story))),
+            values(metrics_of(story, _measured(story))),
+        ),
         "rejected": _rejected(story),
         "untried": [_untried_row(option, story) for option in story.untried],
         "kept": [_kept_row(kept) for kept in _kept(story)],

@@ -57,6 +57,7 @@ def _view(result: Mapping[str, Any]) -> dict[str, Any]:
         "interaction_chart": html.both(
             partial(interaction_chart, records(result.get("interactions")))
         ),
+        "front": front_rows(result),
         "taken_back": [t for t in texts(best.get("changes")) if t.startswith("reverted")],
         "rejected": records(result.get("rejected")),
         "untried": untried_text(result),
@@ -179,6 +180,33 @@ def saved_text(row: Mapping[str, Any]) -> str:
         return ""
     before, after = (q.fixed(value, 0) for value in pair if value is not None)
     return f"{before} to {after} MB"
+
+
+def front_rows(result: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Every system that was measured, by speed and memory; empty below two of them."""
+    points = records(result.get("pareto"))
+    rows = [_front_row(point) for point in points if _has_both(point)]
+    return rows if len(rows) > 1 else []
+
+
+def _has_both(point: Mapping[str, Any]) -> bool:
+    return all(q.number(point.get(name)) is not None for name in ("samples_per_s", "peak_rss_mb"))
+
+
+def _front_row(point: Mapping[str, Any]) -> dict[str, Any]:
+    best, number = bool(point.get("best")), point.get("trial")
+    drift, device = q.number(point.get("loss_drift")), q.number(point.get("peak_device_mb"))
+    own = "the reference" if number == 0 else "not judged"
+    return {
+        "system": f"best: {point.get('label')}" if best else str(point.get("label")),
+        "trial": "" if not number else str(number),
+        "rate": q.metric_text("samples_per_s", point.get("samples_per_s")),
+        "memory": q.metric_text("peak_rss_mb", point.get("peak_rss_mb")),
+        "device": q.metric_text("peak_device_mb", device) if device is not None else "",
+        "drift": own if drift is None or number == 0 else f"{q.fixed(100 * drift, 2)} %",
+        "front": bool(point.get("front")),
+        "refused": bool(point.get("refused")),
+    }
 
 
 def _as_changes(result: Mapping[str, Any]) -> list[Change]:
