@@ -14,7 +14,6 @@ from saccade.environment import detect
 from saccade.errors import SaccadeError, SpecError, StorageError
 from saccade.measurement import STAGES
 from saccade.models.candidates import candidate_name
-from saccade.models.files import model_file
 from saccade.optimize.job import Job, plan_context
 from saccade.optimize.plan import Plan, make_plan
 from saccade.optimize.race import Runner
@@ -137,7 +136,7 @@ def estimate_only(spec: Spec, out: Path) -> dict[str, Any]:
     run = RunFolder(out)
     remember_spec(run, spec)
     described = describe_model(spec, out / "models")
-    config = naive(spec, model_file(described.resolved.graph), described.description)
+    config = naive(spec, described.resolved.onnx, described.description)
     own = estimate(described.resolved.graph, input_hw(config), spec.target)
     named, left_out = _named(spec, out / "models")
     own = replace(own, left_out=(*left_out, *untaught(spec)))
@@ -161,13 +160,13 @@ def _named(
         name, asked = candidate_name(wanted.model), spec_of(spec, wanted)
         try:
             described = describe_model(asked, folder / f"candidate-{name}")
+            config = naive(asked, described.resolved.onnx, described.description)
         except StorageError:
             raise
         except SaccadeError as error:
             left_out.append((name, str(error)))
             continue
-        model = model_file(described.resolved.graph)
-        found.append((name, naive(asked, model, described.description), False))
+        found.append((name, config, False))
     return found, left_out
 
 
