@@ -19,8 +19,8 @@ def rollback(bundle: Bundle, as_json: AsJson = False) -> None:
     """Go back to the bundle before: both change places, so that a second time undoes the first.
 
     A run that writes another bundle keeps the one before beside it, as bundle.previous. Both are
-    checked by their hashes; where the older one was damaged, nothing is changed. The run's result and
-    report go on telling of the bundle that the run wrote last.
+    checked by their hashes; where the older one was damaged, nothing is changed. The run's result
+    and report go on telling of the bundle that the run wrote last.
 
     Example: saccade rollback runs/street
     """
