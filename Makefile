@@ -20,8 +20,8 @@ test-slow: $(VENV)/dev.stamp
 	$(BIN)/python -m pytest -m slow
 
 lint: $(VENV)/dev.stamp
-	$(BIN)/ruff check src tests benchmarks
-	$(BIN)/ruff format --check src tests benchmarks
+	$(BIN)/ruff check src tests benchmarks examples
+	$(BIN)/ruff format --check src tests benchmarks examples
 	$(BIN)/mypy
 
 # Runs alone, on a quiet machine; prints one table. Installs its rivals in a venv of its own.

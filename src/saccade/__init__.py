@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from saccade.deploy.bundle import load
+    from saccade.deploy.opened import Bundle
     from saccade.environment import Environment
     from saccade.errors import SaccadeError
     from saccade.pipeline.config import PipelineConfig
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _EXPORTS = {
+    "Bundle": "saccade.deploy.opened",
     "load": "saccade.deploy.bundle",
     "Environment": "saccade.environment",
     "Pipeline": "saccade.pipeline.pipeline",
@@ -35,6 +37,7 @@ _EXPORTS = {
 }
 
 __all__ = [
+    "Bundle",
     "Environment",
     "Pipeline",
     "PipelineConfig",

@@ -48,6 +48,7 @@ TABLE: dict[str, dict[str, str]] = {
     "sources": {
         "onnx": "saccade.models.sources.onnx:OnnxSource",
         "torch_export": "saccade.models.sources.torch_export:TorchExportSource",
+        "openvino_ir": "saccade.models.sources.openvino_ir:OpenVinoIrSource",
         "torchvision": "saccade.models.sources.torchvision:TorchvisionSource",
         "timm": "saccade.models.sources.timm:TimmSource",
         "ultralytics": "saccade.models.sources.ultralytics:UltralyticsSource",
@@ -121,6 +122,7 @@ TABLE: dict[str, dict[str, str]] = {
         "full_rank": "saccade.optimize.changes.full_rank:FullRankConstants",
         "bf16": "saccade.optimize.changes.bf16:UseBf16",
         "int8": "saccade.optimize.changes.int8:QuantizeInt8",
+        "openvino_int8": "saccade.optimize.changes.openvino_int8:QuantizeIr",
         "model_swap": "saccade.optimize.changes.model_swap:ModelSwap",
         "int8_weights": "saccade.optimize.changes.int8_weights:CompressWeights",
         "fp16_weights": "saccade.optimize.changes.fp16_weights:StoreFp16",

@@ -31,6 +31,7 @@ QUANTIZERS = {
     "executorch_int8": "executorch",
     "torch_int8": "torchao",
     "tensorrt_int8": "tensorrt",
+    "openvino_int8": "nncf",
 }
 
 

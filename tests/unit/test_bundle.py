@@ -208,7 +208,9 @@ def test_a_new_bundle_takes_the_place_of_the_old_one(config: PipelineConfig, bun
     write_bundle(replace(config, score_threshold=0.5), {}, bundle)
     assert bundle_config(bundle).score_threshold == 0.5
     assert not (bundle / "left-over").exists()
-    assert {p.name for p in bundle.parent.iterdir()} == {"bundle", "tiny.onnx"}
+    assert {p.name for p in bundle.parent.iterdir()} == {
+        "bundle", "bundle.previous", "tiny.onnx"
+    }  # fmt: skip
 
 
 def test_a_bundle_can_be_written_over_itself(bundle: Path) -> None:

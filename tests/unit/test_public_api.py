@@ -14,6 +14,7 @@ from saccade import errors
 from saccade.errors import SpecError
 
 SURFACE = {
+    "Bundle",
     "Environment",
     "Pipeline",
     "PipelineConfig",

@@ -115,7 +115,7 @@ def test_a_rewriting_that_says_something_else_is_refused(
 
 @pytest.mark.parametrize(
     ("stored", "kind", "said"),
-    [("int8", "onnx", "stored as int8"), ("fp32", "openvino_ir", "converted already")],
+    [("int8", "onnx", "stored as int8"), ("fp32", "openvino_ir", "openvino_ir format")],
 )
 def test_what_slimming_would_undo_is_left_alone(
     context: PlanContext, stored: Any, kind: str, said: str

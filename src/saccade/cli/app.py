@@ -28,6 +28,7 @@ VERBS = (
     "export",
     "run",
     "report",
+    "rollback",
     "doctor",
     "init",
     "demo",

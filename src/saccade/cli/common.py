@@ -25,7 +25,9 @@ Task = Annotated[
 ]
 Model = Annotated[
     str | None,
-    typer.Option(help="An .onnx, .pt2 or TorchScript file, module:factory, or torchvision:NAME."),
+    typer.Option(
+        help="An .onnx, .pt2, TorchScript or OpenVINO .xml file, module:factory, torchvision:NAME."
+    ),
 ]
 Weights = Annotated[Path | None, typer.Option(help="State dict of the module the model names.")]
 Data = Annotated[

@@ -24,6 +24,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from saccade.deploy.places import swap_in
 from saccade.errors import BundleError
 from saccade.pipeline.config import ModelFile, PipelineConfig, library_versions
 from saccade.pipeline.pipeline import Pipeline
@@ -41,7 +42,7 @@ LICENSE_NOTE = (
 
 
 def write_bundle(config: PipelineConfig, provenance: Mapping[str, Any], target: Path) -> Path:
-    """Write a bundle whole or not at all; an older one at ``target`` is replaced.
+    """Write a bundle whole or not at all; an older one at ``target`` is kept as the previous one.
 
     Raises:
         BundleError: something that is not a bundle is at ``target``.
@@ -67,7 +68,7 @@ def _write_whole(target: Path, fill: Callable[[Path], None]) -> Path:
         try:
             fill(folder)
             folder.chmod(0o755)
-            swap_in(folder, target)
+            swap_in(folder, target, keep=_kept(target, folder))
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
             raise
@@ -78,19 +79,22 @@ def _replaceable(target: Path) -> bool:
     return target.is_dir() and ((target / MANIFEST).is_file() or not any(target.iterdir()))
 
 
-def swap_in(folder: Path, target: Path) -> None:
-    """Put ``folder`` where ``target`` is; if that fails, the old one is back in its place."""
-    old = target.with_name(f".{target.name}.old")
-    shutil.rmtree(old, ignore_errors=True)
-    if target.exists():
-        target.replace(old)
+def previous_of(target: Path) -> Path:
+    """Where the bundle before the one at ``target`` is kept, for `saccade.deploy.rollback`."""
+    return target.with_name(f"{target.name}.previous")
+
+
+def _kept(target: Path, new: Path) -> Path | None:
+    """Where the bundle at ``target`` goes; None where it is nothing to go back to.
+
+    That is one that was damaged, and one that runs as the new one does: a run that was resumed
+    writes its bundle again, which must not push out the one before.
+    """
     try:
-        folder.replace(target)
-    except BaseException:
-        if old.exists():
-            old.replace(target)
-        raise
-    shutil.rmtree(old, ignore_errors=True)
+        now = read_manifest(target).get("config_hash")
+    except BundleError:
+        return None
+    return previous_of(target) if now != read_manifest(new)["config_hash"] else None
 
 
 def _fill(folder: Path, config: PipelineConfig, provenance: Mapping[str, Any]) -> None:
@@ -225,14 +229,14 @@ def bundle_config(folder: Path) -> PipelineConfig:
         BundleError: it is no sound bundle, or one of two tasks.
     """
     manifest = read_manifest(folder)
-    with _settings_of(folder):
-        if is_system(manifest["config"]):
+    if _of_two(folder, manifest):
+        with _settings_of(folder):
             tasks = " and ".join(part["task"] for part in manifest["config"]["parts"])
-            raise BundleError(
-                f"'{folder}' is for {tasks} at once. Expected a bundle of one task: those that it "
-                "was made from are in the run folder, one for each task."
-            )
-        return _beside(folder, PipelineConfig.from_dict(manifest["config"]), manifest["files"])
+        raise BundleError(
+            f"'{folder}' is for {tasks} at once. Expected a bundle of one task: those that it "
+            "was made from are in the run folder, one for each task."
+        )
+    return _single(folder, manifest)
 
 
 def system_config(folder: Path) -> SystemConfig | None:
@@ -242,9 +246,31 @@ def system_config(folder: Path) -> SystemConfig | None:
         BundleError: it is no sound bundle.
     """
     manifest = read_manifest(folder)
+    return _system(folder, manifest) if _of_two(folder, manifest) else None
+
+
+def config_of(folder: Path, manifest: Mapping[str, Any]) -> PipelineConfig | SystemConfig:
+    """The configuration that a checked manifest holds, of one task or of two.
+
+    Raises:
+        BundleError: the settings are damaged.
+    """
+    read = _system if _of_two(folder, manifest) else _single
+    return read(folder, manifest)
+
+
+def _of_two(folder: Path, manifest: Mapping[str, Any]) -> bool:
     with _settings_of(folder):
-        if not is_system(manifest["config"]):
-            return None
+        return is_system(manifest["config"])
+
+
+def _single(folder: Path, manifest: Mapping[str, Any]) -> PipelineConfig:
+    with _settings_of(folder):
+        return _beside(folder, PipelineConfig.from_dict(manifest["config"]), manifest["files"])
+
+
+def _system(folder: Path, manifest: Mapping[str, Any]) -> SystemConfig:
+    with _settings_of(folder):
         config = SystemConfig.from_dict(manifest["config"])
         first, second = (_beside(folder, part, manifest["files"]) for part in config.parts)
         return replace(config, parts=(first, second))
@@ -294,9 +320,10 @@ def load(path: str | os.PathLike[str], **overrides: Any) -> Pipeline | SystemPip
         BundleError: the bundle is incomplete, was tampered with, or has no such setting.
     """
     folder = bundle_at(path)
-    system = system_config(folder)
-    if system is None:
-        return Pipeline(_changed(bundle_config(folder), overrides))
+    manifest = read_manifest(folder)
+    if not _of_two(folder, manifest):
+        return Pipeline(_changed(_single(folder, manifest), overrides))
+    system = _system(folder, manifest)
     first, second = (_changed(part, overrides) for part in system.parts)
     return SystemPipeline(replace(system, parts=(first, second)))
 

@@ -15,7 +15,7 @@ from saccade.errors import ModelError
 _OTHER_FORMATS = (
     (b"PK\x03\x04", "a PyTorch checkpoint (or another zip archive): export it to ONNX first"),
     (b"\x80", "a Python pickle, probably a PyTorch checkpoint: export it to ONNX first"),
-    (b"<?xml", "an XML file, perhaps an OpenVINO IR: give the ONNX model it was made from"),
+    (b"<?xml", "an XML file: an OpenVINO IR is named by a path that ends in .xml"),
     (b"\x89HDF", "an HDF5 file, probably Keras weights: convert it to ONNX first"),
     (b"ftrt", "a TensorRT engine: give the ONNX model it was built from"),
     (b"version https://git-lfs", "a Git LFS pointer, not the file itself: run 'git lfs pull'"),

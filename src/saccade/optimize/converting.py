@@ -43,5 +43,8 @@ class Converter:
         """By the best way there is."""
         way = way_from(model, targets)
         if way is None:
-            raise ModelError(f"There is no way from {model.format} to {' or '.join(targets)}.")
+            raise ModelError(
+                f"There is no way from {model.format} to {' or '.join(targets)}. Give the model "
+                "that it was made from."
+            )
         return way.convert(start_of(model, way), request)

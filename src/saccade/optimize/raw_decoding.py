@@ -30,7 +30,7 @@ def why_not_raw(config: PipelineConfig) -> str | None:
     if config.nms == "graph":
         return "NMS in the graph needs the boxes in the graph"
     if config.model.format != "onnx":
-        return "the model was converted already"
+        return f"the model is in {config.model.format} format, and this starts from ONNX"
     if config.model.quantized:
         return "the model was quantized already"
     if description.decode not in RAW_DECODES:

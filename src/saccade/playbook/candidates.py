@@ -8,7 +8,6 @@ from typing import TypeVar
 
 from saccade.errors import ModelError, SaccadeError, StorageError
 from saccade.models.candidates import candidate_name, classes_differ, full_reference
-from saccade.models.files import model_file
 from saccade.optimize.change import ModelCandidate
 from saccade.optimize.job import Job
 from saccade.playbook.memory import check_file_fits
@@ -77,7 +76,7 @@ def _candidate(
     check_file_fits(wanted.model, job.environment.memory_mb)
     described = describe_model(spec, run.path / "models" / f"candidate-{name}")
     # As ONNX, which every runtime that the pipeline may have reached takes or is made from.
-    description, model = described.description, model_file(described.resolved.graph)
+    description, model = described.description, described.resolved.nearest_onnx
     different = classes_differ(description.class_names, job.description.class_names)
     if different is not None:
         raise ModelError(

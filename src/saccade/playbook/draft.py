@@ -19,6 +19,7 @@ from saccade.model_reference import path_in
 from saccade.models.description import ModelDescription
 from saccade.models.inspect import summarize
 from saccade.models.overrides import OUTPUT_SETTINGS
+from saccade.models.sources.contract import ResolvedModel
 from saccade.pipeline.config import TrackerOptions
 from saccade.playbook.model import describe_model
 from saccade.spec import Spec
@@ -74,7 +75,20 @@ def _described(
     with tempfile.TemporaryDirectory() as folder:
         spec = Spec(task=task, model=model, weights=weights)
         found = describe_model(spec, Path(folder))
-        return found.description, summarize(found.resolved.graph)
+        return found.description, _summary(found.resolved)
+
+
+# What an outline, which has no weights, would tell wrongly.
+_OF_WEIGHTS = ("parameters", "precision", "opset", "producer")
+
+
+def _summary(resolved: ResolvedModel) -> dict[str, Any]:
+    """What is in the model's file, as far as its graph tells."""
+    found = summarize(resolved.graph)
+    if not resolved.outline:
+        return found
+    told = {key: value for key, value in found.items() if key not in _OF_WEIGHTS}
+    return {**told, "size_mb": round(resolved.model.size_mb, 3)}
 
 
 def _seen_from(folder: Path | None, path: str) -> str:

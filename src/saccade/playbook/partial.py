@@ -14,7 +14,6 @@ from saccade.environment import detect
 from saccade.errors import SaccadeError, SpecError, StorageError
 from saccade.measurement import STAGES
 from saccade.models.candidates import candidate_name
-from saccade.models.files import model_file
 from saccade.optimize.job import Job, plan_context
 from saccade.optimize.plan import Plan, make_plan
 from saccade.optimize.race import Runner
@@ -137,7 +136,7 @@ def estimate_only(spec: Spec, out: Path) -> dict[str, Any]:
     run = RunFolder(out)
     remember_spec(run, spec)
     described = describe_model(spec, out / "models", to_run=False)
-    config = naive(spec, model_file(described.resolved.graph), described.description)
+    config = naive(spec, described.resolved.onnx, described.description)
     named, left_out = _named(spec, out / "models")
     found = estimate_all(config, spec.target, named, (*left_out, *untaught(spec))).document()
     run.write_json("estimates.json", found)
@@ -158,13 +157,13 @@ def _named(
         name, asked = candidate_name(wanted.model), spec_of(spec, wanted)
         try:
             described = describe_model(asked, folder / f"candidate-{name}", to_run=False)
+            config = naive(asked, described.resolved.onnx, described.description)
         except StorageError:
             raise
         except SaccadeError as error:
             left_out.append((name, str(error)))
             continue
-        model = model_file(described.resolved.graph)
-        found.append((name, naive(asked, model, described.description)))
+        found.append((name, config))
     return found, left_out
 
 

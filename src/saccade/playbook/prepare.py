@@ -21,7 +21,6 @@ from saccade.environment import Environment, detect
 from saccade.errors import GoalError, SpecError
 from saccade.goals import Goal
 from saccade.models.description import ModelDescription
-from saccade.models.files import model_file
 from saccade.models.sources.contract import ResolvedModel
 from saccade.models.verify import Verification, verify_preprocessing
 from saccade.optimize.job import Job, guard_goal, objective_of
@@ -122,8 +121,8 @@ def fits_here(spec: Spec, described: Described, environment: Environment) -> str
     """
     if not is_here(spec.target):
         return None
-    graph, description = described.resolved.graph, described.description
-    return check_fits(model_file(graph), description.own_hw, spec.target, environment)
+    model, hw = described.resolved.nearest_onnx, described.description.own_hw
+    return check_fits(model, hw, spec.target, environment)
 
 
 def check_alone(spec: Spec) -> None:

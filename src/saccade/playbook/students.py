@@ -9,7 +9,6 @@ from saccade import plugins
 from saccade.errors import ModelError, SaccadeError, StorageError
 from saccade.models.candidates import candidate_name, classes_differ
 from saccade.models.description import ModelDescription
-from saccade.models.files import model_file
 from saccade.models.sources.contract import ResolvedModel, SourceRequest
 from saccade.models.sources.hub import WeightsError
 from saccade.models.sources.resolve import resolve_model
@@ -85,7 +84,7 @@ def _student(wanted: StudentModel, job: Job, run: RunFolder) -> Student:
         )
     trained = resolved.trained and not looks_untrained(resolved.model.path)
     description = _described(resolved, job, trained)
-    graph = model_file(resolved.graph)
+    graph = resolved.onnx
     return Student(name, resolved.model, graph, description, trained, wanted.training)
 
 

@@ -84,6 +84,8 @@ class OpenVinoSession(Session):
         check_precision(request.options, PRECISIONS, "OpenVINO")
         try:
             compiled = self._compile(ov, request)
+        except RuntimeFailure:
+            raise
         except Exception as error:
             raise RuntimeFailure(f"OpenVINO refused the model: {first_line(error)}") from error
         self._compiled = compiled
@@ -99,8 +101,7 @@ class OpenVinoSession(Session):
         core = openvino_core()
         model = core.read_model(request.model.path)
         if request.input_hw is not None:
-            height, width = request.input_hw
-            model.reshape([1, 3, height, width])
+            _reshape(model, request.input_hw)
         if request.graph_preprocessing is not None:
             model = _with_preprocessing(ov, model, request.graph_preprocessing)
         options = request.options
@@ -185,6 +186,24 @@ class OpenVinoSession(Session):
                 self._free.get_nowait()
         self._free.put(None)  # wakes a `submit` that waits for a request
         self._compiled = None
+
+
+def _reshape(model: Any, hw: tuple[int, int]) -> None:
+    """Give the model's input a size, in place.
+
+    Raises:
+        RuntimeFailure: the model holds its size in constants, as exporters write it.
+    """
+    shape = model.inputs[0].partial_shape
+    height, width = hw
+    try:
+        model.reshape([1, 3, height, width])
+    except RuntimeError as error:
+        own = "x".join(str(side) for side in list(shape)[2:])
+        raise RuntimeFailure(
+            f"The model is made for inputs of {own} and could not be changed to {height}x{width}. "
+            "Export it for that size, or with dynamic height and width."
+        ) from error
 
 
 def _streams(options: RuntimeOptions) -> dict[str, Any]:

@@ -129,6 +129,11 @@ def _other_runtimes(
     yield replace(naive, config=eager, runtimes=runtimes or IN_TORCH)
     on_cuda = replace(eager, runtime="torch-cuda")
     yield replace(naive, config=on_cuda, runtimes=runtimes or IN_TORCH_CUDA)
+    if find_spec("openvino") is not None:
+        only = {"openvino": Availability(True, "1", "CPU", "openvino", ("fp32", "bf16", "int8"))}
+        given = model_file(write_tiny("openvino_ir", folder, (64, 64)))
+        as_ir = replace(fixed, model=given, runtime="openvino")
+        yield replace(naive, config=as_ir, runtimes=runtimes or only, video=False)
     if find_spec("ai_edge_litert") is not None:
         in_litert = {"litert": Availability(True, "1", "CPU", "litert", ("fp32", "int8"))}
         tflite = model_file(write_tiny("tflite", folder, (64, 64)))

@@ -16,6 +16,7 @@ from saccade.models.description import InputSpec, ModelDescription, Preprocessin
 from saccade.models.files import model_file
 from saccade.models.torch_lowering import lowered
 from saccade.pipeline.config import PipelineConfig
+from saccade.runtimes.openvino_core import openvino_core
 from saccade.testing.tiny_formats import write_ncnn, write_tflite
 
 STRIDE = 8
@@ -123,9 +124,19 @@ def _write_ncnn(folder: Path, hw: tuple[int, int] | None) -> Path:
     return write_ncnn(folder / f"model-{hw}.param", *_parameters())
 
 
+def _write_ir(folder: Path, hw: tuple[int, int] | None) -> Path:
+    import openvino
+
+    path = folder / f"model-{hw}.xml"
+    source = openvino_core().read_model(str(_write_onnx(folder, hw)))
+    openvino.save_model(source, str(path), compress_to_fp16=False)
+    return path
+
+
 # How the model is written, by format.
 WRITERS = {
     "onnx": _write_onnx,
+    "openvino_ir": _write_ir,
     "torch_export": _write_torch,
     "tflite": _write_tflite,
     "ncnn": _write_ncnn,

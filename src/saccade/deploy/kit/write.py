@@ -14,7 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from saccade import plugins
-from saccade.deploy.bundle import swap_in
 from saccade.deploy.exports.contract import ExportRequest
 from saccade.deploy.exports.onnx_fixed import CALIBRATION_CACHE
 from saccade.deploy.kit.assemble import script
@@ -33,6 +32,7 @@ from saccade.deploy.kit.record import (
     slug,
 )
 from saccade.deploy.kit.tensorrt_commands import build_script
+from saccade.deploy.places import swap_in
 from saccade.errors import InputError
 from saccade.pipeline.config import PipelineConfig
 from saccade.runtimes.contract import SessionRequest

@@ -10,6 +10,8 @@ from typing import Any, ClassVar, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
+from saccade.errors import ModelError
+from saccade.models.files import model_file
 from saccade.pipeline.config import ModelFile
 
 # Real images of a height and width, ``(N, H, W, 3)`` RGB uint8.
@@ -54,6 +56,8 @@ class ResolvedModel:
         hints: settings of `saccade.models.overrides` that the source knows; the user's come first.
         trained: False where the weights are random.
         notes: sentences on what was done.
+        outline: ``graph`` is for reading only (`saccade.models.ir_outline`), since the model cannot
+            be made into ONNX.
     """
 
     model: ModelFile
@@ -61,6 +65,27 @@ class ResolvedModel:
     hints: Mapping[str, Any] = field(default_factory=dict)
     trained: bool = True
     notes: tuple[str, ...] = ()
+    outline: bool = False
+
+    @property
+    def nearest_onnx(self) -> ModelFile:
+        """The model as ONNX, or as the user brought it where it cannot be that."""
+        return self.model if self.outline else model_file(self.graph)
+
+    @property
+    def onnx(self) -> ModelFile:
+        """The model as ONNX.
+
+        Raises:
+            ModelError: it cannot be that.
+        """
+        if self.outline:
+            raise ModelError(
+                f"{Path(self.model.path).name} cannot be made into ONNX, which estimates and files "
+                "for other machines start from. Give the ONNX or PyTorch model that it was made "
+                "from."
+            )
+        return model_file(self.graph)
 
 
 class ModelSource(Protocol):

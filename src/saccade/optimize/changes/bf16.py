@@ -9,6 +9,9 @@ from saccade.optimize.change import Effect, OneVariant, PlanContext, Prediction
 from saccade.optimize.precision_gain import precision_prediction
 from saccade.pipeline.config import PipelineConfig
 
+# Whose runtimes take the precision as a setting.
+FORMATS = ("onnx", "openvino_ir")
+
 
 @dataclass(frozen=True)
 class UseBf16(OneVariant):
@@ -24,7 +27,7 @@ class UseBf16(OneVariant):
             return "already in use"
         if config.model.quantized:
             return "the model is quantized, and what stays float in it is small"
-        if config.model.format != "onnx":
+        if config.model.format not in FORMATS:
             return f"the model is in {config.model.format} format, and this starts from ONNX"
         if "bf16" not in context.runtimes[config.runtime].precisions:
             return f"{config.runtime} has no bf16 on this CPU"

@@ -79,7 +79,7 @@ class LookTwice(StepByStep):
         if config.dynamic:
             return None
         if config.model.format != "onnx":
-            return "the converted model's shape is fixed"
+            return f"the shape of a model in {config.model.format} format is fixed"
         from saccade.models.onnx_model import read_onnx
         from saccade.models.reshape import can_reshape
 

@@ -36,7 +36,7 @@ class FullRankConstants(OneVariant):
         """Needs an ONNX model with such constants, and the one runtime that minds them."""
         config = context.config
         if config.model.format != "onnx":
-            return "the model was converted already"
+            return f"the model is in {config.model.format} format, and this starts from ONNX"
         if config.runtime != "openvino":
             return f"{config.runtime} does not choose its layout by that"
         count = _low_rank(config.model.path, config.model.sha256)

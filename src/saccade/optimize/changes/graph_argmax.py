@@ -40,7 +40,7 @@ class ArgmaxInGraph(OneVariant):
         if config.description.decode != "planes":
             return "the model gives no planes of scores per class"
         if config.model.format != "onnx":
-            return "the model was converted already"
+            return f"the model is in {config.model.format} format, and this starts from ONNX"
         return _why_not(config.model.path, config.model.sha256)
 
     def predict(self, context: PlanContext) -> Prediction:

@@ -46,7 +46,7 @@ class SuppressInGraph(OneVariant):
         if decode not in SUPPRESSED_DECODES:
             return f"{config.task} suppresses no boxes"
         if config.model.format not in MAKERS:
-            return "the model was converted already"
+            return f"the model is in {config.model.format} format, and this starts from ONNX"
         maker, package = MAKERS[config.model.format]
         if find_spec(package) is None:
             return f"{package} is not installed"

@@ -67,7 +67,7 @@ class SlimGraph(OneVariant):
         """Needs an ONNX model in floats with something to take away."""
         config = context.config
         if config.model.format != "onnx":
-            return "the model was converted already"
+            return f"the model is in {config.model.format} format, and this starts from ONNX"
         if config.model.stored != "fp32":
             return f"the model's weights are stored as {config.model.stored}, which it would undo"
         found = _leaner(config)

@@ -53,18 +53,29 @@ class NncfOpenVino:
         target: Path,
     ) -> None:
         """Write an IR and its weights."""
-        import openvino as ov
-
         with loadable(model) as source:
             graph = fused(openvino_core().read_model(source))
         ignored = head_nodes(graph, recipe.float_depth) + list(
             ir_names(graph, _aliases(model, kept_float))
         )
-        quantized = post_training(graph, list(samples), recipe, ignored)
-        partial = target.with_name("partial-" + target.name)
-        ov.save_model(quantized, str(partial), compress_to_fp16=False)
-        partial.with_suffix(".bin").replace(target.with_suffix(".bin"))
-        partial.replace(target)
+        write_int8(graph, samples, recipe, ignored, target)
+
+
+def write_int8(
+    model: Any, samples: Samples, recipe: Recipe, ignored: Sequence[str], target: Path
+) -> None:
+    """Quantize an ``openvino.Model`` and write it as an IR, whole or not at all.
+
+    Raises:
+        RuntimeFailure: NNCF refused the model.
+    """
+    import openvino as ov
+
+    quantized = post_training(model, list(samples), recipe, ignored)
+    partial = target.with_name("partial-" + target.name)
+    ov.save_model(quantized, str(partial), compress_to_fp16=False)
+    partial.with_suffix(".bin").replace(target.with_suffix(".bin"))
+    partial.replace(target)
 
 
 def fused(model: Any) -> Any:
@@ -82,7 +93,7 @@ def fused(model: Any) -> Any:
 
 def head_nodes(model: Any, limit: int) -> list[str]:
     """Nodes of the head: fewer than ``limit`` layers with weights away from an output."""
-    weighted = _weighted(model)
+    weighted = weighted_layers(model)
     names: list[str] = []
     seen: dict[str, int] = {}
     queue = [(result.input_value(0).get_node(), 0) for result in model.get_results()]
@@ -99,7 +110,7 @@ def head_nodes(model: Any, limit: int) -> list[str]:
     return names
 
 
-def _weighted(model: Any) -> set[str]:
+def weighted_layers(model: Any) -> set[str]:
     """Names of the layers with weights: their second operand follows from constants alone."""
     constant: set[str] = set()
     found: set[str] = set()
@@ -129,7 +140,7 @@ def ir_names(model: Any, aliases: Mapping[str, Sequence[str]]) -> Iterator[str]:
     Raises:
         RuntimeFailure: one of them cannot be found.
     """
-    weighted = _weighted(model)
+    weighted = weighted_layers(model)
     for node, called in aliases.items():
         found = [
             name for name in weighted if any(name == c or name.startswith(f"{c}/") for c in called)
