@@ -61,8 +61,11 @@ class Accumulate:
     def predict(self, context: TrainingContext) -> Prediction:
         """Time for each pass beside its samples, and less memory."""
         saved = (1 - self.size / context.config.batch.size) * activations_mb(context)
-        basis, shrinks = "smaller batches, in less memory", shrinking(context, saved)
-        return predicted(context, SLOWER, basis, odds=0.6, shrinks=shrinks)
+        basis = (
+            f"smaller batches, in less memory; batch normalization, where there is any, sees "
+            f"{self.size} at once"
+        )
+        return predicted(context, SLOWER, basis, odds=0.6, shrinks=shrinking(context, saved))
 
     def apply(self, context: TrainingContext) -> TrainingConfig:
         """Divide the batch."""
