@@ -38,6 +38,7 @@ EXIT_CODES = {
     "MissingExtraError": 2,
     "RuntimeFailure": 1,
     "WorkerFailure": 1,
+    "ChangeFailure": 1,
     "ChangeRefused": 1,
     "NonFiniteLoss": 1,
     "OutOfMemory": 1,
