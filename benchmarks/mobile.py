@@ -15,6 +15,7 @@ from benchmarks.setting import Setting, note
 from benchmarks.table import Row
 from benchmarks.weights import mobilenet_weights
 from saccade.data.contract import Dataset
+from saccade.environments.tool_environment import named
 from saccade.errors import SaccadeError
 from saccade.models.conversions.contract import ConversionRequest
 from saccade.optimize.change import PlanContext
@@ -60,7 +61,14 @@ class Judged:
 
 
 def measure(setting: Setting) -> list[Row]:
-    """Convert and quantize, then judge each on the images that calibration did not see."""
+    """Convert and quantize, then judge each on the images that calibration did not see.
+
+    Raises:
+        SaccadeError: the tools that make LiteRT's format, which the bar is about, are not to be had.
+    """
+    litert = named("litert")
+    if not litert.ready:
+        litert.install(note)
     job = prepare(_spec(setting), RunFolder(setting.folder / "mobile"), SilentProgress())
     # What is done here looks at the configuration and the data, not at the profile.
     context = plan_context(job, job.baseline, planted("compute_bound"))
