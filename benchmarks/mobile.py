@@ -64,7 +64,7 @@ def measure(setting: Setting) -> list[Row]:
     """Convert and quantize, then judge each on the images that calibration did not see.
 
     Raises:
-        SaccadeError: the tools that make LiteRT's format, which the bar is about, are not to be had.
+        SaccadeError: the tools that make LiteRT's format, which the bar is about, are not there.
     """
     litert = named("litert")
     if not litert.ready:
