@@ -36,6 +36,8 @@ ORIGINALS = ("onnx", "torch_export")
 # Fastest first; each rounds a little.
 HARMLESS: tuple[Precision, ...] = ("fp16", "bf16")
 BEST_CASE = 0.5
+# To convert a model and compare the answers, where another format is needed.
+CONVERSION_S = 12.0
 
 
 @dataclass(frozen=True)
@@ -110,7 +112,9 @@ class SwitchRuntime(StepByStep):
         factor = RELATIVE_TIME.get(self.runtime, 1.0) / here
         basis = "prior for this pair of runtimes"
         alone = by_stage(context, {"infer": factor}, basis, {"infer": factor * BEST_CASE})
-        alone = replace(alone, shrinks=self._shrinks(context))
+        taken = context.runtimes[self.runtime].formats
+        cost_s = 0.0 if context.config.model.format in taken else CONVERSION_S
+        alone = replace(alone, shrinks=self._shrinks(context), cost_s=cost_s)
         if self.precision == context.config.options.precision:
             return alone
         lower = precision_prediction(context, self.precision, bytes_factor=0.5)
