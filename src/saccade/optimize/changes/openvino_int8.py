@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
 from saccade.models.families import BOX_DECODES
-from saccade.optimize.change import Effect, Ordinary, PlanContext, Prediction, Tried
+from saccade.optimize.change import Effect, PlanContext, Prediction
 from saccade.optimize.changes.fp16_weights import SIZE as FP16_SIZE
 from saccade.optimize.float_model import is_float
 from saccade.optimize.precision_gain import precision_prediction
-from saccade.optimize.quantization.ladder import FIRST, Attempt, Situation, climb, closed
+from saccade.optimize.quantization.ladder import Situation
 from saccade.optimize.quantization.nncf_call import ESTIMATORS
 from saccade.optimize.quantization.recipe import OUTPUT_FLOAT, Recipe
+from saccade.optimize.quantization.recipe_ladder import RecipeLadder
 from saccade.pipeline.config import PipelineConfig
 from saccade.tasks.nms import SUPPRESSED_DECODES
 
@@ -34,19 +35,11 @@ _BOXES = SUPPRESSED_DECODES.union(BOX_DECODES)
 
 
 @dataclass(frozen=True)
-class QuantizeIr(Ordinary):
-    """NNCF's post-training quantization of an IR, on real frames.
-
-    Attributes:
-        recipe: how to quantize.
-        rung: step of the repair ladder that the recipe belongs to.
-    """
+class QuantizeIr(RecipeLadder):
+    """NNCF's post-training quantization of an IR, on real frames."""
 
     name: ClassVar[str] = "openvino_int8"
     effect: ClassVar[Effect] = "near_lossless"
-
-    recipe: Recipe = field(default_factory=Recipe)
-    rung: str = FIRST
 
     @classmethod
     def variants(cls, context: PlanContext) -> Iterable[Self]:
@@ -55,20 +48,15 @@ class QuantizeIr(Ordinary):
         depth = OUTPUT_FLOAT if decode in _BOXES else 0
         yield cls(Recipe(float_depth=depth, transformer=decode == "detr"))
 
-    @property
-    def label(self) -> str:
-        """Name and what is special about the recipe."""
-        return f"{self.name}: {self.recipe.label}"
-
-    def next_rung(self, tried: Sequence[Tried], context: PlanContext) -> QuantizeIr | None:
-        """What to try when this one costs too much accuracy; None at the top."""
-        attempts = [Attempt(t.change.recipe, t.change.rung, t.drop) for t in tried]
-        rung, recipe = next(climb(attempts, _situation(context)), (None, None))
-        return QuantizeIr(recipe, rung) if rung and recipe else None
-
-    def closed_rungs(self, context: PlanContext) -> Sequence[tuple[str, str]]:
-        """What the ladder for ONNX models has besides, and why this one does not."""
-        return tuple(closed(_situation(context)))
+    def situation(self, context: PlanContext) -> Situation:
+        """See `RecipeLadder`."""
+        return Situation(
+            estimators=ESTIMATORS,
+            has_head=context.config.description.decode in _BOXES,
+            images=len(context.calibration) if context.calibration else 0,
+            why_not_trained=None,
+            lacking=LACKING,
+        )
 
     def applies(self, context: PlanContext) -> str | None:
         """Needs a float IR, NNCF, and frames to calibrate on."""
@@ -109,13 +97,3 @@ class QuantizeIr(Ordinary):
         from saccade.optimize.quantization.make import details_of
 
         return details_of(quantized_path(context, self.recipe))
-
-
-def _situation(context: PlanContext) -> Situation:
-    return Situation(
-        estimators=ESTIMATORS,
-        has_head=context.config.description.decode in _BOXES,
-        images=len(context.calibration) if context.calibration else 0,
-        why_not_trained=None,
-        lacking=LACKING,
-    )

@@ -5,17 +5,18 @@ from __future__ import annotations
 import os
 import platform
 import shutil
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
 from saccade.models.families import BOX_DECODES
-from saccade.optimize.change import Effect, Ordinary, PlanContext, Prediction, Tried
+from saccade.optimize.change import Effect, PlanContext, Prediction
 from saccade.optimize.precision_gain import precision_prediction
-from saccade.optimize.quantization.ladder import FIRST, Attempt, Situation, climb, closed
+from saccade.optimize.quantization.ladder import Situation
 from saccade.optimize.quantization.recipe import OUTPUT_FLOAT, Recipe
+from saccade.optimize.quantization.recipe_ladder import RecipeLadder
 from saccade.pipeline.config import PipelineConfig
 from saccade.tasks.nms import SUPPRESSED_DECODES
 
@@ -36,19 +37,11 @@ LACKING = {
 
 
 @dataclass(frozen=True)
-class QuantizeTorch(Ordinary):
-    """PyTorch's own int8: unsigned activations, signed weights per channel, compiled by inductor.
-
-    Attributes:
-        recipe: how to quantize.
-        rung: step of the repair ladder that the recipe belongs to.
-    """
+class QuantizeTorch(RecipeLadder):
+    """PyTorch's own int8: unsigned activations, weights per channel, compiled by inductor."""
 
     name: ClassVar[str] = "torch_int8"
     effect: ClassVar[Effect] = "near_lossless"
-
-    recipe: Recipe = field(default_factory=Recipe)
-    rung: str = FIRST
 
     @classmethod
     def variants(cls, context: PlanContext) -> Iterable[Self]:
@@ -56,20 +49,17 @@ class QuantizeTorch(Ordinary):
         boxes = context.config.description.decode in _BOXES
         yield cls(Recipe(float_depth=OUTPUT_FLOAT if boxes else 0))
 
-    @property
-    def label(self) -> str:
-        """Name and what is special about the recipe."""
-        return f"{self.name}: {self.recipe.label}"
+    def situation(self, context: PlanContext) -> Situation:
+        """See `RecipeLadder`."""
+        from saccade.optimize.torch_quantization import ESTIMATORS
 
-    def next_rung(self, tried: Sequence[Tried], context: PlanContext) -> QuantizeTorch | None:
-        """What to try when this one costs too much accuracy; None at the top."""
-        attempts = [Attempt(t.change.recipe, t.change.rung, t.drop) for t in tried]
-        rung, recipe = next(climb(attempts, _situation(context)), (None, None))
-        return QuantizeTorch(recipe, rung) if rung and recipe else None
-
-    def closed_rungs(self, context: PlanContext) -> Sequence[tuple[str, str]]:
-        """What ladders of other runtimes have besides, and why this one does not."""
-        return tuple(closed(_situation(context)))
+        return Situation(
+            estimators=ESTIMATORS,
+            has_head=context.config.description.decode in _BOXES,
+            images=len(context.calibration) if context.calibration else 0,
+            why_not_trained=None,
+            lacking=LACKING,
+        )
 
     def applies(self, context: PlanContext) -> str | None:
         """Needs a float program in PyTorch on an x86 CPU, torchao, a compiler, and frames."""
@@ -135,15 +125,3 @@ def _why_not_here() -> str | None:
     if not any(shutil.which(name) for name in (named, *COMPILERS) if name):
         return "there is no C++ compiler (g++ or clang++), and PyTorch compiles with one"
     return None
-
-
-def _situation(context: PlanContext) -> Situation:
-    from saccade.optimize.torch_quantization import ESTIMATORS
-
-    return Situation(
-        estimators=ESTIMATORS,
-        has_head=context.config.description.decode in _BOXES,
-        images=len(context.calibration) if context.calibration else 0,
-        why_not_trained=None,
-        lacking=LACKING,
-    )

@@ -106,10 +106,8 @@ class PartSearch:
         """Why an option is not made first, as the dearest of a set; empty where it is."""
         if not cost_of(option):
             return ""
-        made, left_s = (
-            f"to make it takes about {cost_of(option):.0f} s",
-            self._time_left() - START_S,
-        )
+        left_s = self._time_left() - START_S
+        made = f"to make it takes about {cost_of(option):.0f} s"
         if sum(map(cost_of, chosen)) > left_s:
             return f"{made}, and {max(0.0, left_s):.0f} s are left"
         gain = self._expected(option, tuple(o for o in chosen if o is not option)).gain
