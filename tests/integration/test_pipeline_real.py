@@ -196,15 +196,15 @@ def test_memory_does_not_grow_with_the_stream(
     process = psutil.Process()
     with Pipeline(config) as pipeline:
         stream: Iterator[object] = pipeline.emissions(video, loop=True)
-        for _ in itertools.islice(stream, 100):
-            pass
-        early_mb = process.memory_info().rss / 1e6
-        for _ in itertools.islice(stream, 300):
-            pass
-        late_mb = process.memory_info().rss / 1e6
+        sizes_mb = []
+        for _ in range(4):
+            for _ in itertools.islice(stream, 100):
+                pass
+            sizes_mb.append(process.memory_info().rss / 1e6)
         stream.close()  # type: ignore[attr-defined]
-    # A single leaked 1080p frame each would be 900 MB.
-    assert late_mb - early_mb < 30
+    # One leaked 1080p frame each is 300 MB in every hundred; an allocator's
+    # pools, and what else this process does, grow now and then but not in each.
+    assert min(late - early for early, late in itertools.pairwise(sizes_mb)) < 30
 
 
 @pytest.fixture(scope="module")
