@@ -13,10 +13,11 @@ from saccade.models.files import model_file
 from saccade.optimize.quantization.activations import float_session, observe
 from saccade.optimize.quantization.contract import Quantizer
 from saccade.optimize.quantization.equalize import equalized
+from saccade.optimize.quantization.kept_float import worst
 from saccade.optimize.quantization.layers import layers
 from saccade.optimize.quantization.make import quantized_model
 from saccade.optimize.quantization.recipe import Recipe
-from saccade.optimize.quantization.sensitivity import measure, worst
+from saccade.optimize.quantization.sensitivity import measure
 from saccade.pipeline.config import RuntimeOptions
 from saccade.runtimes.contract import SessionRequest
 from saccade.testing.tiny_depthwise import SIZE, textures, tiny_depthwise

@@ -49,6 +49,8 @@ def joined(name: str, kind: str, precision: str = "fp32", moved: float = 0.0) ->
         ("/a/act/Mul/QuickGeluFusion/", "QuickGelu", 2),
         ("onnx::Sigmoid_9_nchwc", "Conv", 300),
         ("/b/MatMul/MatmulTransposeFusion//MatMulScaleFusion/", "FusedMatMul", 500),
+        ("/b/MatMul_1", "QGemm", 700),
+        ("/b/MatMul_1", "TransposeMatMul", 700),
         ("/b/MatMul_1/MatmulTransposeFusion/", "FusedMatMul", 700),
         ("fused_with_/b/MatMul_1_tail", "MatMul", 700),
         # Named after the activation that the convolution took over.
@@ -170,7 +172,7 @@ def test_openvino_counters() -> None:
     def one(us: int) -> list[Info]:
         return [
             info("Convolution", "brgconv_avx512_amx_bf16", us),
-            info("FullyConnected", "brgemm_avx512_amx_I8", 10),
+            info("FullyConnectedQuantizedLegacy", "brgemm_avx512_amx_I8", 10),
             info("SwishCPU", "undef", 0, "Status.NOT_RUN"),
             info("Concat", "unknown", 1, "Status.OPTIMIZED_OUT"),
             info("Add", "jit_avx512_f32", 2),

@@ -24,11 +24,12 @@ from saccade.optimize.quantization.bias import corrected
 from saccade.optimize.quantization.calibration import CalibrationData, calibration_tensors
 from saccade.optimize.quantization.domain import domain_gap
 from saccade.optimize.quantization.equalize import equalized
+from saccade.optimize.quantization.kept_float import worst
 from saccade.optimize.quantization.layers import head_nodes, layers, named
 from saccade.optimize.quantization.qdq import OnnxRuntimeQdq
 from saccade.optimize.quantization.recipe import Recipe
 from saccade.optimize.quantization.rounding import rounded_weights
-from saccade.optimize.quantization.sensitivity import Sensitivity, measure, relative_error, worst
+from saccade.optimize.quantization.sensitivity import Sensitivity, measure, relative_error
 from saccade.optimize.quantization.weights import as_fp16, as_int8
 from saccade.pipeline.config import TrackerOptions
 from saccade.testing.optimization_conformance import example_contexts

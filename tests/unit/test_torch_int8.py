@@ -22,8 +22,8 @@ from saccade.optimize.change import PlanContext, Tried
 from saccade.optimize.changes import torch_int8
 from saccade.optimize.changes.torch_execution import ExecuteTorch
 from saccade.optimize.changes.torch_int8 import LACKING, QuantizeTorch
+from saccade.optimize.quantization.kept_float import kept_float
 from saccade.optimize.quantization.ladder import RUNGS
-from saccade.optimize.quantization.make import kept_float
 from saccade.optimize.quantization.recipe import Recipe
 from saccade.optimize.torch_quantization import FULL, REDUCED, TorchJob, TorchQuantizer, quantized
 from saccade.optimize.torch_sensitivity import measure, output_layers
@@ -171,7 +171,7 @@ def test_what_wide_ranges_break_is_repaired_by_layers_that_stay_float() -> None:
     exact = answers(wide_program())
     ranked = measure(wide_program(), SAMPLES, FULL, 60.0, True)
     assert ranked[0].node == "conv2d_2"  # it takes the wide channels
-    kept = [item.node for item in kept_float("skip", ranked)]
+    kept = kept_float("skip", ranked)
 
     def noise(found: Array) -> float:
         """Over what tells one image from another."""

@@ -20,11 +20,11 @@ from saccade.optimize.litert_sensitivity import measure
 from saccade.optimize.quantization.activations import Ranges
 from saccade.optimize.quantization.calibration import CalibrationData, calibration_tensors
 from saccade.optimize.quantization.checked import check_calibration, spread
+from saccade.optimize.quantization.kept_float import kept_float
 from saccade.optimize.quantization.make import (
     calibration_data,
     calibration_key,
     details_path,
-    kept_float,
     ranked_or_cached,
     write_details,
 )
@@ -112,7 +112,7 @@ class LiteRtQuantizer:
             key = digest([config.model.sha256, METHOD, recipe.ranges, calibrated_on])
             cache = path.with_name(f"sensitivity-{key}.json")
             ranked = ranked_or_cached(cache, partial(measure, calibrated))
-        kept = [item.node for item in kept_float(recipe.sensitive, ranked)]
+        kept = kept_float(recipe.sensitive, ranked)
         draft = path.with_name("partial-" + path.name)
         draft.write_bytes(calibrated.quantized(recipe, kept))
         draft.replace(path)

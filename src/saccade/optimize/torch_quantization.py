@@ -18,11 +18,11 @@ from saccade.optimize.change import PlanContext
 from saccade.optimize.quantization.calibration import CalibrationData, calibration_tensors
 from saccade.optimize.quantization.checked import check_calibration, spread
 from saccade.optimize.quantization.contract import Samples
+from saccade.optimize.quantization.kept_float import kept_float
 from saccade.optimize.quantization.make import (
     calibration_data,
     calibration_key,
     details_path,
-    kept_float,
     ranked_or_cached,
     write_details,
 )
@@ -121,7 +121,7 @@ class TorchQuantizer:
         how = (BUDGET_S, True) if needed else (SHOWN_S, False)
         measured = partial(measure, module, samples, job.levels, *how)
         ranked = ranked_or_cached(job.cache, measured)
-        kept = [item.node for item in kept_float(job.recipe.sensitive, ranked)]
+        kept = kept_float(job.recipe.sensitive, ranked)
         outputs = output_layers(module, job.recipe.float_depth)
         made = quantized(module, samples, job.recipe, [*kept, *outputs], job.levels)
         beside = {DOCUMENT: suppression.to_json()} if suppression is not None else None

@@ -33,10 +33,13 @@ ONNX_KIND = {
     "GroupConvolutionBackpropData": "ConvTranspose",
     "Deconvolution": "ConvTranspose",
     "FullyConnected": "MatMul",
+    "FullyConnectedQuantized": "MatMul",
+    "FullyConnectedQuantizedLegacy": "MatMul",
+    "FullyConnectedCompressed": "MatMul",
     "VariadicSplit": "Split",
     "Interpolate": "Resize",
 }
-FUSED_KIND = re.compile(r"(?:Nhwc|Fused|QLinear|QGemm|TransposeMatMul)")
+FUSED_KIND = re.compile(r"Nhwc|Fused|QLinear|Q(?=Gemm)|Transpose(?=MatMul)")
 # Copies between memory layouts and precisions: no arithmetic, whatever node they are named after.
 LAYOUT_KINDS = frozenset({"Reorder", "ReorderInput", "ReorderOutput", "Cast", "Convert"})
 # Steps from a fused activation back to its product: bias, scale and activation at most.
@@ -120,12 +123,19 @@ def merge_work(
         One entry per operator. Bytes that the runtime reported itself are kept; others are
         scaled to the precision the operator ran in. Operators that match nothing keep zeros.
     """
+    merged = [_with_work(op, item) for op, item in matched(operators, work)]
+    return tuple(sorted(merged, key=lambda op: op.wall_ms, reverse=True))
+
+
+def matched(
+    operators: Iterable[OperatorTime], work: Mapping[str, Work]
+) -> list[tuple[OperatorTime, Work | None]]:
+    """Each operator with the very entry of ``work`` that it carries out, None where none fits."""
     index = {out: item for item in work.values() for out in item.outputs}
     index.update(work)
     found = [(op, _match(op, index)) for op in operators]
     taken = {id(item) for _, item in found if item is not None}
-    merged = [_with_work(op, item or _fused(op, index, taken)) for op, item in found]
-    return tuple(sorted(merged, key=lambda op: op.wall_ms, reverse=True))
+    return [(op, item or _fused(op, index, taken)) for op, item in found]
 
 
 def _with_work(op: OperatorTime, work: Work | None) -> OperatorTime:

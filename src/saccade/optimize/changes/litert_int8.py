@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Self
 from saccade.optimize.change import Effect, Ordinary, PlanContext, Prediction, Tried
 from saccade.optimize.litert_recipe import LiteRtRecipe, Ports, Ranges
 from saccade.optimize.precision_gain import precision_prediction
-from saccade.optimize.quantization.ladder import FIRST
+from saccade.optimize.quantization.ladder import FIRST, PAYING
 from saccade.optimize.quantization.recipe import Sensitive
 from saccade.pipeline.config import PipelineConfig
 
@@ -26,6 +26,7 @@ SENSITIVE: dict[Sensitive, str] = {
 NO_FLOAT = "a full-integer file has no float layers; an Edge TPU would run none of them"
 # Rungs of other runtimes' ladders that this one lacks.
 CLOSED = (
+    (PAYING, "LiteRT does not say how long each layer takes"),
     ("bias correction", "every setting has it"),
     ("equalization", "it is made in ONNX graphs only, and .tflite files are made without"),
     (

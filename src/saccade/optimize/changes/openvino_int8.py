@@ -12,7 +12,7 @@ from saccade.optimize.change import Effect, PlanContext, Prediction
 from saccade.optimize.changes.fp16_weights import SIZE as FP16_SIZE
 from saccade.optimize.float_model import is_float
 from saccade.optimize.precision_gain import precision_prediction
-from saccade.optimize.quantization.ladder import Situation
+from saccade.optimize.quantization.ladder import PAYING, Situation
 from saccade.optimize.quantization.nncf_call import ESTIMATORS
 from saccade.optimize.quantization.recipe import OUTPUT_FLOAT, Recipe
 from saccade.optimize.quantization.recipe_ladder import RecipeLadder
@@ -26,6 +26,7 @@ SIZE = 0.28
 LARGER = {"fp32": 1.0, "fp16": FP16_SIZE}
 # Rungs of the ladder for ONNX models that this one lacks.
 LACKING = {
+    PAYING: "which layers gain is measured against ONNX graphs only",
     "equalization": "it is made in ONNX graphs only",
     "most sensitive layers float": "which those are is measured in ONNX graphs only",
     "mixed precision": "which layers are sensitive is measured in ONNX graphs only",

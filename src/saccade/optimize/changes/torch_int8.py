@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Self
 from saccade.models.families import BOX_DECODES
 from saccade.optimize.change import Effect, PlanContext, Prediction
 from saccade.optimize.precision_gain import precision_prediction
-from saccade.optimize.quantization.ladder import Situation
+from saccade.optimize.quantization.ladder import PAYING, Situation
 from saccade.optimize.quantization.recipe import OUTPUT_FLOAT, Recipe
 from saccade.optimize.quantization.recipe_ladder import RecipeLadder
 from saccade.pipeline.config import PipelineConfig
@@ -28,6 +28,7 @@ X86 = ("x86_64", "amd64")
 COMPILERS = ("g++", "clang++")
 # Rungs of other ladders that this one lacks.
 LACKING = {
+    PAYING: "PyTorch's profile tells kinds of operators apart, not layers",
     "bias correction": "torchao corrects no biases; quantize for OpenVINO or ONNX Runtime",
     "equalization": "it is made in ONNX graphs only, and a program is quantized as it stands",
     "quantization-aware training": (

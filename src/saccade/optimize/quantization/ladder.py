@@ -1,8 +1,8 @@
 """The repair ladder: what to try next when int8 cost too much accuracy. Pure.
 
-Bias correction → ranges told in other ways → the most sensitive layers float → mixed precision →
-training. What costs nothing at run time comes first. Every rung starts from the best attempt of
-those below, so that a rung that made it worse is not built upon.
+Bias correction → ranges told in other ways → float where int8 is no faster → the most sensitive
+layers float → mixed precision → training. What costs nothing at run time comes first. Every rung
+starts from the best attempt of those below, so that one that made it worse is not built upon.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from saccade.optimize.quantization.recipe import HEAD_FLOAT, MORE_IMAGES, Estimator, Recipe
 
 FIRST = "first setting"
+PAYING = "int8 where it pays"
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,10 @@ def _ranges(best: Recipe, situation: Situation) -> Iterator[Recipe]:
         yield replace(best, images=MORE_IMAGES)
 
 
+def _paying(best: Recipe, _: Situation) -> Iterator[Recipe]:
+    yield replace(best, paying=True)
+
+
 def _skip(best: Recipe, situation: Situation) -> Iterator[Recipe]:
     if situation.has_head:
         best = replace(best, float_depth=max(best.float_depth, HEAD_FLOAT))
@@ -104,6 +109,7 @@ RUNGS: tuple[Rung, ...] = (
     Rung("bias correction", _bias),
     Rung("equalization", _even),
     Rung("other range estimators", _ranges),
+    Rung(PAYING, _paying),
     Rung("most sensitive layers float", _skip),
     Rung("mixed precision", _mix),
     Rung("quantization-aware training", _train, lambda s: s.why_not_trained),

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import onnx
+
 from saccade import plugins
 from saccade.data.contract import FrameOf
 from saccade.data.sequences import clips_of
+from saccade.errors import RuntimeFailure
 from saccade.models.files import model_file
 from saccade.optimize.change import PlanContext
 from saccade.optimize.model_inputs import feeding
@@ -23,22 +26,15 @@ from saccade.optimize.quantization.calibration import (
     calibration_tensors,
 )
 from saccade.optimize.quantization.checked import check_calibration
-from saccade.optimize.quantization.contract import Quantizer
+from saccade.optimize.quantization.contract import Quantizer, Samples
 from saccade.optimize.quantization.equalize import equalized
+from saccade.optimize.quantization.kept_float import kept_float
+from saccade.optimize.quantization.layer_times import LayerTime
+from saccade.optimize.quantization.layer_times import measure as measure_times
 from saccade.optimize.quantization.layers import named
 from saccade.optimize.quantization.prepared import float_model
-from saccade.optimize.quantization.recipe import Recipe, Sensitive
-from saccade.optimize.quantization.sensitivity import (
-    BUDGET_S,
-    MIXED_ERROR,
-    MIXED_LAYERS,
-    SHOWN_S,
-    SKIP_ERROR,
-    SKIP_LAYERS,
-    Sensitivity,
-    measure,
-    worst,
-)
+from saccade.optimize.quantization.recipe import Recipe
+from saccade.optimize.quantization.sensitivity import BUDGET_S, SHOWN_S, Sensitivity, measure
 from saccade.optimize.quantization.training import train
 from saccade.optimize.workshop import workshop
 from saccade.pipeline.config import ModelFile, PipelineConfig, digest
@@ -59,6 +55,7 @@ class QuantizationJob:
         cache: file for the measured sensitivity, which several recipes share.
         shows_layers: measure sensitivity also where the recipe needs none and it takes but seconds,
             for people; whatever recipe comes next finds it.
+        compared: for recipes that leave layers float which int8 makes no faster.
     """
 
     config: PipelineConfig
@@ -67,6 +64,20 @@ class QuantizationJob:
     data: CalibrationData
     cache: Path
     shows_layers: bool = False
+    compared: Compared | None = None
+
+
+@dataclass(frozen=True)
+class Compared:
+    """What tells where int8 pays.
+
+    Attributes:
+        whole: the model with every layer rounded that can be.
+        cache: file for the measured times of layers, which several recipes share.
+    """
+
+    whole: ModelFile
+    cache: Path
 
 
 def quantized_file(context: PlanContext, quantizer: str, recipe: Recipe) -> ModelFile:
@@ -82,14 +93,19 @@ def quantized_file(context: PlanContext, quantizer: str, recipe: Recipe) -> Mode
         config = context.config
         # Of the usual images: more of them tell no other layers.
         usual = calibration_key(config, calibration_data(context, Recipe()))
-        ranked = digest([config.model.sha256, quantizer, recipe.equalized, METHOD, usual])
+        made = [config.model.sha256, quantizer, METHOD, usual]
+        compared = None
+        if recipe.paying:
+            whole = quantized_file(context, quantizer, recipe.whole)
+            compared = Compared(whole, context.folder / f"layer-times-{digest(made)}.json")
         job = QuantizationJob(
             config,
             quantizer,
             recipe,
             calibration_data(context, recipe),
-            context.folder / f"sensitivity-{ranked}.json",
+            context.folder / f"sensitivity-{digest([*made, recipe.equalized])}.json",
             shows_layers=True,
+            compared=compared,
         )
         run_job(job, target)
     return quantized_model(target)
@@ -198,6 +214,7 @@ class QuantizationWorker:
             train(job.config, samples, recipe, quantizer.runtime, path)
             write_details(details_path(path), {**_origin(job), "doubts": doubts})
             return
+        times = _times(job, model, samples)
         evened = 0
         if recipe.equalized:
             model, evened = equalized(model, ranges)
@@ -208,13 +225,14 @@ class QuantizationWorker:
             how = (BUDGET_S, True) if needed else (SHOWN_S, False)
             measured = partial(measure, model, samples, ranges, quantizer.scheme, *how)
             ranked = ranked_or_cached(job.cache, measured)
-        kept = kept_float(recipe.sensitive, ranked)
-        quantizer.quantize(model, samples, recipe, [item.node for item in kept], path)
+        kept = kept_float(recipe.sensitive, ranked, times)
+        quantizer.quantize(model, samples, recipe, kept, path)
         document = {
             **_origin(job),
             "images": len(samples),
             "equalized": evened,
-            "float_layers": [item.node for item in kept],
+            "float_layers": kept,
+            "layer_times": [asdict(item) for item in times],
             "sensitivity": [asdict(item) for item in ranked],
             "doubts": doubts,
             "wall_s": time.monotonic() - began,
@@ -222,20 +240,29 @@ class QuantizationWorker:
         write_details(details_path(path), document)
 
 
+def _times(job: QuantizationJob, model: onnx.ModelProto, samples: Samples) -> list[LayerTime]:
+    """What int8 brings each layer, from the file that several recipes share or as measured now.
+
+    Raises:
+        RuntimeFailure: it makes every layer faster, so that the recipe would change nothing.
+    """
+    if job.compared is None:
+        return []
+    cache = job.compared.cache
+    if cache.exists():
+        stored = json.loads(cache.read_text(encoding="utf-8"))
+        return [LayerTime(**item) for item in stored["layer_times"]]
+    times = measure_times(model, job.config, job.compared.whole, samples)
+    if all(item.pays for item in times):
+        raise RuntimeFailure(f"int8 makes each of {len(times)} layers faster: none is left float")
+    write_details(cache, {"layer_times": [asdict(item) for item in times]})
+    return times
+
+
 def _origin(job: QuantizationJob) -> dict[str, Any]:
     """For people, and for whoever rounds a changed model in the same way."""
     made = {"quantizer": job.quantizer, "recipe": asdict(job.recipe)}
     return {"recipe": job.recipe.label, "made_by": made}
-
-
-def kept_float(sensitive: Sensitive, ranked: Sequence[Sensitivity]) -> list[Sensitivity]:
-    """The layers that a recipe leaves float, of those whose sensitivity was measured."""
-    shares = {
-        "skip": (SKIP_ERROR, SKIP_LAYERS),
-        "mixed": (MIXED_ERROR, MIXED_LAYERS),
-    }
-    found = shares.get(sensitive)
-    return worst(ranked, *found) if found and ranked else []
 
 
 def ranked_or_cached(cache: Path, measured: Callable[[], list[Sensitivity]]) -> list[Sensitivity]:

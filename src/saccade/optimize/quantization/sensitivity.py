@@ -24,9 +24,6 @@ from saccade.optimize.quantization.rounding import rounded_weights, rounding_nod
 
 _Item = TypeVar("_Item")
 
-# Share of the summed error that the layers kept float hold, and the largest share of layers.
-SKIP_ERROR, SKIP_LAYERS = 0.9, 0.15
-MIXED_ERROR, MIXED_LAYERS = 0.995, 0.5
 # Samples that are looked at, and how long that may take in all.
 IMAGES, BUDGET_S = 8, 60.0
 # What it may take where it is only shown, nothing depends on it.
@@ -99,20 +96,6 @@ def by_sensitivity(
             return []
         found.append(look(layer))
     return sorted(found, key=lambda item: -item.error)
-
-
-def worst(
-    ranked: Sequence[Sensitivity], error_share: float, layer_share: float
-) -> list[Sensitivity]:
-    """The fewest layers that hold ``error_share`` of the error, at most ``layer_share`` of all."""
-    most = max(1, round(layer_share * len(ranked)))
-    total = sum(item.error for item in ranked)
-    kept: list[Sensitivity] = []
-    for item in ranked[:most]:
-        kept.append(item)
-        if sum(k.error for k in kept) >= error_share * total:
-            break
-    return kept
 
 
 def relative_error(
