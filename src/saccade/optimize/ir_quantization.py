@@ -31,7 +31,7 @@ from saccade.pipeline.config import ModelFile, PipelineConfig, digest
 from saccade.runtimes.openvino_core import openvino_core
 
 # Part of a file's name: raised when the same recipe is made in another way.
-METHOD = "nncf ir 1"
+METHOD = "nncf ir 2"
 WORKER = "saccade.optimize.ir_quantization:IrQuantizer"
 
 

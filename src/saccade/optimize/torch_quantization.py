@@ -26,6 +26,7 @@ from saccade.optimize.quantization.make import (
     ranked_or_cached,
     write_details,
 )
+from saccade.optimize.quantization.overflow import products_overflow
 from saccade.optimize.quantization.recipe import Estimator, Recipe
 from saccade.optimize.quantization.sensitivity import BUDGET_S, SHOWN_S
 from saccade.optimize.quantization.torch_activations import observe_program
@@ -39,8 +40,6 @@ TIMEOUT_S = 900.0
 WORKER = "saccade.optimize.torch_quantization:TorchQuantizer"
 # Ranges, the default first; "mse" searches histograms, which takes several times as long.
 ESTIMATORS: tuple[Estimator, ...] = ("mean_min_max", "min_max", "mse")
-# Instructions that add up products of bytes without overflow.
-EXACT_PRODUCTS = frozenset(("avx512_vnni", "avx_vnni", "amx_int8"))
 FULL, REDUCED = 255, 127
 # What nodes say about where they came from, which would be a tenth of a file.
 _ORIGINS = ("stack_trace", "from_node", "nn_module_stack", "source_fn_stack", "torch_fn")
@@ -66,13 +65,8 @@ class TorchJob:
 
 
 def activation_levels() -> int:
-    """Steps of an activation's range on this machine.
-
-    Without VNNI two products are added in 16 bits, which overflow at 8 bits and not at 7.
-    """
-    from saccade.environment import detect
-
-    return FULL if EXACT_PRODUCTS & set(detect().isa_flags) else REDUCED
+    """Steps of an activation's range on this machine: sums of two products overflow at 8 bits."""
+    return REDUCED if products_overflow() else FULL
 
 
 def quantize_torch(context: PlanContext, recipe: Recipe) -> ModelFile:

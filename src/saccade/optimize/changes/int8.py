@@ -14,6 +14,7 @@ from saccade.optimize.distill import Distillation
 from saccade.optimize.float_model import float_config, is_float
 from saccade.optimize.precision_gain import precision_prediction
 from saccade.optimize.quantization.ladder import FIRST, Attempt, Situation, climb, closed
+from saccade.optimize.quantization.overflow import products_overflow
 from saccade.optimize.quantization.recipe import HEAD_FLOAT, OUTPUT_FLOAT, Recipe
 from saccade.pipeline.config import PipelineConfig
 from saccade.tasks.nms import SUPPRESSED_DECODES
@@ -66,7 +67,8 @@ class QuantizeInt8(Ordinary):
         depth = 0 if config is None or _raw_outputs(_nms_outside(config)) else OUTPUT_FLOAT
         attends = context.config.description.decode == "detr"
         for quantizer in plugins.names("quantizers"):
-            yield cls(quantizer, Recipe(float_depth=depth, transformer=attends))
+            halved = products_overflow()
+            yield cls(quantizer, Recipe(float_depth=depth, transformer=attends, halved=halved))
 
     @property
     def label(self) -> str:

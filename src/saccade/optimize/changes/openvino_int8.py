@@ -14,6 +14,7 @@ from saccade.optimize.float_model import is_float
 from saccade.optimize.precision_gain import precision_prediction
 from saccade.optimize.quantization.ladder import PAYING, Situation
 from saccade.optimize.quantization.nncf_call import ESTIMATORS
+from saccade.optimize.quantization.overflow import products_overflow
 from saccade.optimize.quantization.recipe import OUTPUT_FLOAT, Recipe
 from saccade.optimize.quantization.recipe_ladder import RecipeLadder
 from saccade.pipeline.config import PipelineConfig
@@ -47,7 +48,8 @@ class QuantizeIr(RecipeLadder):
         """The first rung; the search climbs where accuracy asks for it."""
         decode = context.config.description.decode
         depth = OUTPUT_FLOAT if decode in _BOXES else 0
-        yield cls(Recipe(float_depth=depth, transformer=decode == "detr"))
+        attends, halved = decode == "detr", products_overflow()
+        yield cls(Recipe(float_depth=depth, transformer=attends, halved=halved))
 
     def situation(self, context: PlanContext) -> Situation:
         """See `RecipeLadder`."""

@@ -51,6 +51,11 @@ class Ranges:
             return low.min(axis=0), high.max(axis=0)
         return low.min(), high.max()
 
+    def mean(self, tensor: str) -> tuple[NDArray[Any], NDArray[Any]]:
+        """The ends of one sample on average, ``()`` each."""
+        low, high = self.low[tensor].min(axis=1), self.high[tensor].max(axis=1)
+        return low.mean(), high.mean()
+
 
 def observe(model: onnx.ModelProto, samples: Samples) -> Ranges:
     """Run the float model and note the ranges of what its layers take and give.

@@ -12,6 +12,7 @@ import onnx
 from numpy.typing import NDArray
 
 from saccade.optimize.quantization.recipe import Estimator, Recipe
+from saccade.optimize.quantization.rounding import WEIGHT_STEPS
 
 # Calibration inputs, ``(1, 3, H, W)`` float32 each, as the model sees them.
 Samples = Sequence[NDArray[np.float32]]
@@ -24,10 +25,21 @@ class Scheme:
     Attributes:
         rounds_outputs: it also rounds what a convolution gives, not only what it takes.
         depthwise_per_channel: inputs of depthwise convolutions have a range per channel.
+        mean_ranges: a tensor's one range ends where samples do on average, so that what only few of
+            them hold is cut off; else where the widest does. Ranges per channel are the widest.
+        halves_depthwise: recipes with halved weights halve those of depthwise layers too; else not,
+            because these add no pairs of products.
     """
 
     rounds_outputs: bool
     depthwise_per_channel: bool
+    mean_ranges: bool
+    halves_depthwise: bool
+
+    def weight_steps(self, recipe: Recipe, depthwise: bool) -> int:
+        """Steps of a weight's range on either side of zero."""
+        halved = recipe.halved and (self.halves_depthwise or not depthwise)
+        return WEIGHT_STEPS // 2 if halved else WEIGHT_STEPS
 
 
 class Quantizer(Protocol):

@@ -102,6 +102,7 @@ def _train(best: Recipe, _: Situation) -> Iterator[Recipe]:
         images=best.images,
         trained=True,
         transformer=best.transformer,
+        halved=best.halved,
     )
 
 

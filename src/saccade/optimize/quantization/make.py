@@ -41,7 +41,7 @@ from saccade.pipeline.config import ModelFile, PipelineConfig, digest
 from saccade.runtimes.openvino_core import openvino_core
 
 # Part of a file's name: raised when the same recipe is made in another way.
-METHOD = "recipes 1"
+METHOD = "recipes 2"
 TIMEOUT_S = 420.0
 WORKER = "saccade.optimize.quantization.make:QuantizationWorker"
 
@@ -93,7 +93,7 @@ def quantized_file(context: PlanContext, quantizer: str, recipe: Recipe) -> Mode
         config = context.config
         # Of the usual images: more of them tell no other layers.
         usual = calibration_key(config, calibration_data(context, Recipe()))
-        made = [config.model.sha256, quantizer, METHOD, usual]
+        made = [config.model.sha256, quantizer, METHOD, usual, recipe.halved]
         compared = None
         if recipe.paying:
             whole = quantized_file(context, quantizer, recipe.whole)
@@ -223,7 +223,8 @@ class QuantizationWorker:
         if recipe.sensitive != "none" or job.shows_layers:
             needed = recipe.sensitive != "none"
             how = (BUDGET_S, True) if needed else (SHOWN_S, False)
-            measured = partial(measure, model, samples, ranges, quantizer.scheme, *how)
+            scheme = quantizer.scheme
+            measured = partial(measure, model, samples, ranges, scheme, recipe, *how)
             ranked = ranked_or_cached(job.cache, measured)
         kept = kept_float(recipe.sensitive, ranked, times)
         quantizer.quantize(model, samples, recipe, kept, path)

@@ -20,6 +20,7 @@ def post_training(
     ignored: Sequence[str],
     *,
     per_tensor: bool = False,
+    symmetric: bool = False,
 ) -> Any:
     """A quantized copy of the graph.
 
@@ -29,6 +30,7 @@ def post_training(
         recipe: how; equalizing and choosing sensitive layers was done before.
         ignored: names of nodes that stay float.
         per_tensor: activations of depthwise layers have one range as well, not one per channel.
+        symmetric: ranges of activations lie around zero or begin there.
 
     Raises:
         RuntimeFailure: NNCF refused the graph.
@@ -36,6 +38,7 @@ def post_training(
     import nncf
     from nncf.quantization.advanced_parameters import (
         AdvancedQuantizationParameters,
+        OverflowFix,
         QuantizationParameters,
     )
     from nncf.quantization.range_estimator import RangeEstimatorParametersSet as Sets
@@ -50,15 +53,17 @@ def post_training(
     advanced: dict[str, Any] = {}
     if recipe.estimator:
         advanced["activations_range_estimator_params"] = sets[recipe.estimator]
+    if recipe.halved:
+        advanced["overflow_fix"] = OverflowFix.ENABLE
     if per_tensor:
         advanced["activations_quantization_params"] = QuantizationParameters(per_channel=False)
+    presets = nncf.QuantizationPreset
     scope = nncf.IgnoredScope(names=sorted(set(ignored)), validate=False) if ignored else None
     try:
         return nncf.quantize(
             graph,
             nncf.Dataset(list(inputs)),
-            # Symmetric weights and asymmetric activations: SiLU and its kin are not symmetric.
-            preset=nncf.QuantizationPreset.MIXED,
+            preset=presets.PERFORMANCE if symmetric else presets.MIXED,
             subset_size=len(inputs),
             fast_bias_correction=not recipe.bias_correction,
             ignored_scope=scope,

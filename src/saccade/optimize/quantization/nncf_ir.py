@@ -24,6 +24,8 @@ KINDS = (
     "GroupConvolutionBackpropData",
     "MatMul",
 )
+# Activations whose values below zero are small, fused or in parts.
+NEGATIVE_TAILS = frozenset(("Swish", "HSwish", "Gelu", "PRelu", "Elu", "Selu", "Mish", "SoftPlus"))
 
 
 class NncfOpenVino:
@@ -37,7 +39,12 @@ class NncfOpenVino:
     suffix: ClassVar[str] = ".xml"
     extra: ClassVar[str] = "openvino"
     estimators: ClassVar[tuple[Estimator, ...]] = ESTIMATORS
-    scheme: ClassVar[Scheme] = Scheme(rounds_outputs=False, depthwise_per_channel=True)
+    scheme: ClassVar[Scheme] = Scheme(
+        rounds_outputs=False,
+        depthwise_per_channel=True,
+        mean_ranges=True,
+        halves_depthwise=False,
+    )
 
     @staticmethod
     def missing() -> str | None:
@@ -71,7 +78,8 @@ def write_int8(
     """
     import openvino as ov
 
-    quantized = post_training(model, list(samples), recipe, ignored)
+    symmetric = not _has_negative_tails(model)
+    quantized = post_training(model, list(samples), recipe, ignored, symmetric=symmetric)
     partial = target.with_name("partial-" + target.name)
     ov.save_model(quantized, str(partial), compress_to_fp16=False)
     partial.with_suffix(".bin").replace(target.with_suffix(".bin"))
@@ -89,6 +97,15 @@ def fused(model: Any) -> Any:
 
     apply_moc_transformations(model, cf=False)
     return model
+
+
+def _has_negative_tails(model: Any) -> bool:
+    """Whether activations go a little below zero, where a range around zero wastes half its steps.
+
+    After ReLU and sigmoid ranges begin at zero, and between layers they lie around it; zero points
+    would only cost arithmetic there.
+    """
+    return any(node.get_type_name() in NEGATIVE_TAILS for node in model.get_ops())
 
 
 def head_nodes(model: Any, limit: int) -> list[str]:

@@ -28,7 +28,12 @@ class NncfOnnxRuntime:
     suffix: ClassVar[str] = ".onnx"
     extra: ClassVar[str] = "openvino"
     estimators: ClassVar[tuple[Estimator, ...]] = ESTIMATORS
-    scheme: ClassVar[Scheme] = Scheme(rounds_outputs=False, depthwise_per_channel=False)
+    scheme: ClassVar[Scheme] = Scheme(
+        rounds_outputs=False,
+        depthwise_per_channel=False,
+        mean_ranges=True,
+        halves_depthwise=False,
+    )
 
     @staticmethod
     def missing() -> str | None:

@@ -37,7 +37,12 @@ class OnnxRuntimeQdq:
     suffix: ClassVar[str] = ".onnx"
     extra: ClassVar[str] = "openvino"
     estimators: ClassVar[tuple[Estimator, ...]] = ("min_max", "percentile", "entropy")
-    scheme: ClassVar[Scheme] = Scheme(rounds_outputs=True, depthwise_per_channel=False)
+    scheme: ClassVar[Scheme] = Scheme(
+        rounds_outputs=True,
+        depthwise_per_channel=False,
+        mean_ranges=False,
+        halves_depthwise=True,
+    )
 
     @staticmethod
     def missing() -> str | None:
@@ -108,6 +113,7 @@ def _static(
         reader(model.graph.input[0].name, samples),
         quant_format=QuantFormat.QDQ,
         per_channel=True,
+        reduce_range=recipe.halved,
         activation_type=QuantType.QInt8 if symmetric else QuantType.QUInt8,
         weight_type=QuantType.QInt8,
         op_types_to_quantize=SYMMETRIC_KINDS if symmetric else None,

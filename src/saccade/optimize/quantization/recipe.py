@@ -38,6 +38,8 @@ class Recipe:
         images: at most so many images calibrate.
         trained: the weights are trained with rounding in place.
         transformer: the model is mostly attention, whose softmaxes and norms stay float.
+        halved: weights take half of their 8 bits' range, so that sums of two products with 8-bit
+            activations fit into 16 bits (`saccade.optimize.quantization.overflow`).
     """
 
     estimator: Estimator | Literal[""] = ""
@@ -49,11 +51,14 @@ class Recipe:
     images: int = CALIBRATION_IMAGES
     trained: bool = False
     transformer: bool = False
+    halved: bool = False
 
     @property
     def whole(self) -> Recipe:
         """The first setting of the same model: every layer in int8 that can be."""
-        return Recipe(float_depth=self.float_depth, transformer=self.transformer)
+        return Recipe(
+            float_depth=self.float_depth, transformer=self.transformer, halved=self.halved
+        )
 
     @property
     def label(self) -> str:
@@ -69,5 +74,6 @@ class Recipe:
             "where it pays" if self.paying else "",
             _SENSITIVE[self.sensitive],
             "trained with rounding" if self.trained else "",
+            "7-bit weights" if self.halved else "",
         ]
         return ", ".join(filter(None, said)) or "plain"

@@ -8,24 +8,28 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
 LEVELS = 255
+# Of a weight, on either side of zero.
+WEIGHT_STEPS = 127
 TINY = 1e-12
 
 
-def rounded_weights(weights: NDArray[np.float32], axis: int) -> NDArray[np.float32]:
-    """Symmetric int8 per channel, and back."""
-    integers, scale = integer_weights(weights, axis)
+def rounded_weights(
+    weights: NDArray[np.float32], axis: int, steps: int = WEIGHT_STEPS
+) -> NDArray[np.float32]:
+    """Symmetric int8 per channel, and back; ``steps`` on either side of zero."""
+    integers, scale = integer_weights(weights, axis, steps)
     return np.asarray(integers * _along(scale, weights.ndim, axis), np.float32)
 
 
 def integer_weights(
-    weights: NDArray[np.float32], axis: int
+    weights: NDArray[np.float32], axis: int, steps: int = WEIGHT_STEPS
 ) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
     """Symmetric int8 per channel: the integers, and ``(channels,)`` steps."""
     others = tuple(i for i in range(weights.ndim) if i != axis)
     largest = np.abs(weights).max(axis=others)
-    scale: NDArray[np.float32] = np.maximum(largest / 127, TINY).astype(np.float32)
-    steps = np.rint(weights / _along(scale, weights.ndim, axis))
-    return np.clip(steps, -127, 127).astype(np.int8), scale
+    scale: NDArray[np.float32] = np.maximum(largest / steps, TINY).astype(np.float32)
+    found = np.rint(weights / _along(scale, weights.ndim, axis))
+    return np.clip(found, -steps, steps).astype(np.int8), scale
 
 
 def rounding_nodes(

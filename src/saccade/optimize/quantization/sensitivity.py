@@ -20,9 +20,12 @@ from onnx import numpy_helper
 from saccade.optimize.quantization.activations import Ranges, float_session
 from saccade.optimize.quantization.contract import Samples, Scheme
 from saccade.optimize.quantization.layers import Layer, layers, weights_of
+from saccade.optimize.quantization.recipe import Recipe
 from saccade.optimize.quantization.rounding import rounded_weights, rounding_nodes
 
 _Item = TypeVar("_Item")
+
+PLAIN = Recipe()
 
 # Samples that are looked at, and how long that may take in all.
 IMAGES, BUDGET_S = 8, 60.0
@@ -50,6 +53,7 @@ def measure(
     samples: Samples,
     ranges: Ranges,
     scheme: Scheme,
+    recipe: Recipe = PLAIN,
     budget_s: float = BUDGET_S,
     partly: bool = True,
 ) -> list[Sensitivity]:
@@ -60,6 +64,7 @@ def measure(
         samples: calibration inputs.
         ranges: of the activations, from the same samples.
         scheme: where the quantizer rounds.
+        recipe: how many steps weights have.
         budget_s: seconds that it may take.
         partly: where that is too little for all layers, measure those that it allows; else none,
             which is told from the first few.
@@ -68,7 +73,7 @@ def measure(
     exact = _outputs(model, chosen)
 
     def look(layer: Layer) -> Sensitivity:
-        rough = _outputs(_rounded(model, layer, ranges, scheme), chosen)
+        rough = _outputs(_rounded(model, layer, ranges, scheme, recipe), chosen)
         return Sensitivity(layer.node, layer.kind, relative_error(exact, rough))
 
     return by_sensitivity(layers(model), look, budget_s, partly)
@@ -135,25 +140,36 @@ def _pooled_axes(shape: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def _rounded(
-    model: onnx.ModelProto, layer: Layer, ranges: Ranges, scheme: Scheme
+    model: onnx.ModelProto, layer: Layer, ranges: Ranges, scheme: Scheme, recipe: Recipe
 ) -> onnx.ModelProto:
     """A copy in which one layer's input, weights and, by the scheme, output are rounded."""
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
     per_channel = layer.depthwise and scheme.depthwise_per_channel
-    weights = rounded_weights(weights_of(model, layer.weight), layer.channel_axis)
+    exact = weights_of(model, layer.weight)
+    steps = scheme.weight_steps(recipe, layer.depthwise)
+    weights = rounded_weights(exact, layer.channel_axis, steps)
     weight_name = f"{layer.weight}/rounded"
     copy.graph.initializer.append(numpy_helper.from_array(weights, weight_name))
     node = next(n for n in copy.graph.node if n.name == layer.node)
     node.input[1] = weight_name
     if layer.taken in ranges:
-        low, high = ranges.of(layer.taken, per_channel)
+        low, high = _ends(ranges, layer.taken, per_channel, scheme)
         node.input[0] = rounding_nodes(copy, layer.taken, low, high)
     if scheme.rounds_outputs and layer.given in ranges and layer.given not in _outputs_of(copy):
-        low, high = ranges.of(layer.given, False)
+        low, high = _ends(ranges, layer.given, False, scheme)
         _redirect(copy, layer.given, rounding_nodes(copy, layer.given, low, high))
     _sort(copy)
     return copy
+
+
+def _ends(
+    ranges: Ranges, tensor: str, per_channel: bool, scheme: Scheme
+) -> tuple[NDArray[Any], NDArray[Any]]:
+    """The range that the quantizer's first setting gives a tensor."""
+    if scheme.mean_ranges and not per_channel:
+        return ranges.mean(tensor)
+    return ranges.of(tensor, per_channel)
 
 
 def _outputs_of(model: onnx.ModelProto) -> set[str]:
