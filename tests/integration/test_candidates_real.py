@@ -70,9 +70,8 @@ def accuracy(job: Job, config: PipelineConfig) -> tuple[float, dict[str, Any]]:
     return evaluate(dataset, found).map50_95, evaluate_by_size(dataset, found)
 
 
-@pytest.mark.parametrize(
-    ("own", "other"), [tuple(MAP), pytest.param(*tuple(MAP)[::-1], marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("own", "other"), [tuple(MAP), tuple(MAP)[::-1]])
 def test_each_takes_the_others_place_with_its_own_preprocessing(
     own: str, other: str, job_of: Callable[[str], Job]
 ) -> None:

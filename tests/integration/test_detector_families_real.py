@@ -210,6 +210,7 @@ def test_wrong_conventions_are_corrected_by_labels(
     }
 
 
+@pytest.mark.slow
 def test_other_sizes_work_or_are_refused(
     fixed: onnx.ModelProto, yolo11n: Path, coco: dict[str, Dataset], tmp_path: Path
 ) -> None:

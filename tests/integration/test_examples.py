@@ -49,6 +49,7 @@ def test_a_detector_is_optimized_and_its_bundle_runs(workplace: Path) -> None:
     assert (workplace / "runs" / "example" / "report.html").is_file()
 
 
+@pytest.mark.slow
 def test_two_systems_are_compared(workplace: Path) -> None:
     command = sys.executable, EXAMPLES / "compare_runs.py", "--video", "v.mp4"
     lines = run(*command, folder=workplace).splitlines()
@@ -59,6 +60,7 @@ def test_two_systems_are_compared(workplace: Path) -> None:
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_the_training_job_is_optimized_and_run(tmp_path: Path) -> None:
     pytest.importorskip("torch")
     job = EXAMPLES / "training_job.py"

@@ -21,7 +21,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
 # Not run here: what installs or builds (the Makefile's targets are run by CI and by hand).
 SKIPPED = ("git ", "pip ", "make ", "cd ")
-BUDGETS = {"5m": "9s", "10m": "30s"}
+BUDGETS = {"5m": "9s", "10m": "20s"}
 # What makes commands short whose length no budget decides.
 SHORTER = {
     "saccade train profile": "--seconds 3",

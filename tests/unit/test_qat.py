@@ -166,6 +166,7 @@ def test_onnxruntime_runs_what_was_trained_on_int8_kernels(student: Any, tmp_pat
     assert not {"Conv", "FusedConv", "BatchNormalization"} & set(kinds)
 
 
+@pytest.mark.slow
 def test_the_rung_writes_for_onnxruntime(
     context: PlanContext, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

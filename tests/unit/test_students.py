@@ -149,6 +149,7 @@ def test_a_student_with_random_weights_learns_a_planted_teacher_without_labels(
         assert len(pipeline(np.zeros((40, 40, 3), np.uint8)).scores) == CLASSES
 
 
+@pytest.mark.slow
 def test_one_that_is_too_small_stays_far_from_its_teacher(tmp_path: Path) -> None:
     """A single number per image cannot carry what the teacher says of three colours."""
 
