@@ -1,8 +1,8 @@
 """Which layers int8 makes faster, by measurement: two files run in turns, operator by operator.
 
 Rounding a layer that is no faster for it costs accuracy and brings nothing. Which layers those are
-depends on the CPU and the runtime: without VNNI, OpenVINO computes depthwise convolutions in float,
-whatever their inputs and weights were rounded to.
+depends on the CPU and the runtime: without VNNI, a depthwise convolution gains nothing in OpenVINO,
+and is computed in float there wherever its inputs have a range for each channel.
 """
 
 from __future__ import annotations
