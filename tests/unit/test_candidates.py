@@ -30,7 +30,7 @@ from saccade.models.candidates import candidate_name, classes_differ, full_refer
 from saccade.optimize.change import PlanContext
 from saccade.optimize.changes.model_swap import ModelSwap
 from saccade.optimize.job import Job
-from saccade.optimize.plan import make_plan
+from saccade.optimize.plan import MADE_S, make_plan
 from saccade.optimize.race import RaceResult, Runner, compare_blocks, cpu_comparison
 from saccade.optimize.referee import Judgement
 from saccade.optimize.search import Search
@@ -316,6 +316,19 @@ def test_another_model_comes_before_new_files_of_this_one_and_after_the_harmless
     assert swap and not any(lossy[:swap])
     alone = [c.change for c in make_plan(replace(ready, candidates=())).candidates]
     assert [c.effect == "lossy" for c in alone] == sorted(c.effect == "lossy" for c in alone)
+
+
+def test_in_a_hurry_files_are_made_last(context: PlanContext) -> None:
+    ready = replace(context, config=replace(context.config, runtime="openvino"), candidates=())
+    calm, hurried = (make_plan(ready, seconds).candidates for seconds in (MADE_S, MADE_S - 1))
+    assert {c.change.label for c in calm} == {c.change.label for c in hurried}
+    files = [bool(c.prediction.cost_s) for c in hurried]
+    # Lossy changes that write files are tried in the order of all lossy ones.
+    exact = [c.change.effect != "lossy" for c in hurried]
+    last = [made and sure for made, sure in zip(files, exact, strict=True)]
+    assert any(last) and last == sorted(last)
+    before = [c.prediction.cost_s and c.change.effect != "lossy" for c in calm]
+    assert [bool(made) for made in before] != last
 
 
 # In the search

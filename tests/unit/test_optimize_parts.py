@@ -190,6 +190,18 @@ def test_an_undecided_race_of_long_blocks_ends_sooner(monkeypatch: pytest.Monkey
     assert len(result.candidate) == 4
 
 
+@pytest.mark.parametrize(("left_s", "pairs"), [(18.0, 4), (30.0, 6), (600.0, 7)])
+def test_an_undecided_race_takes_a_share_of_the_time_that_is_left(
+    left_s: float, pairs: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A second per pair; a sixth of the time."""
+    clock = itertools.count()
+    monkeypatch.setattr("saccade.optimize.race.time", SimpleNamespace(monotonic=clock.__next__))
+    plan = RacePlan(min_pairs=4, max_pairs=7, share=1 / 6)
+    result, _ = run_race(lambda i: 10 + (1 if i % 2 else -1), plan, lambda: left_s)
+    assert len(result.candidate) == pairs
+
+
 def test_a_race_ends_when_time_is_up_but_not_after_one_pair() -> None:
     result, log = run_race(lambda i: 20.0, RacePlan(min_pairs=6, max_pairs=9), lambda: 0.0)
     assert len(log) == 4

@@ -126,7 +126,7 @@ def context(tmp_path: Path) -> PlanContext:
 def test_a_repair_that_the_time_does_not_allow_is_not_begun(
     context: PlanContext, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "make_plan", lambda _: Plan((), ()))
+    monkeypatch.setattr(module, "make_plan", lambda *_: Plan((), ()))
     monkeypatch.setattr(module, "combine", lambda *_: None)
     plain = QuantizeInt8("openvino")
     trained = QuantizeInt8("openvino", Recipe(trained=True))
@@ -189,7 +189,7 @@ def test_what_there_was_no_time_for_is_left_over_and_not_what_was_tried(
         return Candidate(QuantizeInt8("openvino", recipe), Prediction(gain, gain, "", 5.0))
 
     tried, open_one = candidate(Recipe(), 2.0), candidate(Recipe(trained=True), 1.8)
-    monkeypatch.setattr(module, "make_plan", lambda _: Plan((tried, open_one), ()))
+    monkeypatch.setattr(module, "make_plan", lambda *_: Plan((tried, open_one), ()))
     search = bare_search(RunFolder(tmp_path / "run"), seconds=0.0)
     search._promise([tried.change.label], 2.0)
     assert search._left_over(context) == (open_one,)
@@ -204,7 +204,7 @@ def test_a_ladder_that_was_cut_off_is_climbed_on_after_a_resume(
     first = replace(BROKEN, change=plain.label, predicted_gain=2.0, config_hash="int8")
     book_of(run, STRICT).add(Repair().record(plain, first, context))
     candidate = Candidate(plain, Prediction(2.0, 2.0, "", 5.0))
-    monkeypatch.setattr(module, "make_plan", lambda _: Plan((candidate,), ()))
+    monkeypatch.setattr(module, "make_plan", lambda *_: Plan((candidate,), ()))
     monkeypatch.setattr(module, "combine", lambda *_: None)
     monkeypatch.setattr(module, "considered", lambda *_: Prediction(1.5, 1.5, "", 5.0))
     search = bare_search(run, terms=STRICT)

@@ -13,6 +13,9 @@ from saccade.optimize.race import RacePlan, RaceResult, Runner, race, raced
 from saccade.optimize.trial_book import TrialBook
 from saccade.study import Trial
 
+# The next change may be one that is told apart at once.
+SEARCH_RACE = RacePlan(share=1 / 6)
+
 AnyRunner = TypeVar("AnyRunner", bound=Runner)
 
 
@@ -97,9 +100,8 @@ class Contest(Generic[AnyRunner]):
         known = self._book.blocks(draft)
         if known is not None:
             return raced(*known, self._objective, self._resolution)
-        return race(
-            reference, candidate, self._objective, self._resolution, RacePlan(), self._time_left
-        )
+        terms = self._objective, self._resolution, SEARCH_RACE, self._time_left
+        return race(reference, candidate, *terms)
 
     def close(self) -> None:
         """End the worker of the configuration in use."""

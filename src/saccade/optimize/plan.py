@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +18,8 @@ OTHER_MODEL = (MODEL_SWAP, DISTILL)
 MIN_GAIN = 1.01
 # Seconds that any trial takes for starting processes and racing.
 TRIAL_S = 9.0
+# What a change takes that writes a file, with the repairs that it may need.
+MADE_S = 60.0
 
 
 @dataclass(frozen=True)
@@ -76,10 +79,11 @@ class Plan:
         }
 
 
-def make_plan(context: PlanContext) -> Plan:
+def make_plan(context: PlanContext, time_left_s: float = math.inf) -> Plan:
     """Every variant of every optimization that applies.
 
-    Those that cost no accuracy come first, each group by predicted gain over cost.
+    Those that cost no accuracy come first, each group by predicted gain over cost. Where there is
+    no time for files to be made and repaired, they come last.
 
     A change whose gain has an upper bound below `MIN_GAIN` is listed with that as its reason.
     """
@@ -102,11 +106,13 @@ def make_plan(context: PlanContext) -> Plan:
             inapplicable.append((change.label, reason))
             continue
         candidates.append(Candidate(change, prediction))
-    candidates.sort(key=_order(candidates))
+    candidates.sort(key=_order(candidates, hurried=time_left_s < MADE_S))
     return Plan(tuple(candidates), tuple(inapplicable))
 
 
-def _order(candidates: Sequence[Candidate]) -> Callable[[Candidate], tuple[int, bool, float]]:
+def _order(
+    candidates: Sequence[Candidate], hurried: bool
+) -> Callable[[Candidate], tuple[int, bool, float]]:
     """What costs no accuracy comes first, then what a missed goal of size needs, then by score.
 
     Later trials then start from a faster system, and what only labels can allow is not needed
@@ -114,7 +120,8 @@ def _order(candidates: Sequence[Candidate]) -> Callable[[Candidate], tuple[int, 
     this one (int8), so that the race is between equals.
 
     A file that is made for the runtime in use, at some cost, is made when the quick changes that
-    promise more are done: after another runtime it would have to be made anew.
+    promise more are done: after another runtime it would have to be made anew. In a hurry it comes
+    last, unless a goal of size needs it.
     """
     swaps = any(is_swap(candidate.change) for candidate in candidates)
     quick = max((c.score for c in candidates if _is_quick(c)), default=0.0)
@@ -126,6 +133,8 @@ def _order(candidates: Sequence[Candidate]) -> Callable[[Candidate], tuple[int, 
             return 1, not needed, -candidate.score
         if candidate.change.effect == "lossy":
             return 3, not needed, -candidate.score
+        if hurried and candidate.prediction.cost_s and not candidate.needed:
+            return 4, True, -candidate.score
         group = 2 if swaps and candidate.prediction.cost_s else 0
         return group, not needed, -candidate.score
 

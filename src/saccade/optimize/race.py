@@ -55,11 +55,13 @@ class RacePlan:
         block_s: length of a block of the slower side, seconds.
         min_pairs: pairs that are always run.
         max_pairs: pairs after which an undecided race ends as it stands.
+        share: of the time that is left; an undecided race takes no more, but for ``min_pairs``.
     """
 
     block_s: float = 0.8
     min_pairs: int = 4
     max_pairs: int = 7
+    share: float = 1.0
 
 
 class Runner:
@@ -175,7 +177,8 @@ def race(
     frames = min(reference.frames_for(plan.block_s), candidate.frames_for(plan.block_s))
     before: list[Block] = []
     after: list[Block] = []
-    until = time.monotonic() + PATIENCE * 2 * plan.block_s * plan.max_pairs
+    patience_s = min(PATIENCE * 2 * plan.block_s * plan.max_pairs, plan.share * time_left())
+    until = time.monotonic() + patience_s
     for pair, at in enumerate(beginnings(reference, candidate, frames), start=1):
         # Order alternates, so that drift within a pair does not favour one side.
         turns = [(reference, before), (candidate, after)]

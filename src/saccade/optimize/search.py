@@ -175,7 +175,8 @@ class Search:
                 self._give_up(f"takes about {found.cost_s:.0f} s, and there is no time left for it")
             else:
                 return repair
-        best = next((c for c in make_plan(context).candidates if self._is_open(c)), None)
+        plan = make_plan(context, self.time_left())
+        best = next((c for c in plan.candidates if self._is_open(c)), None)
         if best is not None and best.needed:
             return best
         if best is None or best.worth < self._small or best.change.effect == "lossy":
