@@ -82,8 +82,8 @@ class Plan:
 def make_plan(context: PlanContext, time_left_s: float = math.inf) -> Plan:
     """Every variant of every optimization that applies.
 
-    Those that cost no accuracy come first, each group by predicted gain over cost. Where there is
-    no time for files to be made and repaired, they come last.
+    Those that cost no accuracy come first, each group by predicted gain over cost. In a hurry all
+    that is quick comes by that alone, and what writes files last.
 
     A change whose gain has an upper bound below `MIN_GAIN` is listed with that as its reason.
     """
@@ -106,7 +106,7 @@ def make_plan(context: PlanContext, time_left_s: float = math.inf) -> Plan:
             inapplicable.append((change.label, reason))
             continue
         candidates.append(Candidate(change, prediction))
-    candidates.sort(key=_order(candidates, hurried=time_left_s < MADE_S))
+    candidates.sort(key=_order(candidates, in_a_hurry(time_left_s)))
     return Plan(tuple(candidates), tuple(inapplicable))
 
 
@@ -121,7 +121,7 @@ def _order(
 
     A file that is made for the runtime in use, at some cost, is made when the quick changes that
     promise more are done: after another runtime it would have to be made anew. In a hurry it comes
-    last, unless a goal of size needs it.
+    last, unless a goal of size needs it, and what is quick is not put off for being lossy.
     """
     swaps = any(is_swap(candidate.change) for candidate in candidates)
     quick = max((c.score for c in candidates if _is_quick(c)), default=0.0)
@@ -131,6 +131,8 @@ def _order(
         needed = candidate.needed and (not candidate.prediction.cost_s or candidate.score > quick)
         if is_swap(candidate.change):
             return 1, not needed, -candidate.score
+        if hurried and not candidate.prediction.cost_s:
+            return 0, not needed, -candidate.score
         if candidate.change.effect == "lossy":
             return 3, not needed, -candidate.score
         if hurried and candidate.prediction.cost_s and not candidate.needed:
@@ -139,6 +141,11 @@ def _order(
         return group, not needed, -candidate.score
 
     return order
+
+
+def in_a_hurry(time_left_s: float) -> bool:
+    """Whether a change that writes a file could no longer be made and repaired."""
+    return time_left_s < MADE_S
 
 
 def _is_quick(candidate: Candidate) -> bool:

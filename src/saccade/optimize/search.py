@@ -18,7 +18,7 @@ from saccade.optimize.contest import Contest
 from saccade.optimize.float_versions import float_document, last_exact
 from saccade.optimize.guarded import considered, unforeseen
 from saccade.optimize.job import Job, plan_context
-from saccade.optimize.plan import OTHER_MODEL, Candidate, make_plan
+from saccade.optimize.plan import OTHER_MODEL, Candidate, in_a_hurry, make_plan
 from saccade.optimize.race import RaceResult, Runner, same_answers
 from saccade.optimize.referee import Judgement, Referee
 from saccade.optimize.repair import Repair
@@ -179,7 +179,9 @@ class Search:
         best = next((c for c in plan.candidates if self._is_open(c)), None)
         if best is not None and best.needed:
             return best
-        if best is None or best.worth < self._small or best.change.effect == "lossy":
+        lossy = best is not None and best.change.effect == "lossy"
+        put_off = lossy and not in_a_hurry(self.time_left())
+        if best is None or best.worth < self._small or put_off:
             together = combine(context, self._small)
             if together is not None and self._is_new(together):
                 return together
