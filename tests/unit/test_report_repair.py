@@ -87,6 +87,20 @@ def test_the_chart_has_a_bar_per_layer_and_marks_what_stayed_float() -> None:
     assert sensitivity_chart([{"node": "a", "error": "?"}], [], 900) == ""
 
 
+def test_a_bar_says_what_int8_saves_where_that_was_measured() -> None:
+    document = result()
+    timed = [
+        {"node": "<layer 0>", "float_ms": 0.5, "int8_ms": 0.625, "rounded": True},
+        {"node": "<layer 1>", "float_ms": 0.5, "int8_ms": "?"},
+        {"node": "elsewhere", "float_ms": 1.0, "int8_ms": 0.5},
+    ]
+    document["trials"][1]["details"]["layer_times"] = timed
+    (found,) = ladders(document)
+    chart = str(sensitivity_chart(found.layers, found.kept_float, 900))
+    assert chart.count("int8 saves") == 1
+    assert "int8 saves -0.125 ms, left float" in chart
+
+
 def test_the_page_and_the_console_tell_the_ladder() -> None:
     page = render_html(result())
     assert "Repair of int8: openvino, plain" in page

@@ -38,8 +38,8 @@ class Ladder:
     Attributes:
         name: the first setting.
         steps: in the order in which they were tried; none where the first setting was kept.
-        layers: measured sensitivity, ``node``, ``kind``, ``error``, the largest first; empty where
-            it was not measured.
+        layers: measured sensitivity, ``node``, ``kind``, ``error``, the largest first, and
+            ``saved_ms`` where it was measured what int8 saves; empty where nothing was.
         kept_float: nodes that stayed float.
         doubts: about the calibration images.
     """
@@ -86,7 +86,7 @@ def _held(trial: Mapping[str, Any]) -> Ladder:
     return Ladder(
         name=str(trial.get("change") or ""),
         steps=(),
-        layers=tuple(records(details.get("sensitivity"))),
+        layers=_layers(details),
         kept_float=tuple(texts(details.get("float_layers"))),
         doubts=tuple(texts(details.get("doubts"))),
     )
@@ -97,10 +97,20 @@ def _ladder(trial: Mapping[str, Any], details: Mapping[str, Any]) -> Ladder:
     return Ladder(
         name=str(steps[0].get("setting") or ""),
         steps=tuple(_step(step) for step in steps),
-        layers=tuple(records(details.get("sensitivity"))),
+        layers=_layers(details),
         kept_float=tuple(texts(details.get("float_layers"))),
         doubts=tuple(texts(mapping(trial.get("details")).get("doubts"))),
     )
+
+
+def _layers(details: Mapping[str, Any]) -> tuple[Mapping[str, Any], ...]:
+    saved = {}
+    for item in records(details.get("layer_times")):
+        float_ms, int8_ms = q.number(item.get("float_ms")), q.number(item.get("int8_ms"))
+        if float_ms is not None and int8_ms is not None:
+            saved[str(item.get("node"))] = float_ms - int8_ms
+    found = records(details.get("sensitivity"))
+    return tuple({**layer, "saved_ms": saved.get(str(layer.get("node")))} for layer in found)
 
 
 def _step(step: Mapping[str, Any]) -> Step:
@@ -125,7 +135,8 @@ def sensitivity_chart(
     """One bar per layer, log scale: the error that int8 in this layer alone puts on the outputs.
 
     Args:
-        layers: with ``node``, ``kind`` and ``error``, the largest first; `MAX_LAYERS` are drawn.
+        layers: with ``node``, ``kind``, ``error`` and perhaps ``saved_ms``, the largest first;
+            `MAX_LAYERS` are drawn.
         kept_float: nodes that stayed float; theirs are the dark bars.
         width: px.
     """
@@ -169,7 +180,9 @@ def _row(
     # The end of a layer's name tells it from its neighbours.
     shown = fit(name[::-1], room, SMALL)[::-1]
     canvas.text(0, y - 5 if narrow else y + 11, shown, "s")
-    tip = f"{kind} {name}: error {error:.3g}{', left float' if floats else ''}"
+    saved = q.number(layer.get("saved_ms"))
+    gain = "" if saved is None else f", int8 saves {saved:.3f} ms"
+    tip = f"{kind} {name}: error {error:.3g}{gain}{', left float' if floats else ''}"
     css = "at-peak" if floats else "operator"
     canvas.rect(Box(scale.start, y, scale(error), y + 13), css, tip, 2)
     canvas.text(scale(error) + 6, y + 11, f"{error:.2g}", "s")
