@@ -14,6 +14,7 @@ from onnx import helper, numpy_helper
 from saccade.optimize.changes.int8 import QuantizeInt8
 from saccade.optimize.quantization.activations import Ranges
 from saccade.optimize.quantization.contract import Scheme
+from saccade.optimize.quantization.ladder import FIRST, Attempt, Situation, climb
 from saccade.optimize.quantization.layers import named
 from saccade.optimize.quantization.nncf_ir import NncfOpenVino
 from saccade.optimize.quantization.overflow import products_overflow
@@ -52,7 +53,7 @@ def test_products_overflow_on_x86_without_vnni(
     assert products_overflow() == overflow
 
 
-def test_the_first_setting_is_for_this_cpu_and_every_rung_keeps_to_it(
+def test_the_first_setting_is_for_this_cpu_and_every_rung_but_training_keeps_to_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     context = next(example_contexts(tmp_path))
@@ -61,7 +62,13 @@ def test_the_first_setting_is_for_this_cpu_and_every_rung_keeps_to_it(
     assert all("7-bit weights" in change.label for change in QuantizeInt8.variants(context))
     on_a_cpu_with(monkeypatch, "avx2", "avx_vnni")
     assert not any(change.recipe.halved for change in QuantizeInt8.variants(context))
-    assert Recipe(halved=True, equalized=True, paying=True).whole == Recipe(halved=True)
+    situation = Situation(("min_max", "percentile"), True, 500, None)
+    attempts = [Attempt(Recipe(halved=True), FIRST, 0.5)]
+    while (step := next(climb(attempts, situation), None)) is not None:
+        attempts.append(Attempt(step[1], step[0], 0.5))
+    assert attempts[-1].recipe.trained
+    assert [a.recipe.halved for a in attempts] == [not a.recipe.trained for a in attempts]
+    assert all(a.recipe.whole.halved for a in attempts[:-1])
 
 
 def largest_weight(quantizer: Any, recipe: Recipe, folder: Path) -> int:

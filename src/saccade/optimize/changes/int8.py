@@ -66,9 +66,9 @@ class QuantizeInt8(Ordinary):
         config = context.config if is_float(context.config) else context.unquantized
         depth = 0 if config is None or _raw_outputs(_nms_outside(config)) else OUTPUT_FLOAT
         attends = context.config.description.decode == "detr"
+        first = Recipe(float_depth=depth, transformer=attends, halved=products_overflow())
         for quantizer in plugins.names("quantizers"):
-            halved = products_overflow()
-            yield cls(quantizer, Recipe(float_depth=depth, transformer=attends, halved=halved))
+            yield cls(quantizer, first)
 
     @property
     def label(self) -> str:

@@ -97,13 +97,8 @@ def _mix(best: Recipe, _: Situation) -> Iterator[Recipe]:
 
 def _train(best: Recipe, _: Situation) -> Iterator[Recipe]:
     """With nothing that training does not do: it moves ranges and biases by itself."""
-    yield Recipe(
-        float_depth=best.float_depth,
-        images=best.images,
-        trained=True,
-        transformer=best.transformer,
-        halved=best.halved,
-    )
+    # NNCF's quantizers for PyTorch cannot halve weights.
+    yield replace(best.whole, images=best.images, trained=True, halved=False)
 
 
 RUNGS: tuple[Rung, ...] = (

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import onnx
 
@@ -43,6 +43,7 @@ from saccade.runtimes.openvino_core import openvino_core
 # Part of a file's name: raised when the same recipe is made in another way.
 METHOD = "recipes 2"
 TIMEOUT_S = 420.0
+_Item = TypeVar("_Item", LayerTime, Sensitivity)
 WORKER = "saccade.optimize.quantization.make:QuantizationWorker"
 
 
@@ -249,14 +250,10 @@ def _times(job: QuantizationJob, model: onnx.ModelProto, samples: Samples) -> li
     """
     if job.compared is None:
         return []
-    cache = job.compared.cache
-    if cache.exists():
-        stored = json.loads(cache.read_text(encoding="utf-8"))
-        return [LayerTime(**item) for item in stored["layer_times"]]
-    times = measure_times(model, job.config, job.compared.whole, samples)
+    measured = partial(measure_times, model, job.config, job.compared.whole, samples)
+    times = _cached(job.compared.cache, "layer_times", LayerTime, measured)
     if all(item.pays for item in times):
         raise RuntimeFailure(f"int8 makes each of {len(times)} layers faster: none is left float")
-    write_details(cache, {"layer_times": [asdict(item) for item in times]})
     return times
 
 
@@ -268,13 +265,19 @@ def _origin(job: QuantizationJob) -> dict[str, Any]:
 
 def ranked_or_cached(cache: Path, measured: Callable[[], list[Sensitivity]]) -> list[Sensitivity]:
     """Sensitivity from a file that several recipes share, else as it is measured now."""
+    return _cached(cache, "sensitivity", Sensitivity, measured)
+
+
+def _cached(
+    cache: Path, name: str, kind: Callable[..., _Item], measured: Callable[[], list[_Item]]
+) -> list[_Item]:
     if cache.exists():
         stored = json.loads(cache.read_text(encoding="utf-8"))
-        return [Sensitivity(**item) for item in stored["sensitivity"]]
-    ranked = measured()
-    if ranked:
-        write_details(cache, {"sensitivity": [asdict(item) for item in ranked]})
-    return ranked
+        return [kind(**item) for item in stored[name]]
+    found = measured()
+    if found:
+        write_details(cache, {name: [asdict(item) for item in found]})
+    return found
 
 
 def write_details(path: Path, document: dict[str, Any]) -> None:

@@ -12,7 +12,6 @@ from typing import Any, ClassVar
 
 from saccade.errors import MissingExtraError, SpecError
 from saccade.optimize.qat import ENVIRONMENT, plain_module, quantized_module, write_ir
-from saccade.optimize.quantization.overflow import products_overflow
 from saccade.optimize.quantization.recipe import Recipe
 from saccade.optimize.recipes.pruned import first_samples
 from saccade.train.job import TrainingJob
@@ -57,8 +56,7 @@ def quantization_aware(job: TrainingJob, float_depth: int = 0) -> TrainingJob:
             os.environ.setdefault(name, value)
         found = plain_module(job.model())
         samples = first_samples(job, CALIBRATION_SAMPLES)
-        recipe = Recipe(float_depth=float_depth, halved=products_overflow())
-        return quantized_module(found, samples.numpy(), recipe)
+        return quantized_module(found, samples.numpy(), Recipe(float_depth=float_depth))
 
     return dataclasses.replace(job, model=model, export=_export)
 
